@@ -1,0 +1,1 @@
+"""Run Python functions as batch jobs of PROMINENCE, from plain Python."""

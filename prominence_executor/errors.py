@@ -1,0 +1,231 @@
+"""The exception tree: everything this package raises that is not the user's own exception.
+
+It may not import anything but the standard library: every other module raises from here.
+
+    ProminenceError
+      AuthenticationError         the token is missing, refused or expired (HTTP 401)
+      PermissionDeniedError       somebody else's job or object (403)
+      InvalidRequestError         the service refused the request (400, 405, 413, 415, ...); also a ValueError
+        NotFoundError             no such job, key or path (404)
+          OutputNotFoundError     the job has no such output file or directory
+        KeyValueConflictError     a compare-and-swap that found another value
+      ServiceError                the service answered, but with an error of its own or not in its own language
+        ServiceUnavailableError   no answer at all, or one that says "later" (429, 502, 503, 504)
+      TransferError               a file did not arrive whole at, or from, the object store
+      JobError                    what the platform did to a job; carries job_id, status, reason, stderr
+        ...                       (see below)
+      OutcomeError                an outcome arrived that may not, or can not, be unpickled
+        SignatureError            it is not signed by this run: never unpickled
+        RemotePicklingError       the result or exception could not be pickled there, or unpickled here
+      PythonMismatchError         the image's Python is not of the client's minor version
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "AuthenticationError",
+    "CallCrashedError",
+    "ImagePullError",
+    "InvalidRequestError",
+    "JobDeletedError",
+    "JobError",
+    "JobFailedError",
+    "KeyValueConflictError",
+    "NoMatchingResourcesError",
+    "NotFoundError",
+    "OutOfMemoryError",
+    "OutcomeError",
+    "OutcomeLostError",
+    "OutputNotFoundError",
+    "PermissionDeniedError",
+    "ProminenceError",
+    "PythonMismatchError",
+    "QueueTimeExceededError",
+    "RemotePicklingError",
+    "ServiceError",
+    "ServiceUnavailableError",
+    "SignatureError",
+    "StageOutError",
+    "TransferError",
+    "WalltimeExceededError",
+]
+
+
+class ProminenceError(Exception):
+    """Base of every exception that this package raises on its own account."""
+
+
+class AuthenticationError(ProminenceError):
+    """The token is missing, was refused, or has expired."""
+
+
+class PermissionDeniedError(ProminenceError):
+    """The job or object belongs to somebody else."""
+
+
+class InvalidRequestError(ProminenceError, ValueError):
+    """The service refused the request.
+
+    Attributes:
+        status_code: the HTTP status, or None when the request was refused before it was sent.
+    """
+
+    def __init__(self, message: str, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class NotFoundError(InvalidRequestError):
+    """There is no such job, workflow, key or path."""
+
+
+class OutputNotFoundError(NotFoundError):
+    """The job has no output file or directory of that name, or has not uploaded it."""
+
+
+class KeyValueConflictError(InvalidRequestError):
+    """A compare-and-swap found another value than the expected one, or none."""
+
+
+class ServiceError(ProminenceError):
+    """The service answered with an error of its own (500), or with something that is not its own language."""
+
+    def __init__(self, message: str, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class ServiceUnavailableError(ServiceError):
+    """The service could not be reached, did not answer in time, or asked to come back later.
+
+    Attributes:
+        request_sent: False when the request certainly never reached the service, so that repeating it is safe.
+        retry_after: seconds after which the service asked to be tried again, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int | None = None,
+        *,
+        request_sent: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status_code)
+        self.request_sent = request_sent
+        self.retry_after = retry_after
+
+
+class TransferError(ProminenceError):
+    """A file did not travel whole to or from the object store."""
+
+
+class JobError(ProminenceError):
+    """The platform ended a job, or lost it, before the call in it had an outcome.
+
+    Attributes:
+        job_id: the service's number of the job, or None if it never had one.
+        status: the service's status word, for example ``"failed"``.
+        reason: the service's own ``statusReason``, or what we know instead.
+        stderr: the last part of the job's standard error, possibly empty.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        job_id: int | None = None,
+        status: str | None = None,
+        reason: str | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.job_id = job_id
+        self.status = status
+        self.reason = reason
+        self.stderr = stderr
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only attributes are not in args, so the default reduction would lose them.
+        return (_rebuild_job_error, (type(self), self.message, self.job_id, self.status, self.reason, self.stderr))
+
+    def __str__(self) -> str:
+        where = f"job {self.job_id}" if self.job_id is not None else "job"
+        parts = [self.message or type(self).__name__]
+        known = ", ".join(word for word in (self.status, self.reason) if word)
+        parts.append(f"({where}: {known})" if known else f"({where})")
+        text = " ".join(parts)
+        if self.stderr.strip():
+            text += "\n--- end of the job's standard error ---\n" + self.stderr.strip()
+        return text
+
+
+def _rebuild_job_error(
+    kind: type[JobError], message: str, job_id: int | None, status: str | None, reason: str | None, stderr: str
+) -> JobError:
+    return kind(message, job_id=job_id, status=status, reason=reason, stderr=stderr)
+
+
+class JobFailedError(JobError):
+    """The job failed for a reason that has no class of its own."""
+
+
+class JobDeletedError(JobError):
+    """The job was deleted: by ``terminate()``, by its owner from elsewhere, or by an operator."""
+
+
+class WalltimeExceededError(JobError):
+    """The job ran longer than ``resources.walltime``."""
+
+
+class OutOfMemoryError(JobError):
+    """The job used more memory than ``resources.memory``, or was killed near that limit."""
+
+
+class ImagePullError(JobError):
+    """The container image could not be fetched or unpacked where the job ran."""
+
+
+class ArtifactError(JobError):
+    """An input artifact could not be fetched where the job ran."""
+
+
+class StageOutError(JobError):
+    """A declared output file or directory was not there when the job ended."""
+
+
+class QueueTimeExceededError(JobError):
+    """The job waited in the queue for longer than ``policies.maximum_time_in_queue``."""
+
+
+class NoMatchingResourcesError(JobError):
+    """No site can provide the resources that the job asks for."""
+
+
+class CallCrashedError(JobError):
+    """The process that ran the call ended under it: ``os._exit``, a signal, a segmentation fault."""
+
+
+class OutcomeLostError(JobError):
+    """The job ended, or disappeared from the service, without leaving an outcome behind."""
+
+
+class OutcomeError(ProminenceError):
+    """An outcome arrived that may not, or cannot, be unpickled."""
+
+
+class SignatureError(OutcomeError):
+    """The outcome is not signed with this run's key; it was not unpickled."""
+
+
+class RemotePicklingError(OutcomeError):
+    """A result or exception could not be pickled on the remote side, or not unpickled on this one.
+
+    The message holds the original's type, text and traceback as far as they are known.
+    """
+
+
+class PythonMismatchError(ProminenceError):
+    """The image's Python is not of the client's minor version (cloudpickle's own rule)."""
