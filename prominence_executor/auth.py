@@ -1,4 +1,4 @@
-"""Where the bearer token comes from, and whether it can still be good.
+"""Where the service is, who asks, and whom to trust: URL, token and certificates, from argument, environment or file.
 
 Nothing here sends anything, and nothing here shows a token: not in a repr, not in an exception, not in a pickle.
 """
@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
-from .errors import AuthenticationError
+from .errors import AuthenticationError, InvalidRequestError
 
-__all__ = ["TOKEN_FILE", "TokenSource", "expiry"]
+__all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
 
 TOKEN_FILE = os.path.join("~", ".prominence", "token")
 _VARIABLE = "PROMINENCE_TOKEN"
@@ -140,3 +141,31 @@ def expiry(token: str) -> float | None:
 def _expired(token: str) -> bool:
     at = expiry(token)
     return at is not None and at <= time.time()
+
+
+def base_url(url: str | None = None) -> str:
+    """The API's address, from the argument or from ``PROMINENCE_URL``, without a slash at its end."""
+    url = url or os.environ.get("PROMINENCE_URL")
+    if not url:
+        raise InvalidRequestError("There is no URL of the service: give the url argument or set PROMINENCE_URL")
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise InvalidRequestError("The service's URL must hold no user name and no password: the service knows tokens")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidRequestError(f"The service's URL must look like https://host/prominence/v1, not {url!r}")
+    return url.rstrip("/")
+
+
+def verification(verify: bool | str | os.PathLike[str] | None = None) -> bool | str:
+    """Whether to verify certificates, or the CA bundle to do so with, from argument or ``PROMINENCE_SSL_VERIFY``."""
+    given = os.environ.get("PROMINENCE_SSL_VERIFY", "") if verify is None else verify
+    if isinstance(given, bool):
+        return given
+    given = str(os.fspath(given))
+    if given.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if given.lower() in ("0", "false", "no", "off"):
+        return False
+    if not os.path.exists(given):
+        raise InvalidRequestError(f"verify or PROMINENCE_SSL_VERIFY names a CA bundle that does not exist: {given}")
+    return given
