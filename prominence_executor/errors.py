@@ -17,14 +17,19 @@ It may not import anything but the standard library: every other module raises f
       OutcomeError                an outcome arrived that may not, or can not, be unpickled
         SignatureError            it is not signed by this run: never unpickled
         RemotePicklingError       the result or exception could not be pickled there, or unpickled here
-      PythonMismatchError         the image's Python is not of the client's minor version
+      RemoteEnvironmentError      the call could not be loaded there: a module is missing, a file was damaged
+        PythonMismatchError       the image's Python is not of the client's minor version
+      BrokenRunError              nothing can be done any more (token refused for good); also a BrokenExecutor
 """
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 __all__ = [
     "ArtifactError",
     "AuthenticationError",
+    "BrokenRunError",
     "CallCrashedError",
     "ImagePullError",
     "InvalidRequestError",
@@ -42,6 +47,7 @@ __all__ = [
     "ProminenceError",
     "PythonMismatchError",
     "QueueTimeExceededError",
+    "RemoteEnvironmentError",
     "RemotePicklingError",
     "ServiceError",
     "ServiceUnavailableError",
@@ -227,5 +233,13 @@ class RemotePicklingError(OutcomeError):
     """
 
 
-class PythonMismatchError(ProminenceError):
+class RemoteEnvironmentError(ProminenceError):
+    """The calls of a job could not be loaded where it ran: a module is missing there, or a file was damaged."""
+
+
+class PythonMismatchError(RemoteEnvironmentError):
     """The image's Python is not of the client's minor version (cloudpickle's own rule)."""
+
+
+class BrokenRunError(BrokenExecutor, ProminenceError):
+    """The executor can do nothing any more: every open future gets this, and so does the next ``submit``."""

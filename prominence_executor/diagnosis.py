@@ -1,0 +1,165 @@
+"""Why a call has no outcome: turns what the service says of an ended job, and what the runner says, into exceptions.
+
+Pure: no HTTP, no threads. The rules follow what the real service answers (the words of ``statusReason``, the exit
+codes in ``execution.tasks``); an exit code alone tells nothing when an outcome is there.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from .errors import (
+    ArtifactError,
+    CallCrashedError,
+    ImagePullError,
+    JobDeletedError,
+    JobError,
+    JobFailedError,
+    NoMatchingResourcesError,
+    OutcomeLostError,
+    OutOfMemoryError,
+    ProminenceError,
+    PythonMismatchError,
+    QueueTimeExceededError,
+    RemoteEnvironmentError,
+    StageOutError,
+    WalltimeExceededError,
+)
+from .payload import OUTCOME_FILE, Outcome, Outcomes
+
+STDERR_TAIL = 2000  # characters of the job's standard error that an exception carries
+
+# The beginning of the service's statusReason, the exception, and what it means to a user.
+_REASONS: tuple[tuple[str, type[JobError], str], ...] = (
+    ("Walltime limit exceeded", WalltimeExceededError, "the job was killed at its walltime"),
+    ("Job used too much memory", OutOfMemoryError, "the job was killed because it used more memory than it asked for"),
+    ("Container image pull failed", ImagePullError, "the container image could not be fetched where the job ran"),
+    ("Artifact download failed", ArtifactError, "an input of the job could not be fetched where it ran"),
+    ("Maximum time queued was exceeded", QueueTimeExceededError, "the job waited too long in the queue"),
+    ("No matching resources", NoMatchingResourcesError, "no site can give the job the resources it asks for"),
+    ("Stageout failed", StageOutError, "the job ended without leaving the outcome file behind"),
+)
+
+
+def outcome_url(job: dict[str, Any]) -> str | None:
+    """The signed URL of the outcome file in a detailed description, or None when it was not uploaded."""
+    for output in job.get("outputFiles") or ():
+        if isinstance(output, dict) and output.get("name") == OUTCOME_FILE:
+            return output.get("url") or None
+    return None
+
+
+def outcome_size(job: dict[str, Any]) -> int:
+    """The size of the outcome file in bytes, 0 when the service does not say."""
+    return next(
+        (int(item.get("size") or 0) for item in job.get("outputFiles") or () if item.get("name") == OUTCOME_FILE), 0
+    )
+
+
+def job_error(job: dict[str, Any], stderr: str = "") -> JobError:
+    """Say why an ended job left no outcome file."""
+    status, text = job.get("status"), str(job.get("statusReason") or "")
+    facts = _facts(job, stderr)
+    if status == "deleted":
+        return JobDeletedError("the job was deleted", **facts)
+    exit_code = _exit_code(job)
+    for beginning, kind, meaning in _REASONS:
+        if text.startswith(beginning):
+            if kind is StageOutError:
+                return _no_outcome(job, exit_code, meaning, facts)
+            return kind(meaning, **facts)
+    if status == "completed" and not (job.get("execution") or {}).get("tasks"):
+        return JobFailedError("the platform's own worker failed before or while it ran the job", **facts)
+    if status == "killed":
+        return JobFailedError("the platform killed the job", **facts)
+    return _no_outcome(job, exit_code, "the job ended without an outcome", facts)
+
+
+def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts: dict[str, Any]) -> JobError:
+    """The runner did not write its file: because it was killed, because there is no Python, or nobody knows."""
+    image = next((task.get("image") for task in job.get("tasks") or ()), None)
+    if exit_code == -signal.SIGKILL:
+        memory = (job.get("resources") or {}).get("memory")
+        limit = f" of {memory} GB" if memory else ""
+        return OutOfMemoryError(f"the job was killed by signal 9, probably out of its memory{limit}", **facts)
+    if exit_code is not None and exit_code < 0:
+        return CallCrashedError(f"the job was ended by {signal_name(-exit_code)}", **facts)
+    if exit_code in (126, 127, 255) and "python3" in facts["stderr"]:
+        return JobFailedError(f"the image {image!r} has no python3 that runs", **facts)
+    if exit_code:
+        return JobFailedError(f"{meaning}; its command ended with exit code {exit_code}", **facts)
+    if facts["reason"] and facts["status"] == "failed":
+        return StageOutError(meaning, **facts)
+    return OutcomeLostError(meaning, **facts)
+
+
+def _facts(job: dict[str, Any], stderr: str) -> dict[str, Any]:
+    """What every `JobError` carries of a job."""
+    return {
+        "job_id": job.get("id"),
+        "status": job.get("status"),
+        "reason": job.get("statusReason"),
+        "stderr": stderr[-STDERR_TAIL:],
+    }
+
+
+def _exit_code(job: dict[str, Any]) -> int | None:
+    tasks = (job.get("execution") or {}).get("tasks") or [{}]
+    code = tasks[-1].get("exitCode")
+    return code if isinstance(code, int) else None
+
+
+def call_error(outcomes: Outcomes, call: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
+    """Say why one call of a chunk has no outcome though the job left an outcome file."""
+    record = outcomes.job
+    facts = _facts(job, stderr)
+    if record is not None and record.kind == "python":
+        return _python_mismatch(record, job)
+    if record is not None and record.kind == "failure":
+        return _load_failure(record, job)
+    running = outcomes.running
+    before = "" if running in (None, call) else f"; the call ran never, call {running} of the same job was running"
+    if record is not None and record.kind == "walltime":
+        return WalltimeExceededError(f"the job's walltime was nearly over and the call had not ended{before}", **facts)
+    exit_code = record.header.get("exit") if record is not None and record.kind == "crashed" else _exit_code(job)
+    how = _how_it_ended(exit_code)
+    if exit_code == -signal.SIGKILL:
+        return OutOfMemoryError(f"the process of the calls {how}: probably out of memory{before}", **facts)
+    return CallCrashedError(f"the process of the calls {how}{before}", **facts)
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended before the call did"
+    if exit_code < 0:
+        return f"was ended by {signal_name(-exit_code)}"
+    return f"ended with exit code {exit_code} before the call did"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _image_of(job: dict[str, Any]) -> str:
+    return next((str(task.get("image")) for task in job.get("tasks") or ()), "?")
+
+
+def _python_mismatch(record: Outcome, job: dict[str, Any]) -> PythonMismatchError:
+    header = record.header
+    return PythonMismatchError(
+        f"the image {_image_of(job)!r} has Python {header['here']} ({header['executable']}), but this program runs "
+        f"Python {header['wanted']}: a pickled function needs the same minor version (job {job.get('id')})"
+    )
+
+
+def _load_failure(record: Outcome, job: dict[str, Any]) -> RemoteEnvironmentError:
+    header = record.header
+    if header.get("module"):
+        what = f"the image {_image_of(job)!r} has no module {header['module']!r}, which the call needs"
+    else:
+        what = f"the call could not be loaded where it ran: {header.get('type')}: {header.get('error')}"
+    return RemoteEnvironmentError(f"{what} (job {job.get('id')})\n{header.get('traceback', '')}")

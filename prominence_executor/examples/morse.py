@@ -1,0 +1,118 @@
+"""Vibrational levels of diatomic molecules: a parameter sweep with a known answer.
+
+For each molecule of ``molecules.csv`` (vibrational constants in 1/cm, reduced mass in atomic mass units; K. P. Huber
+and G. Herzberg, Constants of Diatomic Molecules, 1979) and each of the lowest levels, one call solves the radial
+Schroedinger equation in the molecule's Morse potential with Numerov's method, and bisects the energy by counting nodes.
+P. M. Morse gave the exact levels in 1929 (Phys. Rev. 34, 57): E(v) = we (v + 1/2) - wexe (v + 1/2)^2.
+
+    python -m prominence_executor.examples.morse [--levels 3]
+
+runs on the service that PROMINENCE_URL names, or else on the embedded one. Pure Python: any python image will do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import sys
+import time
+from concurrent.futures import as_completed
+from pathlib import Path
+
+from prominence_executor import ProminenceExecutor, Resources
+
+HBAR2_OVER_2U = 16.857629206  # hbar^2 / (2 * atomic mass unit), in Angstrom^2 / cm
+TOLERANCE = 1e-6  # relative; Numerov's error is of the fourth order in the step
+
+
+def morse_level(v: int, omega: float, anharmonicity: float, mass: float, points: int = 4000) -> float:
+    """The energy of level ``v`` in 1/cm, found numerically."""
+    kinetic = HBAR2_OVER_2U / mass
+    depth = omega**2 / (4 * anharmonicity)
+    width = math.sqrt(anharmonicity / kinetic)  # the Morse parameter a, in 1/Angstrom
+    guess = morse_exact(v, omega, anharmonicity)  # only to choose the interval: a wave function dies away outside it
+
+    def potential_at(r: float) -> float:
+        return depth * (1 - math.exp(-width * r)) ** 2
+
+    def end(turning: float, stride: float) -> float:
+        action, r = 0.0, turning
+        while action < 16:  # the wave function has fallen to exp(-16)
+            r += stride
+            action += abs(stride) * math.sqrt(max(potential_at(r) - guess, 0.0) / kinetic)
+        return r
+
+    root = math.sqrt(guess / depth)
+    left = end(-math.log(1 + root) / width, -0.01 / width)
+    right = end(-math.log(1 - root) / width, 0.01 / width)
+    step = (right - left) / points
+    potential = [potential_at(left + i * step) for i in range(points + 1)]
+
+    def nodes(energy: float) -> int:
+        scale = step * step / (12 * kinetic)
+        previous, current, count = 0.0, 1e-12, 0
+        w_previous, w_current = 1 - scale * (potential[0] - energy), 1 - scale * (potential[1] - energy)
+        for value in potential[2:]:
+            w_next = 1 - scale * (value - energy)
+            following = ((12 - 10 * w_current) * current - w_previous * previous) / w_next
+            count += following * current < 0
+            if abs(following) > 1e200:
+                current, following = current * 1e-200, following * 1e-200
+            previous, current = current, following
+            w_previous, w_current = w_current, w_next
+        return count
+
+    low, high = 0.0, depth
+    while high - low > 1e-9 * depth:
+        middle = (low + high) / 2
+        low, high = (low, middle) if nodes(middle) > v else (middle, high)
+    return (low + high) / 2
+
+
+def morse_exact(v: int, omega: float, anharmonicity: float) -> float:
+    """The energy of level ``v`` in 1/cm, as Morse's formula gives it."""
+    return omega * (v + 0.5) - anharmonicity * (v + 0.5) ** 2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--levels", type=int, default=3, help="how many levels of each molecule (default: %(default)s)")
+    levels = range(parser.parse_args().levels)
+    with Path(__file__).with_name("molecules.csv").open(newline="") as file:
+        molecules = {
+            row["molecule"]: (float(row["omega_e"]), float(row["omega_e_x_e"]), float(row["reduced_mass"]))
+            for row in csv.DictReader(file)
+        }
+    url = os.environ.get("PROMINENCE_URL", "local")
+    began = time.monotonic()
+    with ProminenceExecutor(url=url, name="morse", resources=Resources(walltime=10)) as executor:
+        print(f"run {executor.run_id}: {len(molecules) * len(levels)} calls to {executor.client.url}")
+        futures = {
+            executor.submit(morse_level, v, *constants): (name, v)
+            for name, constants in molecules.items()
+            for v in levels
+        }
+        for done, future in enumerate(as_completed(futures), start=1):
+            name, v = futures[future]
+            note = f"{done:3}/{len(futures)}  {name}, level {v}: {future.result():.1f} 1/cm"
+            print(f"\r{note:<60}", end="" if sys.stdout.isatty() and done < len(futures) else "\n", flush=True)
+    print(f"\n{'molecule':<10}{'v':>3}{'computed':>16}{'exact':>16}{'deviation':>12}   (energies in 1/cm)")
+    worst = 0.0
+    for future, (name, v) in futures.items():
+        exact = morse_exact(v, *molecules[name][:2])
+        computed = future.result()
+        deviation = abs(computed - exact) / exact
+        worst = max(worst, deviation)
+        print(f"{name:<10}{v:>3}{computed:>16.6f}{exact:>16.6f}{deviation:>12.1e}")
+    good = worst <= TOLERANCE
+    print(
+        f"\n{len(futures)} levels in {time.monotonic() - began:.1f} s; the largest deviation, {worst:.1e}, is "
+        f"{'within' if good else 'ABOVE'} the tolerance of {TOLERANCE:.0e}"
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""`ProminenceFuture`: a ``concurrent.futures.Future`` that knows its job.
+
+It may not talk to the service itself: what it needs done there, it asks of its chunk (see chunk.py). Futures are
+settled by the tracker, or by the dispatcher before a job has an id; never by the user.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .chunk import Call
+
+T = TypeVar("T")
+
+
+class ProminenceFuture(Future[T]):
+    """The outcome of a call that runs as, or in, a job.
+
+    Pending until the service reports the job running; then running, and running it stays whatever a later list says;
+    then done. Works with ``concurrent.futures.wait``, ``as_completed`` and ``asyncio.wrap_future``. Callbacks run in
+    one of the executor's threads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._call: Call | None = None
+
+    @property
+    def job_id(self) -> int | None:
+        """The service's number of the job, or None while the call has not been accepted."""
+        return self._call.chunk.job_id if self._call else None
+
+    def status(self) -> str:
+        """The service's word for the job as of the last poll (no request is made).
+
+        ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
+        completed, failed, killed or deleted.
+        """
+        return self._call.chunk.status if self._call else "unsent"
+
+    def stdout(self) -> str:
+        """What the call has printed so far: one request. Live while it runs, about a second behind.
+
+        Of a finished call in a chunk this is its own part where the platform writes output to a file, else the whole
+        job's. Undecodable bytes are replaced. Empty before the job exists.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer.
+        """
+        return self._call.stream("stdout") if self._call else ""
+
+    def stderr(self) -> str:
+        """What the call has written to its standard error so far; see `stdout`."""
+        return self._call.stream("stderr") if self._call else ""
+
+    def cancel(self) -> bool:
+        """Cancel the call unless it is running or done; the job is deleted at the service when no call needs it.
+
+        Returns at once; waiters and callbacks are told at once, the deletion follows in the background.
+        """
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        if self._call:
+            self._call.chunk.call_cancelled()
+        return True
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As the base class's, but it may be called again: every poll that shows the job running does.
+
+        Returns True when the future is running, False when it is cancelled or done.
+        """
+        with self._condition:  # the base class's own lock, reentrant
+            if self.running():
+                return True
+            if self._state in ("CANCELLED_AND_NOTIFIED", "FINISHED"):
+                return False
+            return super().set_running_or_notify_cancel()
+
+    def _settle(self, succeeded: bool, value: Any) -> None:
+        """Give the future its one outcome; a future that is cancelled or done keeps what it has."""
+        if not self.set_running_or_notify_cancel():
+            return
+        with suppress(InvalidStateError):  # another thread was quicker
+            if succeeded:
+                self.set_result(value)
+            else:
+                self.set_exception(value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a future cannot be pickled: it belongs to this process; pass its result instead")

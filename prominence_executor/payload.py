@@ -1,0 +1,382 @@
+"""What travels: packs calls for the runner, and unpacks the outcomes that come back.
+
+The only module that uses cloudpickle. It knows nothing of jobs, threads or HTTP: bytes in, bytes out. Nothing here
+unpickles an outcome before its signature and digest have been verified.
+
+The journey: ``dumps`` pickles a function or a call's arguments into a `Blob`, in the caller's thread. The dispatcher
+puts the blobs of a chunk into one file with `calls_file`, describes the job in `job_file`, and adds the runner in
+`runner_archive`. The runner appends records to the outcome file; `read_outcomes` verifies them, and `unpack` makes a
+result or an exception of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import pickle
+import platform
+import struct
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+import cloudpickle
+
+from .errors import RemotePicklingError, SignatureError
+
+FORMAT = 1
+RUNNER_FILE = "pxrun.pyz"
+JOB_FILE = "pxjob.json"
+CALLS_FILE = "pxcalls"
+OUTCOME_FILE = "pxoutcome"
+PYTHON = "{}.{}".format(*sys.version_info[:2])
+
+_CALLS_MAGIC = b"PXCALLS1\n"
+_OUTCOME_MAGIC = b"PXOUT1\n"
+_PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
+_PIECE = 1 << 16  # bytes: pieces at least this long are kept as they are, shorter ones are joined
+
+
+class Blob:
+    """Bytes in pieces: large ``bytes`` arguments and buffers stand in it as they are, not copied."""
+
+    def __init__(self, pieces: Iterable[bytes] = ()) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self._small = bytearray()
+        for piece in pieces:
+            self.write(piece)
+
+    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> int:
+        """Append a piece; the pickler's file interface."""
+        size = len(data) if isinstance(data, (bytes, bytearray)) else memoryview(data).nbytes
+        if size < _PIECE:
+            self._small += data
+        else:
+            self._flush()
+            self.pieces.append(data if isinstance(data, bytes) else bytes(data))
+        self.size += size
+        return size
+
+    def _flush(self) -> None:
+        if self._small:
+            self.pieces.append(bytes(self._small))
+            self._small.clear()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._flush()
+        return iter(self.pieces)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for piece in self:
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def tobytes(self) -> bytes:
+        return b"".join(self)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no annotations
+    """Notes which modules a pickle refers to, and the code that travels by value."""
+
+    def __init__(self, file: Blob) -> None:
+        super().__init__(file, protocol=5)
+        self.modules: set[str] = set()
+        self.code: set[types.CodeType] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.ModuleType):
+            self.modules.add(obj.__name__)
+        elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            module = getattr(obj, "__module__", None)
+            if isinstance(module, str):
+                self.modules.add(module)
+            if module == "__main__" and isinstance(obj, types.FunctionType):
+                self.code.add(obj.__code__)
+        return super().reducer_override(obj)
+
+
+@dataclass
+class Pickled:
+    """A pickle, the modules it refers to by name, and the code objects that it carries by value."""
+
+    blob: Blob
+    modules: frozenset[str]
+    code: frozenset[types.CodeType]
+
+
+def dumps(value: Any) -> Pickled:
+    """Pickle a value for the remote side.
+
+    Raises:
+        whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
+        pickled (a lock, an open file, a socket).
+    """
+    blob = Blob()
+    pickler = _Pickler(blob)
+    pickler.dump(value)
+    return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
+
+
+def calls_file(function: Blob, arguments: list[Blob]) -> Blob:
+    """One file for a chunk: the function once, then each call's ``(args, kwargs)``."""
+    index = {"function": function.size, "calls": [blob.size for blob in arguments]}
+    whole = Blob([_CALLS_MAGIC, json.dumps(index).encode() + b"\n"])
+    for blob in [function, *arguments]:
+        for piece in blob:
+            whole.write(piece)
+    return whole
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which attempt of which job of which run: what an outcome's signature is bound to."""
+
+    run: str
+    job: int
+    attempt: int
+
+
+def job_file(
+    identity: Identity,
+    key: bytes,
+    *,
+    calls: tuple[str, str],
+    modules: list[tuple[str, str]],
+    seconds: float | None,
+) -> bytes:
+    """The runner's instructions. ``calls`` and ``modules`` are (file name, SHA-256); ``seconds`` the time it has."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "run": identity.run,
+            "job": identity.job,
+            "attempt": identity.attempt,
+            "key": key.hex(),
+            "python": PYTHON,
+            "outcome": OUTCOME_FILE,
+            "seconds": seconds,
+            "calls": {"name": calls[0], "sha256": calls[1]},
+            "modules": [{"name": name, "sha256": digest} for name, digest in modules],
+        }
+    ).encode()
+
+
+@lru_cache(maxsize=1)
+def runner_archive() -> bytes:
+    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle.
+
+    For CPython both go as byte code, which saves the remote side a tenth of a second of compiling; the runner goes as
+    source, too, so that another Python than the wanted one can still say that it is the wrong one.
+    """
+    import py_compile
+    import tempfile
+    import zipfile
+    from pathlib import Path
+
+    package = Path(cloudpickle.__file__).parent
+    sources = {f"cloudpickle/{path.name}": path for path in sorted(package.glob("*.py"))}
+    main = Path(__file__).with_name("runner.py")
+    compiling = platform.python_implementation() == "CPython"
+    archive = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
+        pyz.writestr(zip_entry("__main__.py"), main.read_bytes())
+        for name, path in {"__main__.py": main, **sources}.items():
+            if compiling:
+                target = str(Path(folder, "module.pyc"))
+                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+                py_compile.compile(
+                    str(path), target, f"{RUNNER_FILE}/{name}", doraise=True, optimize=2, invalidation_mode=mode
+                )
+                pyz.writestr(zip_entry(name + "c"), Path(target).read_bytes())
+            elif name != "__main__.py":
+                pyz.writestr(zip_entry(name), path.read_bytes())
+    return archive.getvalue()
+
+
+def zip_entry(name: str) -> Any:
+    """An archive member without a date, so that equal contents give equal archives and digests."""
+    import zipfile
+
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+@dataclass
+class Outcome:
+    """A verified record: its header, and where its body lies in the outcome file."""
+
+    header: dict[str, Any]
+    offset: int
+
+    @property
+    def call(self) -> int:
+        return int(self.header["call"])
+
+    @property
+    def kind(self) -> str:
+        return str(self.header["kind"])
+
+
+@dataclass
+class Outcomes:
+    """All that an outcome file says: by call, and of the job as a whole."""
+
+    calls: dict[int, Outcome] = field(default_factory=dict)
+    started: dict[int, Outcome] = field(default_factory=dict)
+    job: Outcome | None = None
+
+    @property
+    def running(self) -> int | None:
+        """The call that had started and not ended, if one was running when the file ends."""
+        open_calls = [call for call in self.started if call not in self.calls]
+        return max(open_calls, default=None)
+
+
+def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
+    """Read and verify every finished record of an outcome file; what a killed runner left half-written is ignored.
+
+    Raises:
+        SignatureError: a record is not signed with this run's key, or belongs to another job or attempt.
+    """
+    if file.read(len(_OUTCOME_MAGIC)) != _OUTCOME_MAGIC:
+        raise SignatureError("the outcome file is not one of this run's runner")
+    outcomes = Outcomes()
+    while True:
+        prefix = file.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size:
+            return outcomes
+        size, length, mac = _PREFIX.unpack(prefix)
+        offset = file.tell()
+        file.seek(size, io.SEEK_CUR)
+        text = file.read(length)
+        if length == 0 or len(text) < length:
+            return outcomes
+        header = _verified_header(text, mac, key, identity, size)
+        outcome = Outcome(header, offset)
+        if outcome.call < 0:
+            outcomes.job = outcome
+        elif outcome.kind == "started":
+            outcomes.started[outcome.call] = outcome
+        else:
+            outcomes.calls[outcome.call] = outcome
+
+
+def _verified_header(text: bytes, mac: bytes, key: bytes, identity: Identity, size: int) -> dict[str, Any]:
+    if not hmac.compare_digest(hmac.new(key, text, hashlib.sha256).digest(), mac):
+        raise SignatureError("an outcome is not signed with this run's key; it was not unpickled")
+    header: dict[str, Any] = json.loads(text)
+    found = Identity(header["run"], header["job"], header["attempt"])
+    if found != identity:
+        raise SignatureError(f"an outcome of {found} came in place of one of {identity}; it was not unpickled")
+    if header["size"] != size:
+        raise SignatureError("an outcome's length is not the signed one; it was not unpickled")
+    return header
+
+
+def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
+    """Unpickle a call's outcome: ``(True, result)`` or ``(False, exception)``.
+
+    ``where`` names the job for messages. Whatever unpickling raises becomes a `RemotePicklingError`.
+
+    Raises:
+        SignatureError: the body is not the one that was signed.
+    """
+    header = outcome.header
+    if outcome.kind == "unpicklable":
+        return False, RemotePicklingError(
+            f"the result of type {header['type']} could not be pickled {where}: {header['error']}\n"
+            f"{header['traceback']}"
+        )
+    if outcome.kind == "noroom":
+        return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
+    _verify_body(file, outcome)
+    file.seek(outcome.offset)
+    if outcome.kind == "result":
+        try:
+            return True, pickle.load(file)  # noqa: S301  signed by this run, verified above
+        except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
+            problem = RemotePicklingError(
+                f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
+            )
+            problem.__cause__ = error
+            return False, problem
+    return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed and verified
+
+
+def _verify_body(file: BinaryIO, outcome: Outcome) -> None:
+    file.seek(outcome.offset)
+    digest, left = hashlib.sha256(), int(outcome.header["size"])
+    while left:
+        block = file.read(min(left, 1 << 20))
+        if not block:
+            break
+        digest.update(block)
+        left -= len(block)
+    if not hmac.compare_digest(digest.hexdigest(), outcome.header["sha256"]):
+        raise SignatureError("an outcome's content is not what was signed; it was not unpickled")
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the remote side, as text; stands as ``__cause__`` of the exception that a call raised."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def _rebuild_exception(links: list[dict[str, Any]], header: dict[str, Any], where: str) -> BaseException:
+    """Put a chain of exceptions together again; the first one's cause becomes the remote traceback."""
+    errors = [_rebuild_link(link, header, where) for link in links]
+    for error, link in zip(errors, links, strict=True):
+        for name in ("cause", "context"):
+            position = link[name]
+            if position is not None and position < len(errors):
+                setattr(error, f"__{name}__", errors[position])
+        error.__suppress_context__ = link["suppress"]
+    first = errors[0]
+    remote = RemoteTraceback(f"{header['traceback']}(raised {where}, on {header['host']})\n")
+    remote.__cause__, remote.__context__ = first.__cause__, first.__context__
+    remote.__suppress_context__ = first.__suppress_context__
+    first.__cause__ = remote
+    return first
+
+
+def _rebuild_link(link: dict[str, Any], header: dict[str, Any], where: str) -> BaseException:
+    problem: BaseException | None = None
+    for form in ("pickle", "parts"):
+        if link[form] is None:
+            continue
+        try:
+            value = pickle.loads(link[form])  # noqa: S301  inside a signed and verified body
+            if form == "parts":
+                kind, args, attributes = value
+                value = kind.__new__(kind, *args)
+                value.args = args
+                value.__dict__.update(attributes)
+            if isinstance(value, BaseException):
+                return value
+        except BaseException as error:  # noqa: BLE001  constructors and imports are somebody else's code
+            problem = error
+    substitute = RemotePicklingError(
+        f"the call raised {link['type']}: {link['text']}\n"
+        f"({where}; that exception could not be brought back itself"
+        + (f": {type(problem).__name__}: {problem}" if problem else "")
+        + ")"
+    )
+    substitute.__cause__ = problem
+    return substitute

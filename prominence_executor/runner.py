@@ -1,0 +1,387 @@
+"""The whole program on the remote side: reads a job's calls, runs them, writes their outcomes.
+
+It is shipped as data, the ``__main__`` of a zip application that holds cloudpickle beside it, and runs on whatever
+Python the container image has. So it may use the standard library only, in the syntax of Python 3.8, and may import
+nothing of this package.
+
+The way of a job, in its working directory:
+
+    pxjob.json      who this is (run, job, attempt), the key to sign with, the Python wanted, names and digests
+    <calls>         the function and the arguments of each call (see payload.py, which writes it)
+    <modules>       a zip of the user's own modules, put on sys.path
+    pxoutcome       written here: one signed record after the other, uploaded by the platform when the job ends
+
+A supervisor forks one child, which runs the calls in their order and appends a record when a call starts and one when
+it ends. So a call that takes its process down costs itself and the calls behind it, and the outcomes before it stand.
+The supervisor writes what the child could not: that it crashed, or that the time was up.
+
+A record is PREFIX, body, header. The header is JSON and names run, job, attempt, call, kind and the body's SHA-256;
+the prefix holds both lengths and the header's HMAC, and is written last: a record without it does not count.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import pickle
+import signal
+import struct
+import sys
+import time
+
+FORMAT = 1
+JOB_FILE = "pxjob.json"
+MAGIC = b"PXOUT1\n"
+CALLS_MAGIC = b"PXCALLS1\n"
+PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
+NO_CALL = -1  # a record that speaks of the whole job
+TEXT_LIMIT = 100000  # characters of a traceback or message that travel
+
+
+def main(argv):
+    with open(JOB_FILE, "rb") as file:
+        job = json.loads(file.read().decode("utf-8"))
+    outcomes = Outcomes(job)
+    here = "%d.%d" % sys.version_info[:2]
+    if here != job["python"]:
+        outcomes.write(NO_CALL, "python", here=here, wanted=job["python"], executable=sys.executable)
+        return
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            run_calls(job, outcomes, argv)
+            code = 0
+        except BaseException as error:  # whatever it is, the supervisor and the client must hear of it
+            code = report_failure(outcomes, error)
+        finally:
+            flush_streams()
+            os._exit(code)
+    outcomes.close()
+    supervise(job, child)
+
+
+def supervise(job, child):
+    """Wait for the child within the walltime, then say what it could not say itself."""
+    started = time.monotonic()
+    try:
+        status = wait_for(child, job.get("seconds"))
+    except TimeoutError:
+        end_group(child)
+        os.waitpid(child, 0)
+        Outcomes(job, append=True).write(NO_CALL, "walltime", seconds=time.monotonic() - started)
+        return
+    end_group(child)
+    if os.WIFSIGNALED(status):
+        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=-os.WTERMSIG(status))
+    elif os.WEXITSTATUS(status) or not Outcomes.ended_well(job):
+        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=os.WEXITSTATUS(status))
+
+
+def wait_for(child, seconds):
+    """Return the child's wait status, or raise TimeoutError when its seconds are over."""
+
+    def expire(number, frame):
+        raise TimeoutError
+
+    if seconds:
+        signal.signal(signal.SIGALRM, expire)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return status
+
+
+def end_group(child):
+    """End what the calls left running: the job is over when its calls are."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def run_calls(job, outcomes, argv):
+    """Load the function, run every call of this job, and write an outcome for each."""
+    sys.argv = [""]
+    line_buffered()
+    for entry in reversed(job.get("modules", [])):
+        check_digest(entry)
+        sys.path.insert(1, os.path.abspath(entry["name"]))
+    check_digest(job["calls"])
+    import cloudpickle  # ours, from the archive that this program runs from: the client's own version
+
+    with open(job["calls"]["name"], "rb") as file:
+        function, offsets = read_calls(file)
+        for call, offset in enumerate(offsets):
+            position = stream_positions()
+            outcomes.write(call, "started", streams=position)
+            began = time.time()
+            try:
+                file.seek(offset)
+                args, kwargs = pickle.load(file)
+                result = function(*args, **kwargs)
+                del args, kwargs
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
+                flush_streams()
+                write_exception(outcomes, cloudpickle, call, error, began, position)
+                del error
+            else:
+                flush_streams()
+                write_result(outcomes, cloudpickle, call, result, began, position)
+                del result
+    outcomes.write(NO_CALL, "end")
+    outcomes.close()
+
+
+def read_calls(file):
+    """Return the function and the offset of each call's arguments in the file of calls."""
+    if file.readline() != CALLS_MAGIC:
+        raise ValueError("the file of calls is not in the format of this runner")
+    index = json.loads(file.readline().decode("utf-8"))
+    start = file.tell()
+    function = pickle.load(file)
+    offsets = []
+    start += index["function"]
+    for length in index["calls"]:
+        offsets.append(start)
+        start += length
+    return function, offsets
+
+
+def check_digest(entry):
+    """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
+    digest = hashlib.sha256()
+    with open(entry["name"], "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    if digest.hexdigest() != entry["sha256"]:
+        raise ValueError("%s did not arrive as it was sent (its SHA-256 differs)" % entry["name"])
+
+
+def write_result(outcomes, cloudpickle, call, result, began, position):
+    facts = call_facts(began, position)
+    try:
+        outcomes.write(call, "result", lambda file: cloudpickle.dump(result, file, protocol=5), **facts)
+    except OSError as error:
+        write_no_room(outcomes, call, error, facts)
+    except BaseException as error:  # __reduce__ is somebody else's code
+        facts.update(type=type_name(result), error=error_text(error), traceback=traceback_text(error, 0))
+        outcomes.write(call, "unpicklable", **facts)
+
+
+def write_exception(outcomes, cloudpickle, call, error, began, position):
+    facts = call_facts(began, position)
+    facts.update(type=type_name(error), error=error_text(error), traceback=traceback_text(error, 1))
+    chain = exception_chain(cloudpickle, error)
+    try:
+        outcomes.write(call, "exception", lambda file: pickle.dump(chain, file, protocol=5), **facts)
+    except OSError as failure:
+        write_no_room(outcomes, call, failure, facts)
+
+
+def write_no_room(outcomes, call, error, facts):
+    """The disk is full: say so in a few bytes, which the cut-off record has just given back."""
+    facts.update(error=error_text(error))
+    outcomes.write(call, "noroom", **facts)
+
+
+def call_facts(began, position):
+    end = stream_positions()
+    facts = {"seconds": round(time.time() - began, 6), "host": os.uname().nodename}
+    if position and end:
+        facts["streams"] = [position, end]
+    return facts
+
+
+def exception_chain(cloudpickle, error):
+    """The exception and what it was raised from, each pickled for itself so that one that cannot be costs no other.
+
+    Each link: its default pickle, a pickle of (class, args, attributes) for classes whose constructor does not take
+    its own ``args``, its type and text, and the positions of its cause and context in the list.
+    """
+    links = []  # type: list
+    positions, queue = {id(error): 0}, [error]
+    while queue and len(links) < 50:
+        current = queue.pop(0)
+        link = {"type": type_name(current), "text": error_text(current), "suppress": current.__suppress_context__}
+        link["pickle"] = try_dumps(cloudpickle, current)
+        link["parts"] = try_dumps(cloudpickle, (type(current), current.args, dict(current.__dict__)))
+        for name in ("cause", "context"):
+            other = getattr(current, "__%s__" % name)
+            if other is not None and id(other) not in positions:
+                positions[id(other)] = len(positions)
+                queue.append(other)
+            link[name] = None if other is None else positions[id(other)]
+        links.append(link)
+    return links
+
+
+def try_dumps(cloudpickle, value):
+    try:
+        return cloudpickle.dumps(value, protocol=5)
+    except BaseException:  # __reduce__ is somebody else's code; the text travels anyway
+        return None
+
+
+def report_failure(outcomes, error):
+    """Something failed around the calls: the function does not load, a file is damaged."""
+    try:
+        facts = {"type": type_name(error), "error": error_text(error), "traceback": traceback_text(error, 0)}
+        if isinstance(error, ImportError):
+            facts["module"] = error.name
+        outcomes.write(NO_CALL, "failure", **facts)
+        return 0
+    except BaseException:  # nothing is left but the standard error, whose tail the client shows
+        sys.stderr.write("prominence-executor runner: %s\n" % error_text(error))
+        return 1
+
+
+def type_name(value):
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
+
+
+def error_text(error):
+    try:
+        return str(error)[:TEXT_LIMIT]
+    except BaseException:  # __str__ is somebody else's code
+        return "<no text: its __str__ raised>"
+
+
+def traceback_text(error, skip):
+    """The formatted traceback without the runner's own first frames."""
+    try:
+        import traceback
+
+        frames = error.__traceback__
+        for _ in range(skip):
+            frames = frames.tb_next if frames is not None and frames.tb_next is not None else frames
+        return "".join(traceback.format_exception(type(error), error, frames))[-TEXT_LIMIT:]
+    except BaseException:  # formatting calls __str__ and __repr__ of somebody else's classes
+        return "%s: %s\n" % (type_name(error), error_text(error))
+
+
+def line_buffered():
+    """What a call prints is seen at the service while it runs."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except (AttributeError, ValueError):
+            pass
+
+
+def flush_streams():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # the call closed it, replaced it, or its disk is full
+            pass
+
+
+def stream_positions():
+    """Where stdout and stderr stand, if they are files: the client cuts a call's own part out of the job's."""
+    try:
+        return [os.lseek(1, 0, os.SEEK_CUR), os.lseek(2, 0, os.SEEK_CUR)]
+    except OSError:
+        return None
+
+
+class Outcomes:
+    """The file of outcomes: appends signed records, and takes back one that could not be finished."""
+
+    def __init__(self, job, append=False):
+        self._job = job
+        self._key = bytes.fromhex(job["key"])
+        self._name = os.path.abspath(job["outcome"])  # a call may change the working directory
+        if append:
+            self._file = open(self._name, "r+b")
+            self._file.seek(self.last_end(self._file)[0])
+            self._file.truncate()
+        else:
+            self._file = open(self._name, "w+b")
+            self._file.write(MAGIC)
+            self._file.flush()
+
+    def write(self, call, kind, dump=None, **facts):
+        """Append one record, its body written by ``dump(file)``; on any error the file is as it was before."""
+        start = self._file.tell()
+        try:
+            self._file.write(bytes(PREFIX.size))
+            body = Body(self._file)
+            if dump is not None:
+                dump(body)
+            header = {"format": FORMAT, "call": call, "kind": kind, "size": body.size, "sha256": body.hexdigest()}
+            for name in ("run", "job", "attempt"):
+                header[name] = self._job[name]
+            header.update(facts)
+            text = json.dumps(header).encode("utf-8")
+            mac = hmac.new(self._key, text, hashlib.sha256).digest()
+            self._file.write(text)
+            self._file.flush()
+            end = self._file.tell()
+            self._file.seek(start)
+            self._file.write(PREFIX.pack(body.size, len(text), mac))
+            self._file.flush()
+            self._file.seek(end)
+        except BaseException:
+            self.take_back(start)
+            raise
+
+    def take_back(self, start):
+        try:
+            self._file.close()  # drops what is still buffered, on a full disk with an error
+        except OSError:
+            pass
+        with open(self._name, "r+b") as file:
+            file.truncate(start)
+        self._file = open(self._name, "r+b")
+        self._file.seek(start)
+
+    def close(self):
+        self._file.close()
+
+    @classmethod
+    def last_end(cls, file):
+        """Return where the last finished record ends, and its header."""
+        size = os.fstat(file.fileno()).st_size
+        end, header = len(MAGIC), {}
+        while end + PREFIX.size <= size:
+            file.seek(end)
+            body, length, _ = PREFIX.unpack(file.read(PREFIX.size))
+            if length == 0 or end + PREFIX.size + body + length > size:
+                break
+            file.seek(body, os.SEEK_CUR)
+            header = json.loads(file.read(length).decode("utf-8"))
+            end = file.tell()
+        return end, header
+
+    @classmethod
+    def ended_well(cls, job):
+        """True if the child said that it came to the end, or why it did not."""
+        with open(job["outcome"], "rb") as file:
+            return cls.last_end(file)[1].get("kind") in ("end", "failure")
+
+
+class Body:
+    """A file to pickle into: counts and hashes what goes through it."""
+
+    def __init__(self, file):
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data):
+        data = memoryview(data).cast("B")
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += data.nbytes
+        return data.nbytes
+
+    def hexdigest(self):
+        return self._digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,311 @@
+"""The runner as the remote side runs it: `python3 pxrun.pyz` in a directory, without a service around it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prominence_executor import payload
+from prominence_executor.payload import Identity, Outcomes
+
+KEY = bytes(range(32))
+IDENTITY = Identity("run-1", 7, 1)
+
+
+class Remote:
+    """A directory as a job has it, and what came of running the calls there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self, function: Callable[..., Any], *calls: tuple[Any, ...], seconds: float | None = None) -> None:
+        arguments = [payload.dumps((call, {})).blob for call in calls]
+        calls_file = payload.calls_file(payload.dumps(function).blob, arguments)
+        job = payload.job_file(IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], seconds=seconds)
+        (self.folder / "pxrun.pyz").write_bytes(payload.runner_archive())
+        (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
+        (self.folder / "pxjob.json").write_bytes(job)
+
+    def run(self, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, "pxrun.pyz"], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> Outcomes:
+        with (self.folder / "pxoutcome").open("rb") as file:
+            return payload.read_outcomes(file, key, identity)
+
+    def value(self, call: int = 0) -> Any:
+        with (self.folder / "pxoutcome").open("rb") as file:
+            outcomes = payload.read_outcomes(file, KEY, IDENTITY)
+            return payload.unpack(file, outcomes.calls[call], "in job 1")[1]
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    return Remote(tmp_path)
+
+
+def test_a_result_comes_back_and_the_runner_ends_with_zero(remote: Remote) -> None:
+    remote.prepare(lambda a, b: {"sum": a + b}, (2, 3))
+    assert remote.run().returncode == 0
+    assert remote.value() == {"sum": 5}
+
+
+def test_calls_of_a_chunk_have_an_outcome_each(remote: Remote) -> None:
+    remote.prepare(lambda x: 10 // x, (1,), (0,), (5,))
+    assert remote.run().returncode == 0
+    assert remote.value(0) == 10
+    assert isinstance(remote.value(1), ZeroDivisionError)
+    assert remote.value(2) == 2
+
+
+def test_an_exception_keeps_its_class_attributes_causes_and_traceback(remote: Remote) -> None:
+    class TwoArguments(Exception):
+        def __init__(self, code: int, detail: str) -> None:
+            super().__init__(f"{code}: {detail}")
+            self.code = code
+
+    def fail() -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise TwoArguments(7, "outer") from error
+
+    remote.prepare(fail, ())
+    assert remote.run().returncode == 0
+    error = remote.value()
+    assert type(error) is TwoArguments
+    assert error.code == 7
+    assert str(error) == "7: outer"
+    text = "".join(traceback.format_exception(error))
+    assert "in fail" in text
+    assert "runner" not in text.partition("KeyError")[0]
+    assert isinstance(error.__cause__, payload.RemoteTraceback)
+    assert isinstance(error.__cause__.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(4), KeyboardInterrupt("stop"), OSError(28, "No space", "/x")])
+def test_any_exception_is_the_calls_outcome(remote: Remote, error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    remote.prepare(fail, ())
+    assert remote.run().returncode == 0
+    assert type(remote.value()) is type(error)
+    assert remote.value().args == error.args
+
+
+def test_an_unpicklable_result_names_its_type_and_costs_no_other_call(remote: Remote) -> None:
+    import threading
+
+    remote.prepare(lambda x: threading.Lock() if x else "fine", (1,), (0,))
+    assert remote.run().returncode == 0
+    error = remote.value(0)
+    assert isinstance(error, payload.RemotePicklingError)
+    assert "lock" in str(error)
+    assert remote.value(1) == "fine"
+
+
+def test_a_crash_keeps_the_outcomes_before_it_and_names_the_call_that_ran(remote: Remote) -> None:
+    def call(x: int) -> int:
+        if x == 1:
+            os._exit(3)
+        return x
+
+    remote.prepare(call, (0,), (1,), (2,))
+    assert remote.run().returncode == 0
+    outcomes = remote.outcomes()
+    assert remote.value(0) == 0
+    assert outcomes.running == 1
+    assert outcomes.job is not None
+    assert (outcomes.job.kind, outcomes.job.header["exit"]) == ("crashed", 3)
+
+
+@pytest.mark.parametrize("number", [9, 11])
+def test_a_signal_is_told_by_its_number(remote: Remote, number: int) -> None:
+    remote.prepare(lambda: os.kill(os.getpid(), number), ())
+    assert remote.run().returncode == 0
+    job = remote.outcomes().job
+    assert job is not None
+    assert job.header["exit"] == -number
+
+
+def test_ending_well_without_coming_to_the_end_is_a_crash(remote: Remote) -> None:
+    remote.prepare(lambda: os._exit(0), ())
+    remote.run()
+    job = remote.outcomes().job
+    assert job is not None
+    assert job.kind == "crashed"
+
+
+def test_a_call_that_kills_its_parent_leaves_what_was_written(remote: Remote) -> None:
+    def call(x: int) -> int:
+        if x:
+            os.kill(os.getppid(), 9)
+            os.kill(os.getpid(), 9)
+        return x
+
+    remote.prepare(call, (0,), (1,))
+    assert remote.run().returncode == -9
+    assert remote.value(0) == 0
+    assert remote.outcomes().running == 1
+    assert remote.outcomes().job is None
+
+
+def test_the_time_that_a_job_has_ends_the_call_in_time(remote: Remote) -> None:
+    def call(x: float) -> float:
+        import time
+
+        time.sleep(x)
+        return x
+
+    remote.prepare(call, (0.0,), (60.0,), seconds=1.5)
+    assert remote.run().returncode == 0
+    assert remote.value(0) == 0.0
+    job = remote.outcomes().job
+    assert job is not None
+    assert job.kind == "walltime"
+
+
+def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: Remote) -> None:
+    def call() -> int:
+        return subprocess.Popen(["sleep", "60"]).pid
+
+    remote.prepare(call, ())
+    remote.run()
+    pid = remote.value()
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_call_may_change_the_directory_and_close_its_streams(remote: Remote) -> None:
+    def call() -> str:
+        os.chdir("/")
+        sys.stdout.close()
+        return "here"
+
+    remote.prepare(call, ())
+    assert remote.run().returncode == 0
+    assert remote.value() == "here"
+
+
+def test_what_does_not_fit_on_the_disk_is_said_in_few_bytes(remote: Remote) -> None:
+    def call(size: int) -> bytes:
+        import resource
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        return bytes(size)
+
+    remote.prepare(call, (10,), (1_000_000,), (20,))
+    remote.run()
+    assert remote.value(0) == bytes(10)
+    assert "File too large" in str(remote.value(1))
+    assert remote.value(2) == bytes(20)
+
+
+def test_a_damaged_payload_is_not_unpickled(remote: Remote) -> None:
+    remote.prepare(lambda: 1, ())
+    calls = remote.folder / "pxcalls"
+    calls.write_bytes(calls.read_bytes()[:-1] + b"x")
+    remote.run()
+    job = remote.outcomes().job
+    assert job is not None
+    assert job.kind == "failure"
+    assert "did not arrive as it was sent" in job.header["error"]
+
+
+def test_a_missing_module_is_named(remote: Remote) -> None:
+    def call() -> None:
+        import no_such_module_anywhere  # type: ignore[import-not-found]  # noqa: F401
+
+    remote.prepare(call, ())
+    remote.run()
+    assert isinstance(remote.value(), ModuleNotFoundError)
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_another_python_says_that_it_is_the_wrong_one(remote: Remote, version: str) -> None:
+    python = shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"no Python {version} here")
+    remote.prepare(lambda: 1, ())
+    assert remote.run(python).returncode == 0
+    job = remote.outcomes().job
+    assert job is not None
+    if version == payload.PYTHON:
+        assert remote.value() == 1
+    else:
+        assert (job.kind, job.header["here"], job.header["wanted"]) == ("python", version, payload.PYTHON)
+
+
+def test_outcomes_of_another_key_job_or_attempt_are_refused(remote: Remote) -> None:
+    remote.prepare(lambda: 1, ())
+    remote.run()
+    with pytest.raises(payload.SignatureError):
+        remote.outcomes(key=bytes(32))
+    with pytest.raises(payload.SignatureError):
+        remote.outcomes(identity=Identity("run-1", 8, 1))
+    with pytest.raises(payload.SignatureError):
+        remote.outcomes(identity=Identity("run-1", 7, 2))
+
+
+def test_a_tampered_outcome_is_never_unpickled(remote: Remote) -> None:
+    remote.prepare(lambda: "original", ())
+    remote.run()
+    whole = (remote.folder / "pxoutcome").read_bytes()
+    assert whole.count(b"original") == 1
+    file = io.BytesIO(whole.replace(b"original", b"tampered"))
+    outcomes = payload.read_outcomes(file, KEY, IDENTITY)
+    with pytest.raises(payload.SignatureError):
+        payload.unpack(file, outcomes.calls[0], "in job 1")
+
+
+def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: Remote) -> None:
+    remote.prepare(lambda x: x, ("a",), ("b",))
+    remote.run()
+    whole = (remote.folder / "pxoutcome").read_bytes()
+    complete = len(remote.outcomes().calls)
+    for end in range(0, len(whole), 7):
+        file = io.BytesIO(whole[:end])
+        try:
+            outcomes = payload.read_outcomes(file, KEY, IDENTITY)
+        except payload.SignatureError:
+            continue
+        assert len(outcomes.calls) <= complete
+        for outcome in outcomes.calls.values():
+            assert payload.unpack(file, outcome, "in job 1")[0]
+
+
+def test_the_runner_is_the_same_bytes_each_time_and_small() -> None:
+    first = payload.runner_archive()
+    payload.runner_archive.cache_clear()
+    assert payload.runner_archive() == first
+    assert len(first) < 50_000
+
+
+def test_the_runner_uses_the_standard_library_and_old_syntax_only() -> None:
+    import ast
+
+    source = Path(payload.__file__).with_name("runner.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 8))
+    names = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    assert names <= set(sys.stdlib_module_names) | {"cloudpickle"}
+    assert json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], seconds=None))["format"] == 1
