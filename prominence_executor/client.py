@@ -328,7 +328,8 @@ class ProminenceClient:
         return None
 
     def _fetch(self, url: str, file: BinaryIO) -> None:
-        start = file.tell() if file.seekable() else None
+        # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
+        start = file.tell() if getattr(file, "seekable", lambda: True)() else None
 
         def once() -> None:
             if start is not None:
