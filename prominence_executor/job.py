@@ -1,4 +1,4 @@
-"""Job: the description of a job, and what became of it at the service.
+"""Job: the description of a job, and what became of it at the service. (And what jobs and workflows have in common.)
 
 A description is made without network and without token; those are asked for by ``create()``, and by every question
 about a job that has an id. Nothing here runs in the background: each call asks the service when it is called.
@@ -31,7 +31,7 @@ from .model import (
     wrong,
 )
 
-__all__ = ["ENDED", "Job", "default_client", "poll_interval"]
+__all__ = ["ENDED", "Job", "Submitted", "default_client", "poll_interval"]
 
 ENDED = frozenset({"completed", "failed", "killed", "deleted"})
 """The status words after which nothing happens any more. A word that is not known counts as not ended."""
@@ -40,7 +40,98 @@ _FRESH = 1.0  # seconds for which ``status`` answers what it answered last
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Job:
+class Submitted:
+    """What is sent to the service by ``create()`` and ends there some time: a job or a workflow."""
+
+    name: str | None
+
+    def __init__(self, id: int | None, client: ProminenceClient | None) -> None:  # noqa: A002
+        self._id = id
+        self._given_client = client
+        self._seen: dict[str, Any] = {}
+        self._seen_at = float("-inf")
+
+    @property
+    def id(self) -> int | None:
+        """The service's number; None before ``create()``."""
+        return self._id
+
+    def wait(self, timeout: float = 0) -> None:
+        """Blocks until it has ended, or ``timeout`` seconds are over: then ``done()`` is still False.
+
+        0 waits for ever. Asks often at first and ever more seldom, but at least every 30 s.
+        """
+        if timeout < 0:
+            raise wrong("timeout", "0 (for ever) or a number of seconds", timeout)
+        began = time.monotonic()
+        while True:
+            self.refresh()
+            elapsed = time.monotonic() - began
+            if self.done() or 0 < timeout <= elapsed:
+                return
+            pause = poll_interval(elapsed)
+            time.sleep(min(pause, timeout - elapsed) if timeout else pause)
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way. Does not ask when it was asked within the last second."""
+        return self.status in ENDED
+
+    @property
+    def status(self) -> str | None:
+        """The service's word (idle, running, completed, ...); at most a second old. None before ``create()``."""
+        if self._id is None:
+            return None
+        if self._seen.get("status") not in ENDED and time.monotonic() - self._seen_at >= _FRESH:
+            self.refresh()
+        return self._seen.get("status")
+
+    @property
+    def status_reason(self) -> str | None:
+        """The service's explanation of the status, if it has one."""
+        return self._seen.get("statusReason") if self.status else None
+
+    @property
+    def events(self) -> dict[str, int]:
+        """``createTime``, ``startTime``, ``endTime`` in seconds since the epoch, as far as they have happened."""
+        return dict(self._seen.get("events", {})) if self.status else {}
+
+    def refresh(self) -> None:
+        """Asks the service for the status now.
+
+        Raises:
+            NotFoundError: there is no such thing, or it is somebody else's.
+        """
+        self._seen = self._look()
+        self._seen_at = time.monotonic()
+
+    def _look(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def _client(self) -> ProminenceClient:
+        if self._given_client is None:
+            self._given_client = default_client()
+        return self._given_client
+
+    def _number(self) -> int:
+        if self._id is None:
+            raise InvalidRequestError(f"This {type(self).__name__} has no id yet: create() it first")
+        return self._id
+
+    def _check_new(self) -> None:
+        if self._id is not None:
+            raise InvalidRequestError(f"This {type(self).__name__} was created already: it is number {self._id}")
+
+    def __repr__(self) -> str:
+        number = "not created" if self._id is None else str(self._id)
+        name = repr(self.name) if self.name else None
+        return f"<{' '.join(filter(None, [type(self).__name__, number, name, self._seen.get('status')]))}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"A {type(self).__name__} cannot be pickled: it belongs to a client; pass its id")
+
+
+class Job(Submitted):
     """A job; every attribute may be changed until ``create()``.
 
     Attributes:
@@ -71,6 +162,7 @@ class Job:
         notifications: Iterable[Notification] = (),
         client: ProminenceClient | None = None,
     ) -> None:
+        super().__init__(id, client)
         self.name = name
         self.tasks = list(tasks)
         self.resources = Resources() if resources is None else resources
@@ -81,11 +173,14 @@ class Job:
         self.labels = dict(labels or {})
         self.policies = JobPolicies() if policies is None else policies
         self.notifications = list(notifications)
-        self._id = id
-        self._given_client = client
-        self._seen: dict[str, Any] = {}
-        self._seen_at = float("-inf")
         self._details: dict[str, Any] | None = None
+
+    @classmethod
+    def of_listing(cls, listed: Mapping[str, Any], client: ProminenceClient) -> Job:
+        """The existing job that this item of a list is about; its status counts as just asked."""
+        job = cls(int(listed["id"]), name=listed.get("name") or None, client=client)
+        job._seen, job._seen_at = dict(listed), time.monotonic()
+        return job
 
     # -- the description -----------------------------------------------------------------------------------------------
 
@@ -127,11 +222,6 @@ class Job:
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
-    @property
-    def id(self) -> int | None:
-        """The service's number of the job; None before ``create()``."""
-        return self._id
-
     def create(self) -> None:
         """Sends the job to the service, once; from then on it has an id.
 
@@ -140,66 +230,21 @@ class Job:
             ServiceUnavailableError: no answer. If its ``request_sent`` is True the job may have come to be all the
                 same: look for it by name or label before trying again.
         """
-        if self._id is not None:
-            raise InvalidRequestError(f"This job was created already: it is number {self._id}")
+        self._check_new()
         self._id = self._client.create_job(self.json())
-
-    def wait(self, timeout: float = 0) -> None:
-        """Blocks until the job has ended, or ``timeout`` seconds are over: then ``done()`` is still False.
-
-        0 waits for ever. Asks often at first and ever more seldom, but at least every 30 s.
-        """
-        if timeout < 0:
-            raise wrong("timeout", "0 (for ever) or a number of seconds", timeout)
-        began = time.monotonic()
-        while True:
-            self.refresh()
-            elapsed = time.monotonic() - began
-            if self.done() or 0 < timeout <= elapsed:
-                return
-            pause = poll_interval(elapsed)
-            time.sleep(min(pause, timeout - elapsed) if timeout else pause)
-
-    def done(self) -> bool:
-        """Whether the job has ended, in whatever way. Does not ask when it was asked within the last second."""
-        return self.status in ENDED
-
-    @property
-    def status(self) -> str | None:
-        """The service's word (idle, running, completed, ...); at most a second old. None before ``create()``."""
-        if self._id is None:
-            return None
-        if self._seen.get("status") not in ENDED and time.monotonic() - self._seen_at >= _FRESH:
-            self.refresh()
-        return self._seen.get("status")
-
-    @property
-    def status_reason(self) -> str | None:
-        """The service's explanation of the status, if it has one. A task's exit code is in ``execution``."""
-        return self._seen.get("statusReason") if self.status else None
-
-    @property
-    def events(self) -> dict[str, int]:
-        """``createTime``, ``startTime``, ``endTime`` in seconds since the epoch, as far as they have happened."""
-        return dict(self._seen.get("events", {})) if self.status else {}
 
     @property
     def execution(self) -> dict[str, Any]:
         """What the worker reports: site, retries, and for each task exitCode (negative: a signal), times, memory."""
         return dict(self._described().get("execution", {}))
 
-    def refresh(self) -> None:
-        """Asks the service for the status now.
-
-        Raises:
-            NotFoundError: there is no such job, or it is somebody else's.
-        """
-        number = self._number()
-        found = self._client.list_jobs(ids=[number])  # the short form: without inline inputs, which may be large
-        self._seen = found[0] if found else self._client.describe_job(number)
-        self._seen_at = time.monotonic()
+    def _look(self) -> dict[str, Any]:
+        # The short form first: the long one repeats the inline inputs, which may be large.
+        found = self._client.list_jobs(ids=[self._number()])
+        seen = found[0] if found else self._client.describe_job(self._number())
         if self.name is None:
-            self.name = self._seen.get("name") or None
+            self.name = seen.get("name") or None
+        return seen
 
     def delete(self) -> None:
         """Ends the job. NotFoundError: it has ended already."""
@@ -286,24 +331,6 @@ class Job:
         if self._details is None or self._details.get("status") not in ENDED:
             self._details = self._client.describe_job(self._number())
         return self._details
-
-    @property
-    def _client(self) -> ProminenceClient:
-        if self._given_client is None:
-            self._given_client = default_client()
-        return self._given_client
-
-    def _number(self) -> int:
-        if self._id is None:
-            raise InvalidRequestError("This job has no id yet: create() it first, or make a Job(id=...)")
-        return self._id
-
-    def __repr__(self) -> str:
-        words = ["Job", str(self._id or "not created"), repr(self.name) if self.name else "", self._seen.get("status")]
-        return f"<{' '.join(word for word in words if word)}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("A Job cannot be pickled: it belongs to a client; pass its id and make a Job(id=...) there")
 
 
 class _Described(Protocol):
