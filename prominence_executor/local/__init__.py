@@ -1,0 +1,30 @@
+"""The embedded service: an independent implementation of the PROMINENCE HTTP API on 127.0.0.1.
+
+    with LocalService() as service:
+        requests.get(service.url + "/jobs", headers={"Authorization": "Bearer " + service.token})
+
+Jobs run as plain processes of this machine, not in containers. The rooms, imports pointing down only:
+
+    __main__     the service as a program
+    service      LocalService: the life of one service (directory, threads, port)
+    server       waitress in threads that can be stopped and joined
+    api_*        Flask views: HTTP in, JSON out; no state of their own
+    workflows    factories and dependencies turned into jobs
+    scheduler    the queue, the slots, the clock
+    worker       one running job: stage in, tasks, stage out
+    staging      files into and out of a sandbox
+    sandbox      a job's directory and environment
+    processes    starting, waiting for and killing process trees
+    views        rows turned into the service's JSON
+    rules        what a description may contain, and the sentences that refuse it
+    store        all state, in SQLite
+    objects      the object store, on disk
+    tokens       bearer tokens and signed URLs
+
+This package imports nothing of the rest of `prominence_executor`, and nothing there imports it except the one
+lazy line behind url="local": a schema that is written twice can be tested.
+"""
+
+from .service import LocalService
+
+__all__ = ["LocalService"]

@@ -1,0 +1,102 @@
+"""The service as a program: `python -m prominence_executor.local --dir DIR`.
+
+With --child it is one program's private service: one line of JSON when it is ready, then silence, until its standard
+input ends or its parent is gone. It never prints a token otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import select
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from .service import LocalService
+
+_NOTICE = "Tasks run as plain processes of this machine, with your rights: not in containers."
+_PARENT_SECONDS = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve in the foreground until SIGINT, SIGTERM or, with --child, until the parent is gone."""
+    options = _parser().parse_args(argv)
+    parent = os.getppid()
+    ended, wakes = os.pipe()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: os.write(wakes, b"."))
+    if options.child:
+        logging.getLogger().addHandler(logging.NullHandler())
+    service = LocalService(
+        dir=None if options.child and options.dir is None else options.dir or Path.home() / ".prominence" / "local",
+        port=options.port,
+        cpus=options.cpus,
+        memory=options.memory,
+        seconds_per_minute=options.seconds_per_minute,
+    )
+    try:
+        service.start()
+    except (ImportError, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    try:
+        if options.child:
+            _say(json.dumps({"url": service.url, "token": service.token}))
+            _await_orphaned(ended, parent)
+        else:
+            token_file = _write_token(service)
+            if not options.quiet:
+                _say(f"# {_NOTICE}")
+            _say(f"export PROMINENCE_URL={service.url}")
+            _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
+            os.read(ended, 1)
+    finally:
+        service.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICE}"
+    )
+    parser.add_argument("--dir", type=Path, help="where its state lives (default: ~/.prominence/local)")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--cpus", type=int, help="slots that jobs share (default: the machine's)")
+    parser.add_argument("--memory", type=int, help="GB that jobs share (default: the machine's)")
+    parser.add_argument("--seconds-per-minute", type=float, default=60, help="shortens walltimes, for tests")
+    parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _write_token(service: LocalService) -> Path:
+    path = service.dir / "token"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(service.token)
+    return path
+
+
+def _await_orphaned(ended: int, parent: int) -> None:
+    """Return when standard input ends, a signal comes, or the parent is another process than at the start."""
+    watched = [0, ended]
+    while os.getppid() == parent:
+        ready, _, _ = select.select(watched, [], [], _PARENT_SECONDS)
+        if ended in ready or (0 in ready and not os.read(0, 4096)):
+            return
+
+
+if __name__ == "__main__":
+    threading.current_thread().name = "main"
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The Flask application: who may ask, how errors look, and which rooms answer.
+
+Errors with a sentence are JSON; those that never reach a view (404, 405, 413, 415, broken JSON) are Werkzeug's HTML
+pages, which is what the real service answers too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response, abort, g, jsonify, request
+
+from . import api_data, api_jobs
+from .objects import BadKey
+from .rules import Refused
+from .scheduler import Scheduler, Site
+from .tokens import BUCKET
+from .views import SITE
+from .web import BASE, Api, refuse
+
+LARGEST_BODY = 1 << 20
+
+
+def create_app(site: Site, scheduler: Scheduler) -> Flask:
+    app = Flask("prominence_executor.local", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.request_class = type("Request", (api_data.UploadRequest,), {"objects": site.objects})
+    api = Api(site, site.store, scheduler)
+
+    @app.before_request
+    def limit_and_identify() -> Any:
+        if request.path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
+            return None
+        if (request.content_length or 0) > LARGEST_BODY:
+            abort(413)
+        if request.path == f"{BASE}/health" or request.url_rule is None:
+            return None
+        identity = site.signer.identify(request.headers.get("Authorization"))
+        if identity is None:
+            return refuse("Authentication failure", 401)
+        g.identity = identity
+        return None
+
+    @app.errorhandler(Refused)
+    @app.errorhandler(BadKey)
+    def refused(error: ValueError) -> tuple[Response, int]:
+        return refuse(str(error))
+
+    @app.get(f"{BASE}/health")
+    def health() -> Response:
+        return jsonify({})
+
+    @app.get(f"{BASE}/resources")
+    def resources() -> Response:
+        cpus, memory = scheduler.free()
+        capacity = {"cpus": site.cpus, "memory": site.memory}
+        return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})
+
+    api_jobs.add_routes(app, api)
+    api_data.add_routes(app, api)
+    return app

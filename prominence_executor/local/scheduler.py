@@ -1,0 +1,304 @@
+"""The queue, the slots and the clock.
+
+One thread decides: it starts what fits (highest priority first, then oldest first; nothing overtakes the head of the
+queue, so nothing starves), ends what is over its time, and sweeps up processes that ended jobs left behind. Each
+running job has a worker thread. Stored state changes here and in the API; a job ends in the store exactly once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import processes
+from .objects import ObjectStore
+from .sandbox import Sandbox, install_shims
+from .store import Store
+from .tokens import Signer
+from .views import parameter_texts
+from .worker import Facts, Outcome, Run
+
+log = logging.getLogger("prominence_executor.local")
+
+DEFAULT_WALLTIME = 720  # minutes
+RESTARTED = "The service was restarted while the job was running"
+_SWEEP_SECONDS = 0.2
+_TOKEN_SECONDS = 7 * 86400
+
+
+@dataclass
+class Waiting:
+    """A job in the queue."""
+
+    job: int
+    priority: int
+    cpus: int
+    memory: int
+    nodes: int
+    deadline: float | None  # time.time() at which it has waited too long
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the scheduler and its runs share of one service."""
+
+    directory: Path
+    store: Store
+    objects: ObjectStore
+    signer: Signer
+    url: str
+    cpus: int
+    memory: int
+    seconds_per_minute: float
+
+    def log_file(self, job: int, stream: str) -> Path:
+        return self.directory / "logs" / f"{job}.{stream}"
+
+
+class Scheduler:
+    """Every public method may be called from any thread."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._condition = threading.Condition()
+        self._woken = self._closing = False
+        self._heap: list[tuple[int, int]] = []  # (-priority, job); entries of jobs no longer waiting are skipped
+        self._waiting: dict[int, Waiting] = {}
+        self._runs: dict[int, Run] = {}
+        self._clock: list[tuple[float, int, int, Run | None]] = []  # walltimes and queue times, in order of entry
+        self._entries = itertools.count()
+        self._free_cpus, self._free_memory = site.cpus, site.memory
+        self._left: dict[str, Path] = {}  # sandboxes of ended runs, yet to be swept
+        self._next_sweep = 0.0
+        self._threads: set[threading.Thread] = set()
+        self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+        self.on_ended: Callable[[int], None] = lambda job: None  # called in whichever thread ended the job
+        self._shims = site.directory / "bin"
+        self._sandboxes = site.directory / "sandboxes"
+
+    # The service's life
+
+    def start(self) -> None:
+        """Clear away what an earlier service left, take up its queue, and begin."""
+        (self._site.directory / "logs").mkdir(exist_ok=True)
+        self._sandboxes.mkdir(exist_ok=True)
+        install_shims(self._shims)
+        left = {path.name: path.resolve() for path in self._sandboxes.iterdir()}
+        processes.kill_all(left)
+        for root in left.values():
+            _emptied(self._sandboxes, self._shims, root).remove()
+        for row in self._site.store.rows("SELECT id FROM jobs WHERE status = 'running' AND ended IS NULL"):
+            self._site.store.set_ended(row["id"], "failed", RESTARTED)
+            self.on_ended(row["id"])
+        self.submit(row["id"] for row in self._site.store.rows("SELECT id FROM jobs WHERE ended IS NULL ORDER BY id"))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every running job and every thread. What still waits keeps waiting, for the next start."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+        runs = list(self._runs.values())
+        for run in runs:
+            run.condemn("failed", RESTARTED)
+        processes.kill_all({run.sandbox.mark: run.sandbox.root for run in runs} | self._left)
+        for thread in list(self._threads):
+            thread.join()
+        processes.kill_all({run.sandbox.mark: run.sandbox.root for run in runs})
+
+    # Requests
+
+    def submit(self, jobs: Iterable[int]) -> None:
+        """Put stored, idle jobs into the queue."""
+        rows = [row for job in jobs if (row := self._site.store.job(job)) is not None]
+        with self._condition:
+            for row in rows:
+                self._enqueue(row)
+            self._woken = True
+            self._condition.notify()
+
+    def _enqueue(self, row: sqlite3.Row) -> None:
+        deadline = None
+        if row["queue_minutes"] >= 0:
+            deadline = row["created"] + row["queue_minutes"] * self._site.seconds_per_minute
+            heapq.heappush(self._clock, (deadline, next(self._entries), row["id"], None))
+        waiting = Waiting(row["id"], row["priority"], row["cpus"], row["memory"], row["nodes"], deadline)
+        self._waiting[waiting.job] = waiting
+        if waiting.nodes == 1 and waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
+            heapq.heappush(self._heap, (-waiting.priority, waiting.job))
+        # A job that fits nowhere stays idle, as on the real service.
+
+    def delete(self, job: int, reason: str = "Job deleted by user") -> bool:
+        """End a job that is idle or running. Whether there was one to end."""
+        if not self._site.store.set_ended(job, "deleted", reason):
+            return False
+        with self._condition:
+            self._waiting.pop(job, None)
+            run = self._runs.get(job)
+        if run:
+            run.condemn("deleted", reason)
+        self.on_ended(job)
+        return True
+
+    def run_of(self, job: int) -> Run | None:
+        return self._runs.get(job)
+
+    def free(self) -> tuple[int, int]:
+        return self._free_cpus, self._free_memory
+
+    # The deciding thread
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._closing or self._woken, timeout=self._until_next())
+                if self._closing:
+                    return
+                self._woken = False
+                self._start_what_fits()
+                overdue = self._overdue()
+            for job, run in overdue:
+                self._expire(job, run)
+            self._sweep()
+
+    def _until_next(self) -> float | None:
+        waits = [self._next_sweep - time.time()] if self._left else []
+        if self._clock:
+            waits.append(self._clock[0][0] - time.time())
+        return max(0.0, min(waits)) if waits else None
+
+    def _start_what_fits(self) -> None:
+        while self._heap:
+            waiting = self._waiting.get(self._heap[0][1])
+            if waiting is None:
+                heapq.heappop(self._heap)
+                continue
+            if waiting.cpus > self._free_cpus or waiting.memory > self._free_memory:
+                return
+            heapq.heappop(self._heap)
+            del self._waiting[waiting.job]
+            self._free_cpus -= waiting.cpus
+            self._free_memory -= waiting.memory
+            thread = threading.Thread(target=self._work, args=(waiting,), name=f"job-{waiting.job}", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _overdue(self) -> list[tuple[int, Run | None]]:
+        due: list[tuple[int, Run | None]] = []
+        while self._clock and self._clock[0][0] <= time.time():
+            *_, job, run = heapq.heappop(self._clock)
+            if run is not None and self._runs.get(job) is run:
+                due.append((job, run))
+            elif run is None and self._waiting.pop(job, None) is not None:
+                due.append((job, None))
+        return due
+
+    def _expire(self, job: int, run: Run | None) -> None:
+        if run:
+            run.condemn("killed", "Walltime limit exceeded")
+        elif self._site.store.set_ended(job, "failed", "Maximum time queued was exceeded"):
+            self.on_ended(job)
+
+    def _sweep(self) -> None:
+        """Kill daemons of ended jobs: one look at /proc for all jobs that ended since the last."""
+        if time.time() < self._next_sweep:
+            return
+        self._next_sweep = time.time() + _SWEEP_SECONDS
+        with self._condition:
+            left, self._left = self._left, {}
+            self._threads = {thread for thread in self._threads if thread.is_alive()}
+        if left:
+            processes.kill_all(left)
+            for root in left.values():
+                if root.exists():
+                    _emptied(self._sandboxes, self._shims, root).remove()
+
+    # Worker threads
+
+    def _work(self, waiting: Waiting) -> None:
+        """One run from slot to slot. Whatever happens, the slots come back."""
+        try:
+            if self._site.store.set_running(waiting.job):
+                self._run(waiting)
+        except Exception:  # noqa: BLE001 (nobody else would tell)
+            log.exception("job %d", waiting.job)
+            self._site.store.set_ended(waiting.job, "failed", "Internal error")
+            self.on_ended(waiting.job)
+        finally:
+            with self._condition:
+                self._runs.pop(waiting.job, None)
+                self._free_cpus += waiting.cpus
+                self._free_memory += waiting.memory
+                self._woken = True
+                self._condition.notify()
+
+    def _run(self, waiting: Waiting) -> None:
+        facts = self._facts(waiting)
+        run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects)
+        minutes = facts.body["resources"].get("walltime", DEFAULT_WALLTIME)
+        with self._condition:
+            self._runs[waiting.job] = run
+            deadline = time.time() + minutes * self._site.seconds_per_minute
+            heapq.heappush(self._clock, (deadline, next(self._entries), waiting.job, run))
+            closing, self._woken = self._closing, True
+            self._condition.notify()
+        row = self._site.store.job(waiting.job)
+        if closing or row is None or row["status"] != "running":  # deleted between two looks
+            run.condemn("failed", RESTARTED)
+        outcome = run()
+        self._conclude(facts, outcome)
+        run.sandbox.remove()
+        with self._condition:
+            self._left[run.sandbox.mark] = run.sandbox.root
+
+    def _conclude(self, facts: Facts, outcome: Outcome) -> None:
+        policies, store = facts.body.get("policies", {}), self._site.store
+        execution = json.dumps(outcome.execution)
+        again = outcome.task_failed and outcome.status == "completed"
+        row = store.job(facts.job)
+        if again and row is not None and row["retries"] < policies.get("maximumRetries", 0):
+            if store.set_idle_again(facts.job):
+                self.submit([facts.job])
+            return
+        if store.set_ended(facts.job, outcome.status, outcome.reason, execution, json.dumps(outcome.uploaded)):
+            self.on_ended(facts.job)
+        for path in (facts.stdout, facts.stderr):
+            if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that
+                path.unlink()
+
+    def _facts(self, waiting: Waiting) -> Facts:
+        site, body = self._site, self._site.store.body(waiting.job)
+        row = site.store.job(waiting.job)
+        if row is None:
+            raise LookupError(waiting.job)
+        values = parameter_texts(row)
+        told = {
+            "PROMINENCE_URL": site.url,
+            "PROMINENCE_TOKEN": site.signer.token(row["user"], _TOKEN_SECONDS, job=row["id"]),
+            "PROMINENCE_JOB_ID": str(row["id"]),
+            "PROMINENCE_CPUS": str(row["cpus"]),
+            "PROMINENCE_MEMORY": str(row["memory"]),
+            "PROMINENCE_NODES": str(row["nodes"]),
+            "PROMINENCE_NODE_NUM": "0",
+            **{f"PROMINENCE_PARAMETER_{name}": value for name, value in values.items()},
+        }
+        if row["workflow"] is not None:
+            told["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
+        stdout, stderr = site.log_file(row["id"], "out"), site.log_file(row["id"], "err")
+        return Facts(row["id"], row["user"], row["place"], row["workflow"], values, body, told, stdout, stderr)
+
+
+def _emptied(parent: Path, shims: Path, root: Path) -> Sandbox:
+    """The sandbox that an ended run or an earlier service left, for removing it."""
+    sandbox = Sandbox(parent, shims)
+    sandbox.root = root
+    return sandbox
