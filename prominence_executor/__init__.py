@@ -1,1 +1,68 @@
-"""Run Python functions as batch jobs of PROMINENCE, from plain Python."""
+"""Run Python functions as batch jobs of PROMINENCE, from plain Python.
+
+`ProminenceExecutor` is a ``concurrent.futures.Executor``; `Job`, `Task` and their relatives describe jobs by hand;
+`ProminenceClient` is the REST API. The embedded service is `prominence_executor.local`.
+
+This module may only gather the public names. Those with something heavy behind them are imported when first used
+(PEP 562), so that ``import prominence_executor`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import *  # noqa: F403  the exception tree is public as a whole
+from .errors import __all__ as _errors
+
+if TYPE_CHECKING:
+    from .client import ProminenceClient
+    from .executor import ProminenceExecutor
+    from .futures import ProminenceFuture
+    from .job import Job
+    from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
+    from .payload import RemoteTraceback
+    from .workflow import Dependency, ParameterSweep, Repeat, Workflow, Zip
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artifact",
+    "Dependency",
+    "InputFile",
+    "Job",
+    "JobPolicies",
+    "Notification",
+    "ParameterSweep",
+    "ProminenceClient",
+    "ProminenceExecutor",
+    "ProminenceFuture",
+    "RemoteTraceback",
+    "Repeat",
+    "Resources",
+    "Task",
+    "Workflow",
+    "Zip",
+    *_errors,
+]
+
+_HOMES = {
+    "client": ("ProminenceClient",),
+    "executor": ("ProminenceExecutor",),
+    "futures": ("ProminenceFuture",),
+    "job": ("Job",),
+    "model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
+    "payload": ("RemoteTraceback",),
+    "workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "Zip"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f".{home}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

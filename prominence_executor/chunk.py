@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .futures import ProminenceFuture
-from .model import JobPolicies, Resources, Task
+from .model import JobPolicies, Resources, Task, check_labels
 from .modules import ModuleZip
 from .payload import PYTHON, Blob, Identity
 
@@ -47,6 +47,7 @@ class Options:
         """Raise ValueError for what the service would not take, naming the field."""
         if not self.image or not isinstance(self.image, str):
             raise ValueError(f"image must name a container image, not {self.image!r}")
+        check_labels(self.labels)
         if RUN_LABEL in self.labels:
             raise ValueError(f"labels: {RUN_LABEL!r} is the executor's own label")
         self.task("true").json()

@@ -1,0 +1,416 @@
+"""What a user of concurrent.futures sees: calls go out as jobs, and come back as futures."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+import prominence_executor
+from prominence_executor import (
+    AuthenticationError,
+    BrokenRunError,
+    CallCrashedError,
+    InvalidRequestError,
+    JobPolicies,
+    ProminenceExecutor,
+    RemoteTraceback,
+    Resources,
+    ServiceUnavailableError,
+    WalltimeExceededError,
+)
+from prominence_executor.local import LocalService
+
+Until = Callable[..., None]
+
+
+def square(x: float) -> float:
+    return x * x
+
+
+def test_a_submitted_call_comes_back_as_the_futures_result(executor: ProminenceExecutor) -> None:
+    future = executor.submit(pow, 2, 10)
+    assert future.result(timeout=30) == 1024
+    assert isinstance(future, futures.Future)
+    assert isinstance(future.job_id, int)
+    assert future.status() == "completed"
+
+
+def test_map_gives_the_results_in_order(executor: ProminenceExecutor) -> None:
+    assert list(executor.map(square, range(6))) == [0, 1, 4, 9, 16, 25]
+
+
+def test_map_takes_several_iterables_up_to_the_shortest(executor: ProminenceExecutor) -> None:
+    assert list(executor.map(pow, [2, 3, 4], [3, 2])) == [8, 9]
+    assert list(executor.map(square, [])) == []
+
+
+def test_a_chunk_is_one_job_with_an_outcome_for_each_call(executor: ProminenceExecutor) -> None:
+    before = executor.client.requests_sent["POST /jobs"]
+    results = executor.map(math.sqrt, [1, 4, -1, 9], chunksize=4)
+    assert next(results) == 1
+    assert next(results) == 2
+    with pytest.raises(ValueError, match="math domain error|nonnegative"):
+        next(results)
+    assert executor.client.requests_sent["POST /jobs"] == before + 1
+
+
+def test_map_checks_its_arguments_at_once(executor: ProminenceExecutor) -> None:
+    with pytest.raises(ValueError, match="chunksize"):
+        executor.map(square, [1], chunksize=0)
+
+
+def test_maps_timeout_is_from_the_call_of_map(executor: ProminenceExecutor) -> None:
+    results = executor.map(time.sleep, [0, 60], timeout=0.3)
+    with pytest.raises(futures.TimeoutError):
+        list(results)
+    executor.shutdown(wait=False, cancel_futures=True)
+    for job in executor.client.list_jobs(constraint=("pxrun", executor.run_id)):
+        executor.client.delete_job(job["id"])
+
+
+@pytest.mark.parametrize("name", ["fn", "self", "args", "future", "executor"])
+def test_any_name_works_as_a_keyword(executor: ProminenceExecutor, name: str) -> None:
+    assert executor.submit(lambda **kwargs: kwargs, **{name: 1}).result() == {name: 1}
+
+
+def test_lambdas_closures_methods_partials_and_callables_work(executor: ProminenceExecutor) -> None:
+    import functools
+
+    class Adder:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def add(self, x: int) -> int:
+            return x + self.n
+
+        __call__ = add
+
+    n = 5
+    calls: list[Callable[[int], int]] = [lambda x: x + n, Adder(5).add, Adder(5), functools.partial(pow, exp=1)]
+    results = [future.result() for future in [executor.submit(call, 1) for call in calls]]
+    assert results == [6, 6, 6, 1]
+
+
+def test_a_function_of_a_module_beside_the_script_travels_with_its_siblings(executor: ProminenceExecutor) -> None:
+    # This test module itself is such a module: the remote side has it only if it was sent.
+    def report() -> tuple[str, float]:
+        return __file__, square(3)
+
+    where, nine = executor.submit(report).result()
+    assert nine == 9
+    where = executor.submit(where_is_square).result()
+    assert "pxmods-" in where
+
+
+def where_is_square() -> str:
+    return str(sys.modules[square.__module__].__file__)
+
+
+def test_an_exception_comes_back_as_itself_with_the_remote_traceback(executor: ProminenceExecutor) -> None:
+    class Melted(Exception):
+        def __init__(self, kelvin: float, where: str) -> None:
+            super().__init__(f"{where} at {kelvin} K")
+            self.kelvin = kelvin
+
+    def heat() -> None:
+        raise Melted(3695.0, "wall")
+
+    future = executor.submit(heat)
+    with pytest.raises(Melted, match="wall at 3695") as caught:
+        future.result()
+    assert caught.value.kelvin == 3695.0
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "in heat" in str(caught.value.__cause__)
+    assert f"job {future.job_id}" in str(caught.value.__cause__)
+
+
+def test_a_crash_is_told_with_job_and_exit_code(executor: ProminenceExecutor) -> None:
+    future = executor.submit(os._exit, 3)
+    with pytest.raises(CallCrashedError, match="exit code 3") as caught:
+        future.result()
+    assert caught.value.job_id == future.job_id
+    assert pickle.loads(pickle.dumps(caught.value)).job_id == future.job_id
+
+
+def test_in_a_chunk_the_outcomes_before_a_crash_stand(executor: ProminenceExecutor) -> None:
+    def call(x: int) -> int:
+        if x == 2:
+            print("about to crash", file=sys.stderr, flush=True)
+            os.abort()
+        return x
+
+    results = list(executor.map(lambda x: x, [0]))
+    assert results == [0]
+    iterator = executor.map(call, range(4), chunksize=4)
+    assert [next(iterator), next(iterator)] == [0, 1]
+    with pytest.raises(CallCrashedError, match="SIGABRT") as caught:
+        next(iterator)
+    assert "about to crash" in str(caught.value)
+
+
+def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExecutor) -> None:
+    lock = threading.Lock()
+    for future in (executor.submit(lambda: lock), executor.submit(square, lock)):
+        with pytest.raises(TypeError, match="pickle"):
+            future.result(timeout=5)
+    with pytest.raises(TypeError, match="pickle"):
+        list(executor.map(lambda x: x, [1, lock], chunksize=2))
+
+
+def test_wait_as_completed_callbacks_and_asyncio_work(executor: ProminenceExecutor) -> None:
+    seen = threading.Event()
+    submitted = [executor.submit(square, x) for x in range(3)]
+    submitted[0].add_done_callback(lambda future: seen.set())
+    assert {f.result() for f in futures.as_completed(submitted, timeout=30)} == {0, 1, 4}
+    done, left = futures.wait(submitted, timeout=30)
+    assert (len(done), len(left)) == (3, 0)
+    assert seen.wait(5)
+
+    async def main() -> list[float]:
+        return await asyncio.gather(*(asyncio.wrap_future(executor.submit(square, x)) for x in (5, 6)))
+
+    assert asyncio.run(main()) == [25, 36]
+
+
+def test_a_future_is_pending_then_running_then_done(executor: ProminenceExecutor, until: Until, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def wait_for_gate() -> str:
+        print("waiting", flush=True)
+        print("complaining", file=sys.stderr, flush=True)
+        while not gate.exists():
+            time.sleep(0.02)
+        return "through"
+
+    future = executor.submit(wait_for_gate)
+    assert not future.done()
+    until(future.running)
+    assert future.cancel() is False
+    assert future.status() == "running"
+    until(lambda: "waiting" in future.stdout())  # live: the job is still running
+    assert "complaining" in future.stderr()
+    gate.touch()
+    assert future.result(timeout=20) == "through"
+
+
+def test_a_cancelled_call_is_deleted_at_the_service(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, resources=Resources(cpus=100)) as executor:
+        future = executor.submit(square, 1)  # no slot is that large: the job stays idle
+        until(lambda: future.job_id)
+        told = threading.Event()
+        future.add_done_callback(lambda f: told.set())
+        assert future.cancel()
+        assert told.wait(5)
+        assert futures.wait([future], timeout=5).done == {future}
+    assert future.cancelled()
+    assert future.job_id is not None
+    client = prominence_executor.ProminenceClient(service.url, service.token)
+    with client:
+        assert client.describe_job(future.job_id)["status"] == "deleted"
+
+
+def test_shutdown_with_cancel_futures_ends_what_has_not_started(service: LocalService, until: Until) -> None:
+    executor = ProminenceExecutor(service.url, service.token, resources=Resources(cpus=100))
+    waiting = [executor.submit(square, x) for x in range(3)]
+    until(lambda: all(future.job_id for future in waiting))
+    executor.shutdown(wait=True, cancel_futures=True)
+    assert all(future.cancelled() for future in waiting)
+    with prominence_executor.ProminenceClient(service.url, service.token) as client:
+        assert client.list_jobs(constraint=("pxrun", executor.run_id)) == []
+
+
+def test_after_shutdown_nothing_is_taken_and_the_threads_are_gone(service: LocalService) -> None:
+    executor = ProminenceExecutor(service.url, service.token)
+    future = executor.submit(square, 2)
+    executor.shutdown()
+    assert future.result(timeout=0) == 4
+    for take in (lambda: executor.submit(square, 1), lambda: executor.map(square, [1])):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            take()
+    assert not [t.name for t in threading.enumerate() if executor.run_id in t.name]
+    assert "completed" in future.status()
+    executor.shutdown()  # again: no harm
+
+
+def test_shutdown_without_wait_returns_and_the_futures_still_end(service: LocalService) -> None:
+    executor = ProminenceExecutor(service.url, service.token)
+    future = executor.submit(square, 3)
+    executor.shutdown(wait=False)
+    assert future.result(timeout=30) == 9
+
+
+def test_a_view_has_other_options_and_the_same_run(executor: ProminenceExecutor) -> None:
+    view = executor.with_options(
+        resources=Resources(cpus=2, memory=3, walltime=5),
+        env={"FLAVOUR": "view"},
+        labels={"kind": "view"},
+        policies=JobPolicies(priority=2),
+    )
+    future = view.submit(lambda: os.environ.get("FLAVOUR"))
+    assert future.result() == "view"
+    assert executor.submit(lambda: os.environ.get("FLAVOUR")).result() is None
+    assert view.run_id == executor.run_id
+    assert future.job_id is not None
+    job = executor.client.describe_job(future.job_id)
+    assert (job["resources"]["cpus"], job["resources"]["memory"]) == (2, 3)
+    assert job["labels"] == {"kind": "view", "pxrun": executor.run_id}
+    assert job["policies"] == {"priority": 2}
+    assert job["name"].startswith(executor.run_id + "/")
+
+
+def test_shutdown_of_a_view_acts_on_the_executor(service: LocalService) -> None:
+    executor = ProminenceExecutor(service.url, service.token)
+    with executor.with_options(labels={"a": "b"}) as view:
+        future = view.submit(square, 4)
+    assert future.done()
+    with pytest.raises(RuntimeError):
+        executor.submit(square, 1)
+
+
+def test_max_workers_bounds_the_jobs_at_the_service(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, max_workers=2, poll_interval=0.05) as executor:
+        assert executor._max_workers == 2
+        submitted = [executor.submit(time.sleep, 0.2) for _ in range(6)]
+        most = 0
+        while not all(future.done() for future in submitted):
+            most = max(most, len(executor.client.list_jobs(constraint=("pxrun", executor.run_id))))
+        assert 1 <= most <= 2
+
+
+def test_a_payload_over_the_limit_of_a_request_goes_through_the_data_api(executor: ProminenceExecutor) -> None:
+    content = os.urandom(2_000_000)
+    future = executor.submit(lambda data: data[::-1], content)
+    assert future.result(timeout=60) == content[::-1]
+    assert executor.client.requests_sent["PUT upload"] == 1
+    executor.shutdown()
+    with prominence_executor.ProminenceClient(executor.client.url, executor.client._tokens) as client:
+        assert [item for item in client.list_data() if executor.run_id in item["name"]] == []
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_arguments_just_around_the_limit_all_arrive(executor: ProminenceExecutor, chunksize: int) -> None:
+    sizes = [0, 1, 200_000, 600_000, 700_000, 720_000, 740_000, 786_432]
+    assert list(executor.map(len, [bytes(size) for size in sizes], chunksize=chunksize)) == sizes
+
+
+def test_a_token_or_url_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PROMINENCE_TOKEN", raising=False)
+    monkeypatch.delenv("PROMINENCE_URL", raising=False)
+    with pytest.raises(AuthenticationError, match="PROMINENCE_TOKEN"):
+        ProminenceExecutor("http://127.0.0.1:1/prominence/v1")
+    with pytest.raises(ValueError, match="PROMINENCE_URL"):
+        ProminenceExecutor(token="abc")
+
+
+def test_an_expired_token_is_said_at_once(service: LocalService) -> None:
+    token = jwt.encode({"username": "a", "exp": int(time.time()) - 60}, "x" * 32, algorithm="HS256")
+    with pytest.raises(AuthenticationError, match="expired"):
+        ProminenceExecutor(service.url, token)
+
+
+def test_a_refused_token_breaks_the_executor_quickly(service: LocalService) -> None:
+    executor = ProminenceExecutor(service.url, "not-a-token")
+    future = executor.submit(square, 1)
+    with pytest.raises(BrokenRunError) as caught:
+        future.result(timeout=10)
+    assert executor.run_id in str(caught.value)
+    assert isinstance(caught.value, futures.BrokenExecutor)
+    assert isinstance(caught.value.__cause__, AuthenticationError)
+    assert "not-a-token" not in str(caught.value) + repr(executor)
+    with pytest.raises(BrokenRunError):
+        executor.submit(square, 2)
+    executor.shutdown()
+
+
+@pytest.mark.slow
+def test_an_unreachable_service_is_a_clear_exception(unused_port: int) -> None:
+    with ProminenceExecutor(f"http://127.0.0.1:{unused_port}/prominence/v1", "token") as executor:
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailableError, match=str(unused_port) + "|refused"):
+            executor.submit(square, 1).result(timeout=60)
+        assert time.monotonic() - began < 30
+
+
+@pytest.fixture
+def unused_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"image": ""}, "image"),
+        ({"runtime": "docker"}, "runtime"),
+        ({"resources": Resources(nodes=0)}, "nodes"),
+        ({"labels": {"a-b": "c"}}, "labels"),
+        ({"labels": {"pxrun": "mine"}}, "labels"),
+        ({"max_workers": 0}, "max_workers"),
+        ({"poll_interval": 0}, "poll_interval"),
+        ({"name": "a b"}, "name"),
+    ],
+)
+def test_a_wrong_option_is_a_value_error_that_names_it(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        ProminenceExecutor("http://127.0.0.1:1/prominence/v1", "token", **options)
+
+
+def test_what_the_service_refuses_is_the_futures_exception(executor: ProminenceExecutor) -> None:
+    future = executor.with_options(image="nosuch.sif").submit(square, 1)
+    with pytest.raises(InvalidRequestError, match="Image nosuch.sif does not exist"):
+        future.result(timeout=20)
+    assert executor.submit(square, 2).result() == 4
+
+
+def test_executors_and_futures_do_not_pickle(executor: ProminenceExecutor) -> None:
+    future = executor.submit(square, 1)
+    for thing in (executor, future):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(thing)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        executor.submit(lambda: executor).result(timeout=5)
+
+
+@pytest.mark.slow
+def test_a_job_over_its_walltime_is_told_as_such() -> None:
+    with (
+        LocalService(seconds_per_minute=3) as service,
+        ProminenceExecutor(service.url, service.token, resources=Resources(walltime=1)) as executor,
+    ):
+        future = executor.submit(time.sleep, 60)
+        with pytest.raises(WalltimeExceededError) as caught:
+            future.result(timeout=30)
+        assert (caught.value.status, caught.value.reason) == ("killed", "Walltime limit exceeded")
+        assert caught.value.job_id == future.job_id
+
+
+def test_submitting_from_callbacks_and_many_threads_works(executor: ProminenceExecutor) -> None:
+    second: list[futures.Future[float]] = []
+    submitted = threading.Event()
+
+    def again(future: futures.Future[float]) -> None:
+        second.append(executor.submit(square, future.result()))
+        submitted.set()
+
+    executor.submit(square, 2).add_done_callback(again)
+    with futures.ThreadPoolExecutor(8) as threads:
+        ours = list(threads.map(lambda x: executor.submit(square, x), range(8)))
+    assert [future.result() for future in ours] == [x * x for x in range(8)]
+    assert submitted.wait(20)
+    assert second[0].result(timeout=20) == 16
