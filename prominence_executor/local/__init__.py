@@ -8,13 +8,15 @@ Jobs run as plain processes of this machine, not in containers. The rooms, impor
     __main__     the service as a program
     service      LocalService: the life of one service (directory, threads, port)
     server       waitress in threads that can be stopped and joined
-    api_*        Flask views: HTTP in, JSON out; no state of their own
-    workflows    factories and dependencies turned into jobs
+    api, api_*   Flask views: HTTP in, JSON out; no state of their own
+    workflows    which jobs of a workflow are due, and how it ends
+    factories    a workflow's description turned into jobs
     scheduler    the queue, the slots, the clock
     worker       one running job: stage in, tasks, stage out
     staging      files into and out of a sandbox
     sandbox      a job's directory and environment
     processes    starting, waiting for and killing process trees
+    web          what all Flask views share
     views        rows turned into the service's JSON
     rules        what a description may contain, and the sentences that refuse it
     store        all state, in SQLite

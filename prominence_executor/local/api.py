@@ -10,18 +10,19 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
 
-from . import api_data, api_jobs
+from . import api_data, api_jobs, api_kv, api_workflows
 from .objects import BadKey
 from .rules import Refused
 from .scheduler import Scheduler, Site
 from .tokens import BUCKET
 from .views import SITE
 from .web import BASE, Api, refuse
+from .workflows import Workflows
 
 LARGEST_BODY = 1 << 20
 
 
-def create_app(site: Site, scheduler: Scheduler) -> Flask:
+def create_app(site: Site, scheduler: Scheduler, workflows: Workflows) -> Flask:
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (api_data.UploadRequest,), {"objects": site.objects})
@@ -58,4 +59,6 @@ def create_app(site: Site, scheduler: Scheduler) -> Flask:
 
     api_jobs.add_routes(app, api)
     api_data.add_routes(app, api)
+    api_kv.add_routes(app, api)
+    api_workflows.add_routes(app, api, workflows)
     return app

@@ -66,8 +66,7 @@ def add_routes(app: Flask, api: Api) -> None:
 
     @app.put(f"{BASE}/jobs/<int:job>/clone")
     def clone_job(job: int) -> Answer:
-        _own(api, job)
-        return jsonify({"id": create(api, api.store.body(job))}), 201
+        return jsonify({"id": create(api, api.store.body(_own(api, job)))}), 201
 
     @app.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
     def job_stream(job: int, stream: str) -> Answer:
@@ -137,7 +136,7 @@ def _query() -> Query:
 
 
 def _detailed(api: Api, row: sqlite3.Row) -> dict[str, Any]:
-    return views.detailed(row, api.store.body(row["id"]), api.output_url)
+    return views.detailed(row, api.store.body(row), api.output_url)
 
 
 def _delete(api: Api, jobs: list[int]) -> Answer:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import processes
 from .objects import ObjectStore
@@ -263,24 +264,26 @@ class Scheduler:
     def _conclude(self, facts: Facts, outcome: Outcome) -> None:
         policies, store = facts.body.get("policies", {}), self._site.store
         execution = json.dumps(outcome.execution)
-        again = outcome.task_failed and outcome.status == "completed"
+        again = outcome.task_failed and outcome.status == "completed" and not forgiven(policies)
         row = store.job(facts.job)
         if again and row is not None and row["retries"] < policies.get("maximumRetries", 0):
             if store.set_idle_again(facts.job):
                 self.submit([facts.job])
             return
-        if store.set_ended(facts.job, outcome.status, outcome.reason, execution, json.dumps(outcome.uploaded)):
+        ok = outcome.status == "completed" and (not outcome.task_failed or forgiven(policies))
+        uploaded = json.dumps(outcome.uploaded)
+        if store.set_ended(facts.job, outcome.status, outcome.reason, execution, uploaded, ok):
             self.on_ended(facts.job)
         for path in (facts.stdout, facts.stderr):
             if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that
                 path.unlink()
 
     def _facts(self, waiting: Waiting) -> Facts:
-        site, body = self._site, self._site.store.body(waiting.job)
+        site = self._site
         row = site.store.job(waiting.job)
         if row is None:
             raise LookupError(waiting.job)
-        values = parameter_texts(row)
+        body, values = site.store.body(row), parameter_texts(row)
         told = {
             "PROMINENCE_URL": site.url,
             "PROMINENCE_TOKEN": site.signer.token(row["user"], _TOKEN_SECONDS, job=row["id"]),
@@ -295,6 +298,11 @@ class Scheduler:
             told["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
         stdout, stderr = site.log_file(row["id"], "out"), site.log_file(row["id"], "err")
         return Facts(row["id"], row["user"], row["place"], row["workflow"], values, body, told, stdout, stderr)
+
+
+def forgiven(policies: dict[str, Any]) -> bool:
+    """Whether a task may fail without its job counting as failed."""
+    return bool(policies.get("ignoreTaskFailures") or policies.get("reportJobSuccessOnTaskFailure"))
 
 
 def _emptied(parent: Path, shims: Path, root: Path) -> Sandbox:

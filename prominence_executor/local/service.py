@@ -71,6 +71,7 @@ class LocalService:
             from .scheduler import Scheduler, Site
             from .store import Store
             from .tokens import Signer, load_secret
+            from .workflows import Workflows
         except ImportError as error:
             if (error.name or "").partition(".")[0] in ("flask", "waitress", "jwt", "werkzeug"):
                 raise ImportError(_MISSING, name=error.name) from error
@@ -88,11 +89,14 @@ class LocalService:
                 self.seconds_per_minute,
             )  # fmt: skip
             scheduler = Scheduler(site)
-            application = api.create_app(site, scheduler)
+            workflows = Workflows(store, scheduler)
+            scheduler.on_ended = workflows.job_ended
+            application = api.create_app(site, scheduler, workflows)
             http = server.Server(application, listener)
             stack.callback(http.stop)
             scheduler.start()
             stack.callback(scheduler.stop)
+            workflows.recover()
             http.start()
             self.token = self.token_for(self._username)
             self._stack = stack.pop_all()

@@ -27,13 +27,14 @@ CREATE TABLE IF NOT EXISTS jobs (
     workflow INTEGER, member TEXT, position INTEGER NOT NULL DEFAULT -1, place TEXT NOT NULL,
     cpus INTEGER NOT NULL, memory INTEGER NOT NULL, nodes INTEGER NOT NULL, priority INTEGER NOT NULL,
     queue_minutes INTEGER NOT NULL, retries INTEGER NOT NULL DEFAULT 0, execution TEXT NOT NULL DEFAULT '{}',
-    outputs TEXT NOT NULL DEFAULT '{}');
+    outputs TEXT NOT NULL DEFAULT '{}', ok INTEGER NOT NULL DEFAULT 0, detail INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS jobs_active ON jobs (user, id) WHERE active = 1;
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (user, ended) WHERE active = 0;
 CREATE INDEX IF NOT EXISTS jobs_name ON jobs (user, name);
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (status) WHERE ended IS NULL;
-CREATE INDEX IF NOT EXISTS jobs_workflow ON jobs (workflow) WHERE workflow IS NOT NULL;
-CREATE TABLE IF NOT EXISTS details (job INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS jobs_workflow ON jobs (workflow, member) WHERE workflow IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_unended ON jobs (workflow, member) WHERE ended IS NULL;
+CREATE TABLE IF NOT EXISTS details (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS labels (
     job INTEGER NOT NULL, user TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
     active INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (job, key)) WITHOUT ROWID;
@@ -92,6 +93,7 @@ class Store:
             "SELECT max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(id) FROM workflows), 0))"
         ).fetchone()
         self._last_id: int = row[0]
+        self._last_body: tuple[int, dict[str, Any]] = (0, {})
 
     def close(self) -> None:
         with self._lock:
@@ -126,30 +128,38 @@ class Store:
     # Jobs
 
     def add_jobs(self, jobs: Iterable[NewJob]) -> list[int]:
-        """Store jobs as idle, in one transaction; they are in the active list when this returns."""
-        ids = []
+        """Store jobs as idle, in one transaction; they are in the active list when this returns.
+
+        Jobs that share a body (the very same object) share one stored copy: the instances of a factory do.
+        """
+        ids: list[int] = []
+        details: dict[int, int] = {}
         with self.transaction() as db:
             for job in jobs:
+                if id(job.body) not in details:
+                    stored = db.execute("INSERT INTO details (body) VALUES (?)", (json.dumps(job.body),))
+                    details[id(job.body)] = stored.lastrowid or 0
                 ids.append(self.new_id())
-                self._insert(db, ids[-1], job)
+                self._insert(db, ids[-1], job, details[id(job.body)])
         return ids
 
     @staticmethod
-    def _insert(db: sqlite3.Connection, job_id: int, job: NewJob) -> None:
+    def _insert(db: sqlite3.Connection, job_id: int, job: NewJob, detail: int) -> None:
         resources, policies = job.body["resources"], job.body.get("policies", {})
         memory = resources.get("memory", resources.get("memoryPerCpu", 1) * resources["cpus"])
         db.execute(
             "INSERT INTO jobs (id, user, name, status, leave, created, tasks, parameters, workflow, member, position,"
-            " place, cpus, memory, nodes, priority, queue_minutes) VALUES (?,?,?,'idle',?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " place, cpus, memory, nodes, priority, queue_minutes, detail)"
+            " VALUES (?,?,?,'idle',?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 job_id, job.user, job.name, int(policies.get("leaveInQueue", False)), time.time(),
                 json.dumps(job.body["tasks"], sort_keys=True),
                 None if job.parameters is None else json.dumps(job.parameters, sort_keys=True),
                 job.workflow, job.member, job.position, job.place, resources["cpus"], memory,
                 resources.get("nodes", 1), policies.get("priority", 0), policies.get("maximumTimeInQueue", -1),
+                detail,
             ),
         )  # fmt: skip
-        db.execute("INSERT INTO details VALUES (?, ?)", (job_id, json.dumps(job.body)))
         labels = job.body.get("labels", {}).items()
         db.executemany(
             "INSERT INTO labels (job, user, key, value) VALUES (?,?,?,?)",
@@ -159,9 +169,13 @@ class Store:
     def job(self, job_id: int) -> sqlite3.Row | None:
         return self.row("SELECT * FROM jobs WHERE id = ?", job_id)
 
-    def body(self, job_id: int) -> dict[str, Any]:
-        row = self.row("SELECT body FROM details WHERE job = ?", job_id)
-        body: dict[str, Any] = json.loads(row["body"]) if row else {}
+    def body(self, row: sqlite3.Row) -> dict[str, Any]:
+        """A job's description, not to be changed: the last one is kept, since a factory's instances share theirs."""
+        detail, body = self._last_body
+        if detail != row["detail"]:
+            found = self.row("SELECT body FROM details WHERE id = ?", row["detail"])
+            body = json.loads(found["body"]) if found else {}
+            self._last_body = (row["detail"], body)
         return body
 
     def set_running(self, job_id: int) -> bool:
@@ -182,14 +196,24 @@ class Store:
             return changed.rowcount == 1
 
     def set_ended(
-        self, job_id: int, status: str, reason: str | None, execution: str | None = None, outputs: str | None = None
+        self,
+        job_id: int,
+        status: str,
+        reason: str | None,
+        execution: str | None = None,
+        outputs: str | None = None,
+        ok: bool = False,
     ) -> bool:
-        """End a job once: whoever comes second (a deletion, a worker) changes nothing and is told False."""
+        """End a job once: whoever comes second (a deletion, a worker) changes nothing and is told False.
+
+        `ok` says that all went well, which for the service is more than the status: what depends on it may start.
+        """
         with self.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET status = ?, reason = ?, ended = ?, active = (leave AND ? = 'completed'),"
-                " execution = coalesce(?, execution), outputs = coalesce(?, outputs) WHERE id = ? AND ended IS NULL",
-                (status, reason, time.time(), status, execution, outputs, job_id),
+                " execution = coalesce(?, execution), outputs = coalesce(?, outputs), ok = ?"
+                " WHERE id = ? AND ended IS NULL",
+                (status, reason, time.time(), status, execution, outputs, ok, job_id),
             )
             if changed.rowcount == 1:
                 db.execute(
