@@ -270,9 +270,7 @@ class ProminenceClient:
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def upload(
-        self, name: str, source: Source, *, size: int | None = None, checksum: bool | str | None = None
-    ) -> None:
+    def upload(self, name: str, source: Source, *, size: int | None = None, checksum: bool | str | None = None) -> None:
         """Stores an object under this name, streaming it.
 
         Args:
@@ -331,8 +329,10 @@ class ProminenceClient:
         # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
         start = file.tell() if getattr(file, "seekable", lambda: True)() else None
 
+        attempts = itertools.count()
+
         def once() -> None:
-            if start is not None:
+            if next(attempts) and start is not None:
                 file.seek(start)
                 file.truncate()
             with self._send_bare("GET", url, stream=True) as response, _transferring():

@@ -28,6 +28,7 @@ from .errors import (
 )
 from .payload import OUTCOME_FILE, Outcome, Outcomes
 
+_SIGKILL = 9  # signal.SIGKILL, which Windows does not name
 STDERR_TAIL = 2000  # characters of the job's standard error that an exception carries
 
 # The beginning of the service's statusReason, the exception, and what it means to a user.
@@ -79,7 +80,7 @@ def job_error(job: dict[str, Any], stderr: str = "") -> JobError:
 def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts: dict[str, Any]) -> JobError:
     """The runner did not write its file: because it was killed, because there is no Python, or nobody knows."""
     image = next((task.get("image") for task in job.get("tasks") or ()), None)
-    if exit_code == -signal.SIGKILL:
+    if exit_code == -_SIGKILL:
         memory = (job.get("resources") or {}).get("memory")
         limit = f" of {memory} GB" if memory else ""
         return OutOfMemoryError(f"the job was killed by signal 9, probably out of its memory{limit}", **facts)
@@ -124,7 +125,7 @@ def call_error(outcomes: Outcomes, call: int, job: dict[str, Any], stderr: str =
         return WalltimeExceededError(f"the job's walltime was nearly over and the call had not ended{before}", **facts)
     exit_code = record.header.get("exit") if record is not None and record.kind == "crashed" else _exit_code(job)
     how = _how_it_ended(exit_code)
-    if exit_code == -signal.SIGKILL:
+    if exit_code == -_SIGKILL:
         return OutOfMemoryError(f"the process of the calls {how}: probably out of memory{before}", **facts)
     return CallCrashedError(f"the process of the calls {how}{before}", **facts)
 

@@ -201,7 +201,7 @@ def exception_chain(cloudpickle, error):
     Each link: its default pickle, a pickle of (class, args, attributes) for classes whose constructor does not take
     its own ``args``, its type and text, and the positions of its cause and context in the list.
     """
-    links = []  # type: list
+    links = []  # type: list[dict[str, object]]
     positions, queue = {id(error): 0}, [error]
     while queue and len(links) < 50:
         current = queue.pop(0)

@@ -95,7 +95,7 @@ def main() -> int:
             for v in levels
         }
         for done, future in enumerate(as_completed(futures), start=1):
-            name, v = futures[future]
+            name, v = futures[future]  # type: ignore[index]  # typeshed: as_completed loses the class
             note = f"{done:3}/{len(futures)}  {name}, level {v}: {future.result():.1f} 1/cm"
             print(f"\r{note:<60}", end="" if sys.stdout.isatty() and done < len(futures) else "\n", flush=True)
     print(f"\n{'molecule':<10}{'v':>3}{'computed':>16}{'exact':>16}{'deviation':>12}   (energies in 1/cm)")
