@@ -111,9 +111,7 @@ def test_threads_that_were_all_refused_ask_the_callable_once() -> None:
     assert source.get() == "token-2"
 
 
-def test_an_expired_token_is_an_error_that_says_where_it_came_from(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_token_is_an_error_that_says_where_it_came_from(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = jwt(-10)
     write(home, token)
     with pytest.raises(AuthenticationError, match=r"file .*token expired on \d{4}-\d\d-\d\d") as caught:
@@ -170,7 +168,9 @@ def test_the_url_comes_from_argument_or_environment(home: Path, monkeypatch: pyt
     assert base_url("http://other:8080/x//") == "http://other:8080/x"
 
 
-@pytest.mark.parametrize("url", ["host/prominence", "ftp://host", "https://", "https://user:pass@host/x", "https://h?x=1"])
+@pytest.mark.parametrize(
+    "url", ["host/prominence", "ftp://host", "https://", "https://user:pass@host/x", "https://h?x=1"]
+)
 def test_a_url_that_is_none_is_refused_before_any_request(url: str) -> None:
     with pytest.raises(ProminenceError) as caught:
         base_url(url)

@@ -388,18 +388,22 @@ def whole_job() -> Job:
 
 
 def test_a_whole_job() -> None:
-    assert whole_job().json() == whole_job().to_dict() == {
-        "name": "wire",
-        "tasks": [{"image": "py313.sif", "cmd": "true", "runtime": "singularity"}],
-        "resources": {"cpus": 1, "memory": 1, "disk": 1, "nodes": 1, "walltime": 10},
-        "inputs": [{"filename": "a.txt", "content": "QQ=="}],
-        "artifacts": [{"url": "p0.txt"}],
-        "outputFiles": ["o.txt", "s/b.txt"],
-        "outputDirs": ["d"],
-        "labels": {"run": "a1"},
-        "policies": {"priority": 1},
-        "notifications": [{"event": "jobFinished", "type": "email"}],
-    }
+    assert (
+        whole_job().json()
+        == whole_job().to_dict()
+        == {
+            "name": "wire",
+            "tasks": [{"image": "py313.sif", "cmd": "true", "runtime": "singularity"}],
+            "resources": {"cpus": 1, "memory": 1, "disk": 1, "nodes": 1, "walltime": 10},
+            "inputs": [{"filename": "a.txt", "content": "QQ=="}],
+            "artifacts": [{"url": "p0.txt"}],
+            "outputFiles": ["o.txt", "s/b.txt"],
+            "outputDirs": ["d"],
+            "labels": {"run": "a1"},
+            "policies": {"priority": 1},
+            "notifications": [{"event": "jobFinished", "type": "email"}],
+        }
+    )
 
 
 def test_a_job_says_nothing_of_what_was_not_set() -> None:
@@ -472,9 +476,7 @@ def test_inputs_that_are_too_large_only_together_are_refused() -> None:
                 tasks=[Task("py313.sif", "true")],
                 resources=Resources(disk=1, walltime=1),
                 labels={"a": "x.y/z-1_2"},
-                policies=JobPolicies(
-                    priority=5, maximum_time_in_queue=10, maximum_task_retries=1, leave_in_queue=True
-                ),
+                policies=JobPolicies(priority=5, maximum_time_in_queue=10, maximum_task_retries=1, leave_in_queue=True),
             ),
         ),
         (
@@ -535,9 +537,7 @@ def test_inputs_that_are_too_large_only_together_are_refused() -> None:
             Job(
                 name="wire",
                 tasks=[
-                    Task(
-                        "py313.sif", 'python3 -c "import os;print(repr(os.environ))"', env={"Q": "a\"b'c\nd$HOME"}
-                    )
+                    Task("py313.sif", 'python3 -c "import os;print(repr(os.environ))"', env={"Q": "a\"b'c\nd$HOME"})
                 ],
                 resources=Resources(disk=1, walltime=10),
             ),
