@@ -71,9 +71,9 @@ def default_clients_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_documentations_example(capsys: pytest.CaptureFixture[str]) -> None:
     # Define a task
     task = Task()
-    task.image = 'centos:7'
-    task.runtime = 'singularity'
-    task.command = 'hostname'
+    task.image = "centos:7"
+    task.runtime = "singularity"
+    task.command = "hostname"
 
     # Define a job
     job = Job()
