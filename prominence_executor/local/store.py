@@ -217,8 +217,8 @@ class Store:
             )
             if changed.rowcount == 1:
                 db.execute(
-                    "UPDATE labels SET active = 0 WHERE job = ?1 AND NOT (SELECT active FROM jobs WHERE id = ?1)",
-                    (job_id,),
+                    "UPDATE labels SET active = 0 WHERE job = ? AND NOT (SELECT active FROM jobs WHERE id = ?)",
+                    (job_id, job_id),
                 )
             return changed.rowcount == 1
 
