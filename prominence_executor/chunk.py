@@ -101,6 +101,7 @@ class Chunk:
     misses: int = 0
     fetches: int = 0  # of its outcome, failed ones
     ended: bool = False  # all calls are settled
+    terminated: bool = False  # by `ProminenceFuture.terminate`
     removing: bool = False  # its job or objects are being deleted
 
     def __post_init__(self) -> None:
@@ -141,6 +142,10 @@ class Chunk:
         if status == "running":
             for call in self.calls:
                 call.future.set_running_or_notify_cancel()
+
+    def terminate(self) -> bool:
+        """Delete the running job, and with it all calls of the chunk."""
+        return self.run.terminate(self)
 
     def settle_all(self, error: BaseException) -> None:
         """Give the same exception to every call that has no outcome yet."""

@@ -13,11 +13,19 @@ import base64
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from .chunk import RUN_LABEL, Chunk
-from .errors import AuthenticationError, InvalidRequestError, ProminenceError, ServiceError, ServiceUnavailableError
+from .errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    NotFoundError,
+    ProminenceError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 from .model import BODY_LIMIT, encode
 from .payload import (
     CALLS_FILE,
@@ -29,6 +37,7 @@ from .payload import (
     job_file,
     runner_archive,
 )
+from .pool import started_pool
 
 if TYPE_CHECKING:
     from .run import Run
@@ -46,7 +55,7 @@ class Dispatcher:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waiting: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(_SENDERS, thread_name_prefix=f"prominence-send-{run.run_id}")
+        self._pool: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._loop, name=f"prominence-dispatch-{run.run_id}", daemon=True)
         self._lock = threading.Lock()
         self._to_delete: list[Chunk] = []
@@ -54,6 +63,7 @@ class Dispatcher:
         self._present: set[str] = set()
 
     def start(self) -> None:
+        self._pool = started_pool(_SENDERS, f"prominence-send-{self._run.run_id}")
         self._thread.start()
 
     def put(self, chunk: Chunk) -> None:
@@ -66,22 +76,36 @@ class Dispatcher:
             self._to_delete.append(chunk)
             if len(self._to_delete) > 1:
                 return
-        self._pool.submit(self._delete_together)
+        self._in_pool(self._delete_together)
+
+    def terminate(self, chunk: Chunk) -> None:
+        """Delete the chunk's running job in the background."""
+        self._in_pool(self._terminate, chunk)
 
     def stop(self) -> None:
         """End the threads; every chunk has been settled."""
         self._waiting.put(None)
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
-        self._pool.shutdown(wait=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
 
     def threads(self) -> set[threading.Thread]:
-        return {self._thread, *self._pool._threads}
+        return {self._thread, *(self._pool._threads if self._pool else ())}
+
+    def _in_pool(self, work: Callable[..., None], *arguments: Chunk) -> None:
+        if self._pool is None:
+            raise RuntimeError("the dispatcher has not been started")
+        self._pool.submit(work, *arguments)
 
     def _loop(self) -> None:
-        while (chunk := self._waiting.get()) is not None:
-            if self._run.wait_for_room(chunk):
-                self._pool.submit(self._send, chunk)
+        try:
+            while (chunk := self._waiting.get()) is not None:
+                if self._run.wait_for_room(chunk):
+                    self._in_pool(self._send, chunk)
+        except BaseException as error:  # noqa: BLE001  a dead dispatcher must not leave futures behind
+            self._run.log.exception("the dispatcher of run %s failed", self._run.run_id)
+            self._run.break_off(error)
 
     def _send(self, chunk: Chunk) -> None:
         try:
@@ -199,6 +223,17 @@ class Dispatcher:
         return None
 
     # -- deleting --------------------------------------------------------------------------------------------------
+
+    def _terminate(self, chunk: Chunk) -> None:
+        try:
+            if chunk.job_id is not None:
+                self._run.client.delete_job(chunk.job_id)
+        except NotFoundError:
+            chunk.terminated = False  # it has just ended by itself
+        except ProminenceError as error:
+            chunk.terminated = False
+            self._run.log.warning("job %s could not be terminated: %s", chunk.job_id, error)
+        self._run.tracker.look_soon()
 
     def _delete_together(self) -> None:
         time.sleep(_DELETE_TOGETHER)

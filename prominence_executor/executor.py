@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from itertools import islice
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from .auth import TokenSource
 from .chunk import Options
@@ -59,6 +59,8 @@ class ProminenceExecutor(Executor):
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
         service_timeout: seconds for which the service may be away before open futures give up.
+        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
+            ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -81,6 +83,7 @@ class ProminenceExecutor(Executor):
         max_workers: int | None = None,
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
+        on_interrupt: Literal["delete", "leave"] = "delete",
     ) -> None:
         self._options = Options().changed(
             image=image, runtime=runtime, resources=resources, policies=policies, labels=labels, env=env
@@ -89,6 +92,8 @@ class ProminenceExecutor(Executor):
             raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
             raise ValueError(f"name must be 1 to 100 letters, digits, '_', '.' or '-', not {name!r}")
+        if on_interrupt not in ("delete", "leave"):
+            raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
         self._max_workers = max_workers or _MANY
         self._process = os.getpid()
         self._base: ProminenceExecutor | None = None  # of a view: the executor that it is a view of
@@ -100,6 +105,7 @@ class ProminenceExecutor(Executor):
             max_workers=max_workers,
             poll_interval=_interval(poll_interval),
             service_timeout=service_timeout,
+            on_interrupt=on_interrupt,
             at_end=at_end,
         )
         _runs.add(self._run)
@@ -188,7 +194,11 @@ class ProminenceExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.shutdown(wait=True)
+        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``)."""
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            self._run.interrupt()
+        else:
+            _shut_down(self._run)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} run {self.run_id} at {self._run.client.url}>"
@@ -300,7 +310,16 @@ def _at_exit() -> None:
     """A program that ends without shutdown waits for its futures, as with the standard library's executors."""
     _exiting.set()
     for run in list(_runs):
+        _shut_down(run)
+
+
+def _shut_down(run: Run) -> None:
+    """Wait for a run's futures; Ctrl-C ends the wait and does what ``on_interrupt`` says."""
+    try:
         run.shutdown(wait=True, cancel=False)
+    except KeyboardInterrupt:
+        run.interrupt()
+        raise
 
 
 # The hook that concurrent.futures itself uses: it runs before the interpreter joins threads and stops new ones.

@@ -68,6 +68,16 @@ class ProminenceFuture(Future[T]):
             self._call.chunk.call_cancelled()
         return True
 
+    def terminate(self) -> bool:
+        """End the call even if it is running: its job is deleted, and the future ends with `JobDeletedError`.
+
+        A call that has not started is cancelled. The other calls of a chunk share the job and end with it. Returns at
+        once; False when the call is done already.
+        """
+        if self.cancel():
+            return True
+        return not self.done() and self._call is not None and self._call.chunk.terminate()
+
     def set_running_or_notify_cancel(self) -> bool:
         """As the base class's, but it may be called again: every poll that shows the job running does.
 

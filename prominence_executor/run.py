@@ -8,6 +8,8 @@ never while a future is settled.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .chunk import Call, Chunk, Options
 from .dispatcher import Dispatcher
-from .errors import BrokenRunError
+from .errors import BrokenRunError, JobDeletedError, ProminenceError
 from .futures import ProminenceFuture
 from .tracker import Tracker
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .client import ProminenceClient
     from .modules import ModuleZip
     from .payload import Blob
+
+_INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
 
 
 class Run:
@@ -39,6 +43,7 @@ class Run:
         max_workers: int | None,
         poll_interval: tuple[float, float],
         service_timeout: float,
+        on_interrupt: str,
         at_end: Callable[[], None],
     ) -> None:
         self.client = connect()
@@ -50,6 +55,8 @@ class Run:
         self.ended = threading.Event()
         self._max_workers = max_workers
         self.reached = False  # True once the service has answered anything in this run
+        self._process = os.getpid()
+        self._on_interrupt = on_interrupt
         self._connect = connect
         self._at_end = at_end
         self._changed = threading.Condition()
@@ -98,6 +105,8 @@ class Run:
 
     def shutdown(self, *, wait: bool, cancel: bool) -> None:
         """Take no more calls; end when the open ones have ended. Blocks for that if ``wait``."""
+        if os.getpid() != self._process:
+            return  # a forked child has copies of everything but the threads: nothing here is its own
         with self._changed:
             self._closing = True
             futures = [call.future for chunk in self._open.values() for call in chunk.calls]
@@ -113,6 +122,36 @@ class Run:
         own = self.tracker.threads() | self.dispatcher.threads()
         if wait and threading.current_thread() not in own:  # a callback that waited here would wait for itself
             self.ended.wait()
+
+    def interrupt(self) -> None:
+        """The program was interrupted: delete the jobs that are outstanding, or leave them, and end soon."""
+        with self._changed:
+            self._closing = True
+            chunks = list(self._open.values())
+        if not chunks:
+            return
+        if self._on_interrupt == "leave":
+            self.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
+            done = "are left at the service"
+        else:
+            for chunk in chunks:
+                for call in chunk.calls:
+                    call.future.cancel()
+                if chunk.job_id is not None and not chunk.cancelled():
+                    chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
+                    self._remove(chunk)
+            self.ended.wait(_INTERRUPTED)
+            done = "have been deleted" if self.ended.is_set() else "are being deleted; the service does not answer"
+        sys.stderr.write(f"run {self.run_id} interrupted: its {len(chunks)} outstanding jobs {done}\n")
+
+    def terminate(self, chunk: Chunk) -> bool:
+        """Delete a running job in the background; the tracker then tells its futures. False if it is over."""
+        with self._changed:
+            if chunk.index not in self._open or chunk.removing or chunk.ended:
+                return False
+        chunk.terminated = True
+        self.dispatcher.terminate(chunk)
+        return True
 
     def read_stream(self, job_id: int, name: str) -> bytes:
         """A job's stdout or stderr, now: one request."""

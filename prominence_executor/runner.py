@@ -25,6 +25,7 @@ import json
 import os
 import pickle
 import signal
+import stat
 import struct
 import sys
 import time
@@ -281,11 +282,12 @@ def flush_streams():
 
 
 def stream_positions():
-    """Where stdout and stderr stand, if they are files: the client cuts a call's own part out of the job's."""
+    """How long stdout and stderr are, if they are files: the client cuts a call's own part out of the job's."""
     try:
-        return [os.lseek(1, 0, os.SEEK_CUR), os.lseek(2, 0, os.SEEK_CUR)]
+        states = [os.fstat(1), os.fstat(2)]
     except OSError:
-        return None
+        return None  # the call closed one
+    return [state.st_size for state in states] if all(stat.S_ISREG(state.st_mode) for state in states) else None
 
 
 class Outcomes:

@@ -18,6 +18,7 @@ from . import diagnosis
 from .chunk import RUN_LABEL, Chunk
 from .errors import (
     AuthenticationError,
+    JobError,
     JobFailedError,
     OutcomeLostError,
     ProminenceError,
@@ -27,6 +28,7 @@ from .errors import (
 )
 from .job import ENDED
 from .payload import read_outcomes, unpack
+from .pool import started_pool
 
 if TYPE_CHECKING:
     from .run import Run
@@ -50,10 +52,11 @@ class Tracker:
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end
         self._answered_at = time.monotonic()
         self._fetching: set[int] = set()  # indexes of the chunks whose outcome is under way
-        self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix=f"prominence-fetch-{run.run_id}")
+        self._pool: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._loop, name=f"prominence-track-{run.run_id}", daemon=True)
 
     def start(self) -> None:
+        self._pool = started_pool(_FETCHERS, f"prominence-fetch-{self._run.run_id}")
         self._thread.start()
 
     def look_soon(self) -> None:
@@ -62,13 +65,14 @@ class Tracker:
         self._wake.set()
 
     def threads(self) -> set[threading.Thread]:
-        return {self._thread, *self._pool._threads}
+        return {self._thread, *(self._pool._threads if self._pool else ())}
 
     def _loop(self) -> None:
+        pool = cast(ThreadPoolExecutor, self._pool)  # made just before this thread was started
         try:
             while not self._run.finished_with():
                 in_flight = [c for c in self._run.in_flight() if c.index not in self._fetching]
-                took = self._tick(in_flight) if in_flight else 0.0
+                took = self._tick(in_flight, pool) if in_flight else 0.0
                 self._wake.wait(self._pause(took) if in_flight else None)
                 self._wake.clear()
         except AuthenticationError as error:
@@ -77,7 +81,7 @@ class Tracker:
             self._run.log.exception("the tracker of run %s failed", self._run.run_id)
             self._run.break_off(error)
         finally:
-            self._pool.shutdown(wait=True)
+            pool.shutdown(wait=True)
             self._run.end()
 
     def _pause(self, took: float) -> float:
@@ -86,7 +90,7 @@ class Tracker:
         pause = max(self._shortest, 0.1 * quiet, _SHARE * took)
         return min(pause, self._longest) * random.uniform(0.9, 1.1)  # noqa: S311  not for secrets
 
-    def _tick(self, in_flight: list[Chunk]) -> float:
+    def _tick(self, in_flight: list[Chunk], pool: ThreadPoolExecutor) -> float:
         """Ask once after all jobs; returns the seconds that the requests took."""
         began = time.monotonic()
         try:
@@ -98,7 +102,7 @@ class Tracker:
                 elif chunk.accepted_at < began:
                     gone.append(chunk)
             for start in range(0, len(gone), _TOGETHER):
-                self._ask_about(gone[start : start + _TOGETHER])
+                self._ask_about(gone[start : start + _TOGETHER], pool)
         except AuthenticationError:
             raise
         except ProminenceError as error:
@@ -111,7 +115,7 @@ class Tracker:
     def _active(self) -> list[dict[str, Any]]:
         return self._run.client.list_jobs(constraint=(RUN_LABEL, self._run.run_id))
 
-    def _ask_about(self, chunks: list[Chunk]) -> None:
+    def _ask_about(self, chunks: list[Chunk], pool: ThreadPoolExecutor) -> None:
         """One detailed request for the jobs that have left the active list."""
         jobs = self._run.client.list_jobs(ids=[cast(int, chunk.job_id) for chunk in chunks], detail=True)
         by_id = {job["id"]: job for job in jobs}
@@ -123,7 +127,7 @@ class Tracker:
                 chunk.status = job["status"]
                 self._eventful_at = time.monotonic()
                 self._fetching.add(chunk.index)
-                self._pool.submit(self._resolve, chunk, job)
+                pool.submit(self._resolve, chunk, job)
             else:
                 chunk.saw(job["status"])
 
@@ -161,7 +165,7 @@ class Tracker:
         try:
             url = diagnosis.outcome_url(job)
             if url is None:
-                chunk.settle_all(diagnosis.job_error(job, self._stderr_of(chunk)))
+                chunk.settle_all(self._job_error(chunk, job))
             else:
                 self._settle_from(url, chunk, job)
         except (ProminenceError, OSError) as error:
@@ -175,6 +179,14 @@ class Tracker:
             chunk.settle_all(error)
         self._fetching.discard(chunk.index)
         self._run.settled(chunk)
+
+    def _job_error(self, chunk: Chunk, job: dict[str, Any]) -> JobError:
+        error = diagnosis.job_error(job, self._stderr_of(chunk))
+        if chunk.terminated:
+            indexes = [call.index for call in chunk.calls]
+            others = f"; the calls {indexes[0]} to {indexes[-1]} of the run ended with it" if indexes[1:] else ""
+            error.message = f"the job was deleted by terminate(){others}"
+        return error
 
     def _settle_from(self, url: str, chunk: Chunk, job: dict[str, Any]) -> None:
         """Download the outcome file, verify it, and settle call by call."""

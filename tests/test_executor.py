@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import pickle
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -23,6 +25,7 @@ from prominence_executor import (
     BrokenRunError,
     CallCrashedError,
     InvalidRequestError,
+    JobDeletedError,
     JobPolicies,
     ProminenceExecutor,
     RemoteTraceback,
@@ -414,3 +417,104 @@ def test_submitting_from_callbacks_and_many_threads_works(executor: ProminenceEx
     assert [future.result() for future in ours] == [x * x for x in range(8)]
     assert submitted.wait(20)
     assert second[0].result(timeout=20) == 16
+
+
+def test_terminate_deletes_a_running_job(executor: ProminenceExecutor, until: Until) -> None:
+    futures_of_chunk: list[Any] = []
+    with_two = executor.with_options(labels={"kind": "chunk"})
+    single = executor.submit(time.sleep, 60)
+    futures_of_chunk = with_two._submit(prominence_executor.executor._Function(time.sleep), [((60,), {}), ((61,), {})])
+    until(lambda: single.running() and futures_of_chunk[0].running())
+    assert single.terminate()
+    assert futures_of_chunk[1].terminate()
+    with pytest.raises(JobDeletedError, match=r"terminate\(\)"):
+        single.result(timeout=20)
+    for future in futures_of_chunk:
+        with pytest.raises(JobDeletedError, match="ended with it"):
+            future.result(timeout=20)
+    assert single.terminate() is False
+    assert executor.submit(square, 3).result() == 9
+
+
+def test_stdout_of_a_call_in_a_chunk_is_its_own_part(executor: ProminenceExecutor) -> None:
+    def say(x: int) -> int:
+        print("saying", x)
+        return x
+
+    said = executor._submit(prominence_executor.executor._Function(say), [((1,), {}), ((2,), {})])
+    assert [future.result() for future in said] == [1, 2]
+    assert [future.stdout() for future in said] == ["saying 1\n", "saying 2\n"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_leaving_the_block_by_an_interruption_deletes_what_is_outstanding(
+    service: LocalService, until: Until, interruption: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(interruption), ProminenceExecutor(service.url, service.token) as executor:
+        running = executor.submit(time.sleep, 60)
+        until(running.running)
+        waiting = executor.with_options(resources=Resources(cpus=100)).submit(square, 1)
+        raise interruption
+    assert time.monotonic() - began < 20
+    assert isinstance(running.exception(timeout=0), JobDeletedError)
+    assert waiting.cancelled()
+    assert executor.run_id in capsys.readouterr().err
+    with prominence_executor.ProminenceClient(service.url, service.token) as client:
+        assert client.list_jobs(constraint=("pxrun", executor.run_id)) == []
+
+
+def test_on_interrupt_leave_leaves_the_jobs_and_says_their_run(
+    service: LocalService, until: Until, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ProminenceExecutor(service.url, service.token, on_interrupt="leave") as executor,
+    ):
+        future = executor.submit(time.sleep, 60)
+        until(future.running)
+        raise KeyboardInterrupt
+    assert executor.run_id in capsys.readouterr().err
+    assert isinstance(future.exception(timeout=0), BrokenRunError)
+    with prominence_executor.ProminenceClient(service.url, service.token) as client:
+        left = client.list_jobs(constraint=("pxrun", executor.run_id))
+        assert [job["id"] for job in left] == [future.job_id]
+        client.delete_jobs([job["id"] for job in left])
+
+
+def test_another_exception_in_the_block_waits_as_the_standard_library_does(service: LocalService) -> None:
+    with pytest.raises(KeyError), ProminenceExecutor(service.url, service.token) as executor:
+        future = executor.submit(time.sleep, 0.2)
+        raise KeyError
+    assert future.done()
+    assert future.exception() is None
+
+
+def test_a_forgotten_executor_leaks_no_thread(service: LocalService, until: Until) -> None:
+    executor = ProminenceExecutor(service.url, service.token)
+    run_id = executor.run_id
+    future = executor.submit(square, 5)
+    del executor
+    gc.collect()
+    assert future.result(timeout=30) == 25
+    until(lambda: not [thread for thread in threading.enumerate() if run_id in thread.name])
+
+
+def test_a_forked_child_is_told_to_make_its_own(executor: ProminenceExecutor) -> None:
+    future = executor.submit(square, 6)
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            executor.submit(square, 1)
+        except RuntimeError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        assert "forked child" in answer.read()
+    os.waitpid(pid, 0)
+    assert future.result(timeout=30) == 36

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prominence_executor import ProminenceClient
 from prominence_executor.local import LocalService
 
 Until = Callable[..., None]
@@ -261,3 +262,62 @@ def test_importing_costs_at_most_thirty_milliseconds_more_than_requests() -> Non
         )
         times.append(float(done.stdout))
     assert min(times) < 0.030, times
+
+
+@pytest.mark.parametrize("moment", ["in the block", "at the end of the program"])
+def test_ctrl_c_deletes_the_jobs_and_says_so(place: Place, moment: str, service: LocalService, until: Until) -> None:
+    place.write(
+        "script.py",
+        f"""
+        import threading, time
+        from prominence_executor import ProminenceExecutor, executor as module
+        executor = ProminenceExecutor(name="ctrl-c")
+        future = executor.submit(time.sleep, 100)
+        while not future.running():
+            time.sleep(0.02)
+        if {moment == "in the block"}:
+            with executor:
+                print(future.job_id, flush=True)
+                future.result()
+        else:
+            def tell():
+                module._exiting.wait()
+                print(future.job_id, flush=True)
+            threading.Thread(target=tell, daemon=True).start()
+        """,
+    )
+    with place.start("script.py") as program:
+        assert program.stdout is not None
+        job = int(program.stdout.readline())
+        program.send_signal(signal.SIGINT)
+        said = program.communicate(timeout=60)[1]
+    assert "interrupted: its 1 outstanding jobs have been deleted" in said
+    with ProminenceClient(service.url, service.token) as client:
+        assert client.describe_job(job)["status"] == "deleted"
+
+
+def test_a_full_disk_of_the_client_is_a_clear_error_and_leaves_no_partial_file(place: Place) -> None:
+    place.write(
+        "script.py",
+        """
+        import os, resource, tempfile
+        from prominence_executor import ProminenceExecutor, TransferError
+        with ProminenceExecutor() as executor:
+            assert len(executor.submit(bytes, 10).result()) == 10
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # as good as a full disk
+            future = executor.submit(bytes, 8_000_000)
+            try:
+                future.result()
+            except TransferError as error:
+                print(error)
+            assert len(executor.submit(bytes, 20).result()) == 20
+        print(os.listdir(tempfile.gettempdir()))
+        """,
+    )
+    temporary = place.folder / "temporary"
+    temporary.mkdir()
+    place.environment["TMPDIR"] = str(temporary)
+    said = place.python("script.py")
+    assert "could not be stored" in said
+    assert "still at the service" in said
+    assert said.endswith("[]\n")
