@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .modules import ModuleZip
     from .payload import Blob
 
+_GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
 
 
@@ -121,7 +122,8 @@ class Run:
         self.tracker.look_soon()
         own = self.tracker.threads() | self.dispatcher.threads()
         if wait and threading.current_thread() not in own:  # a callback that waited here would wait for itself
-            self.ended.wait()
+            while not self.ended.wait(_GLANCE):
+                pass
 
     def interrupt(self) -> None:
         """The program was interrupted: delete the jobs that are outstanding, or leave them, and end soon."""
