@@ -19,6 +19,7 @@ Jobs run as plain processes of this machine, not in containers. The rooms, impor
     web          what all Flask views share
     views        rows turned into the service's JSON
     rules        what a description may contain, and the sentences that refuse it
+    site         what the rooms of one service share
     store        all state, in SQLite
     objects      the object store, on disk
     tokens       bearer tokens and signed URLs

@@ -14,8 +14,8 @@ import select
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .service import LocalService
@@ -27,38 +27,54 @@ _PARENT_SECONDS = 0.5
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve in the foreground until SIGINT, SIGTERM or, with --child, until the parent is gone."""
     options = _parser().parse_args(argv)
-    parent = os.getppid()
-    ended, wakes = os.pipe()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: os.write(wakes, b"."))
+    directory = options.dir
     if options.child:
         logging.getLogger().addHandler(logging.NullHandler())
-    service = LocalService(
-        dir=None if options.child and options.dir is None else options.dir or Path.home() / ".prominence" / "local",
-        port=options.port,
-        cpus=options.cpus,
-        memory=options.memory,
-        seconds_per_minute=options.seconds_per_minute,
-    )
-    try:
-        service.start()
-    except (ImportError, RuntimeError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    try:
-        if options.child:
-            _say(json.dumps({"url": service.url, "token": service.token}))
-            _await_orphaned(ended, parent)
-        else:
-            token_file = _write_token(service)
-            if not options.quiet:
-                _say(f"# {_NOTICE}")
-            _say(f"export PROMINENCE_URL={service.url}")
-            _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
-            os.read(ended, 1)
-    finally:
-        service.stop()
+    elif directory is None:
+        directory = Path.home() / ".prominence" / "local"
+    service = LocalService(directory, options.port, options.cpus, options.memory, options.seconds_per_minute)
+    parent = os.getppid()
+    with _signals() as ended:
+        try:
+            service.start()
+        except (ImportError, RuntimeError, OSError) as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        try:
+            if options.child:
+                _say(json.dumps({"url": service.url, "token": service.token}))
+                _await_orphaned(ended, parent)
+            else:
+                _introduce(service, options.quiet)
+                os.read(ended, 1)
+        except BrokenPipeError:  # whoever should have read what is said is gone
+            return 1
+        finally:
+            service.stop()
     return 0
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that becomes readable when the program is asked to end."""
+    ended, wakes = os.pipe()
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: os.write(wakes, b".")) for number in asked}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(ended)
+        os.close(wakes)
+
+
+def _introduce(service: LocalService, quiet: bool) -> None:
+    token_file = _write_token(service)
+    if not quiet:
+        _say(f"# {_NOTICE}")
+    _say(f"export PROMINENCE_URL={service.url}")
+    _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,5 +114,4 @@ def _await_orphaned(ended: int, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.current_thread().name = "main"
     sys.exit(main())

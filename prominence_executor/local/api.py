@@ -13,7 +13,8 @@ from flask import Flask, Response, abort, g, jsonify, request
 from . import api_data, api_jobs, api_kv, api_workflows
 from .objects import BadKey
 from .rules import Refused
-from .scheduler import Scheduler, Site
+from .scheduler import Scheduler
+from .site import Site
 from .tokens import BUCKET
 from .views import SITE
 from .web import BASE, Api, refuse
@@ -46,6 +47,13 @@ def create_app(site: Site, scheduler: Scheduler, workflows: Workflows) -> Flask:
     @app.errorhandler(BadKey)
     def refused(error: ValueError) -> tuple[Response, int]:
         return refuse(str(error))
+
+    @app.errorhandler(UnicodeEncodeError)
+    @app.errorhandler(OverflowError)
+    @app.errorhandler(RecursionError)
+    def unusable(error: Exception) -> tuple[Response, int]:
+        """JSON can say what no file name, environment or database holds: half characters, endless numbers."""
+        return refuse(f"the request cannot be used: {error}")
 
     @app.get(f"{BASE}/health")
     def health() -> Response:

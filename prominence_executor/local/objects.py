@@ -41,7 +41,8 @@ class ObjectStore:
         self._root = root
         self._incoming = root / "incoming"
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
-        self._incoming.mkdir(parents=True)
+        root.mkdir(mode=0o700, exist_ok=True)
+        self._incoming.mkdir()
 
     def path(self, key: str) -> Path:
         """Where an object lies or would lie. Raises BadKey."""
@@ -101,6 +102,7 @@ class ObjectStore:
         if state.st_nlink == 1:
             place = self._incoming / hashlib.sha256(f"{source}{time.monotonic_ns()}".encode()).hexdigest()
             os.link(source, place)
+            os.chmod(place, 0o600)  # whatever the task left: it is the service that reads it now
             self.keep(place, key)
         else:
             with open(source, "rb") as stream:

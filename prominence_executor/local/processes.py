@@ -1,7 +1,8 @@
 """Starting, waiting for and killing process trees. Knows nothing of jobs.
 
 Every process of a sandbox carries the sandbox's mark in its environment, so that also those which left their session
-and their parent (daemons) are found in /proc and killed. A machine without /proc loses only those.
+and their parent (daemons) are found in /proc and killed. One that also clears its environment is still known by its
+working directory; one that leaves that as well gets away, and a machine without /proc loses all daemons.
 """
 
 from __future__ import annotations
@@ -59,11 +60,15 @@ def _marked(pid: str, marks: Iterable[bytes]) -> bool:
 
 
 def _inside(pid: str, roots: Iterable[str]) -> bool:
+    """Whether a process without a terminal works in a sandbox. With one, it is somebody looking around there."""
     try:
         directory = os.readlink(f"/proc/{pid}/cwd")
+        if not any(directory.startswith(root + "/") for root in roots):
+            return False
+        terminal = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[4]
     except OSError:
         return False
-    return any(directory.startswith(root + "/") for root in roots)
+    return terminal == "0"
 
 
 def find(sandboxes: Mapping[str, Path]) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -46,6 +47,7 @@ def check_job(job: Any) -> None:
     if not isinstance(job, dict):
         # The service looks for the word "resources" in whatever it gets, a list too.
         raise Refused("a job must contain resources")
+    json.dumps(job, ensure_ascii=False).encode()  # half a surrogate pair fails here, not later in the worker
     for item in job:
         if item not in JOB_ITEMS:
             raise Refused(f'invalid item "{item}" in job description')

@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
-from .objects import ObjectStore
 from .sandbox import Sandbox, install_shims
-from .store import Store
-from .tokens import Signer
+from .site import Site
 from .views import parameter_texts
 from .worker import Facts, Outcome, Run
 
@@ -47,23 +45,6 @@ class Waiting:
     deadline: float | None  # time.time() at which it has waited too long
 
 
-@dataclass(frozen=True)
-class Site:
-    """What the scheduler and its runs share of one service."""
-
-    directory: Path
-    store: Store
-    objects: ObjectStore
-    signer: Signer
-    url: str
-    cpus: int
-    memory: int
-    seconds_per_minute: float
-
-    def log_file(self, job: int, stream: str) -> Path:
-        return self.directory / "logs" / f"{job}.{stream}"
-
-
 class Scheduler:
     """Every public method may be called from any thread."""
 
@@ -74,7 +55,8 @@ class Scheduler:
         self._heap: list[tuple[int, int]] = []  # (-priority, job); entries of jobs no longer waiting are skipped
         self._waiting: dict[int, Waiting] = {}
         self._runs: dict[int, Run] = {}
-        self._clock: list[tuple[float, int, int, Run | None]] = []  # walltimes and queue times, in order of entry
+        # Walltimes (with the mark of their run) and queue times, each as time, number of entry, job, mark.
+        self._clock: list[tuple[float, int, int, str]] = []
         self._entries = itertools.count()
         self._free_cpus, self._free_memory = site.cpus, site.memory
         self._left: dict[str, Path] = {}  # sandboxes of ended runs, yet to be swept
@@ -89,8 +71,8 @@ class Scheduler:
 
     def start(self) -> None:
         """Clear away what an earlier service left, take up its queue, and begin."""
-        (self._site.directory / "logs").mkdir(exist_ok=True)
-        self._sandboxes.mkdir(exist_ok=True)
+        (self._site.directory / "logs").mkdir(mode=0o700, exist_ok=True)
+        self._sandboxes.mkdir(mode=0o700, exist_ok=True)
         install_shims(self._shims)
         left = {path.name: path.resolve() for path in self._sandboxes.iterdir()}
         processes.kill_all(left)
@@ -131,7 +113,7 @@ class Scheduler:
         deadline = None
         if row["queue_minutes"] >= 0:
             deadline = row["created"] + row["queue_minutes"] * self._site.seconds_per_minute
-            heapq.heappush(self._clock, (deadline, next(self._entries), row["id"], None))
+            heapq.heappush(self._clock, (deadline, next(self._entries), row["id"], ""))
         waiting = Waiting(row["id"], row["priority"], row["cpus"], row["memory"], row["nodes"], deadline)
         self._waiting[waiting.job] = waiting
         if waiting.nodes == 1 and waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
@@ -196,10 +178,11 @@ class Scheduler:
     def _overdue(self) -> list[tuple[int, Run | None]]:
         due: list[tuple[int, Run | None]] = []
         while self._clock and self._clock[0][0] <= time.time():
-            *_, job, run = heapq.heappop(self._clock)
-            if run is not None and self._runs.get(job) is run:
+            *_, job, mark = heapq.heappop(self._clock)
+            run = self._runs.get(job)
+            if mark and run is not None and run.sandbox.mark == mark:
                 due.append((job, run))
-            elif run is None and self._waiting.pop(job, None) is not None:
+            elif not mark and self._waiting.pop(job, None) is not None:
                 due.append((job, None))
         return due
 
@@ -249,7 +232,7 @@ class Scheduler:
         with self._condition:
             self._runs[waiting.job] = run
             deadline = time.time() + minutes * self._site.seconds_per_minute
-            heapq.heappush(self._clock, (deadline, next(self._entries), waiting.job, run))
+            heapq.heappush(self._clock, (deadline, next(self._entries), waiting.job, run.sandbox.mark))
             closing, self._woken = self._closing, True
             self._condition.notify()
         row = self._site.store.job(waiting.job)
@@ -284,9 +267,10 @@ class Scheduler:
         if row is None:
             raise LookupError(waiting.job)
         body, values = site.store.body(row), parameter_texts(row)
+        minutes = body["resources"].get("walltime", DEFAULT_WALLTIME)
         told = {
             "PROMINENCE_URL": site.url,
-            "PROMINENCE_TOKEN": site.signer.token(row["user"], _TOKEN_SECONDS, job=row["id"]),
+            "PROMINENCE_TOKEN": site.signer.token(row["user"], _TOKEN_SECONDS + minutes * 60, job=row["id"]),
             "PROMINENCE_JOB_ID": str(row["id"]),
             "PROMINENCE_CPUS": str(row["cpus"]),
             "PROMINENCE_MEMORY": str(row["memory"]),

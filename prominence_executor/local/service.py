@@ -68,7 +68,8 @@ class LocalService:
         try:
             from . import api, server
             from .objects import ObjectStore
-            from .scheduler import Scheduler, Site
+            from .scheduler import Scheduler
+            from .site import Site
             from .store import Store
             from .tokens import Signer, load_secret
             from .workflows import Workflows
@@ -79,7 +80,9 @@ class LocalService:
         with ExitStack() as stack:
             self.dir = self._take_directory(stack)
             self._signer = Signer(load_secret(self.dir / "secret"))
-            store = Store(self.dir / "state.sqlite")
+            state = self.dir / "state.sqlite"
+            os.close(os.open(state, os.O_RDWR | os.O_CREAT, 0o600))  # descriptions hold secrets of users
+            store = Store(state)
             stack.callback(store.close)
             listener = server.bind(self._port)
             stack.callback(listener.close)

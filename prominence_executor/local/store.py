@@ -89,10 +89,7 @@ class Store:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
-        row = self._db.execute(
-            "SELECT max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(id) FROM workflows), 0))"
-        ).fetchone()
-        self._last_id: int = row[0]
+        self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 
     def close(self) -> None:
@@ -122,7 +119,10 @@ class Store:
     def new_id(self) -> int:
         """Jobs and workflows count together, as on the service."""
         with self._lock:
-            self._last_id += 1
+            row = self._db.execute(
+                "SELECT max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(id) FROM workflows), 0))"
+            ).fetchone()
+            self._last_id = max(self._last_id, row[0]) + 1
             return self._last_id
 
     # Jobs

@@ -14,7 +14,8 @@ from flask import Response, g, jsonify, request
 
 from .objects import PIECE
 from .rules import Refused
-from .scheduler import Scheduler, Site
+from .scheduler import Scheduler
+from .site import Site
 from .staging import upload_key
 from .store import Store
 from .tokens import OUTPUT_SECONDS, Identity

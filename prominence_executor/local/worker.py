@@ -90,7 +90,7 @@ class Run:
             self._commands.append({"command": command, "time": int(time.time())})
         argv = self.sandbox.argv(command.split(","))
         env = self.sandbox.environment(self.facts.told)
-        if shutil.which(argv[0], path=env["PATH"]) is None:
+        if not self._found(argv[0], self.sandbox.home, env):
             return None
         try:
             done = subprocess.run(  # noqa: S603
@@ -141,8 +141,9 @@ class Run:
         except StageInFailed:
             return Outcome("failed", "Artifact download failed")
         self._execution["runtimeVersion"] = {"process": platform.platform(terse=True)}
-        sidecars = self._start_sidecars()
+        sidecars: list[subprocess.Popen[bytes]] = []
         try:
+            self._start_sidecars(sidecars)
             task_failed = self._run_tasks()
         finally:
             for process in sidecars:
@@ -175,15 +176,13 @@ class Run:
                 self._execution["stageInTime"] = time.monotonic() - began
         self._check()
 
-    def _start_sidecars(self) -> list[subprocess.Popen[bytes]]:
-        started = []
+    def _start_sidecars(self, started: list[subprocess.Popen[bytes]]) -> None:
         for number, task in enumerate(self.facts.body["tasks"]):
             if task.get("type") == "sidecar":
                 self._images.add(task["image"])
                 process = self._start(number, task)
                 if not isinstance(process, int):
                     started.append(process)
-        return started
 
     def _run_tasks(self) -> bool:
         """Run the tasks until one fails; whether one did."""
@@ -240,8 +239,7 @@ class Run:
             if not cwd.is_dir():
                 return self._fatal(f"failed to set working directory: chdir {shown}: no such file or directory")
         argv = self.sandbox.argv(words)
-        program = str(cwd / argv[0]) if "/" in argv[0] else argv[0]
-        if shutil.which(program, path=env["PATH"]) is None:
+        if not self._found(argv[0], cwd, env):
             return self._fatal(f'"{argv[0]}": executable file not found in $PATH')
         with self._lock:
             self._check()
@@ -251,6 +249,12 @@ class Run:
                 return self._fatal(f'"{argv[0]}": {(error.strerror or str(error)).lower()}')
             self._pids.add(process.pid)
         return process
+
+    @staticmethod
+    def _found(program: str, cwd: Path, env: dict[str, str]) -> bool:
+        """Whether a program is there to be executed: on PATH, or below the working directory if it has a slash."""
+        path = str(cwd / program) if "/" in program else program
+        return shutil.which(path, path=env.get("PATH")) is not None
 
     def _reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
         processes.await_end(process)
@@ -268,9 +272,12 @@ class Run:
         parent = self.sandbox.resolved(target.parent)
         if parent is None or target.name in ("", ".", ".."):
             return
-        target = parent / target.name
-        if target.is_symlink():
-            target.unlink()
-        with open(source, "rb") as stream, open(target, "wb") as file:
+        # Neither follow a link that the task left under that name, nor wait for the reader of a pipe.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(parent / target.name, flags, 0o644)
+        except OSError:
+            return
+        with open(source, "rb") as stream, os.fdopen(descriptor, "wb") as file:
             stream.seek(offset)
             shutil.copyfileobj(stream, file)
