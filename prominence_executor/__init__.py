@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .job import Job
     from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
     from .payload import RemoteTraceback
-    from .workflow import Dependency, ParameterSweep, Repeat, Workflow, Zip
+    from .workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 
 __version__ = "0.1.0"
 
@@ -40,6 +40,7 @@ __all__ = [
     "Resources",
     "Task",
     "Workflow",
+    "WorkflowPolicies",
     "Zip",
     *_errors,
 ]
@@ -51,7 +52,7 @@ _HOMES = {
     "job": ("Job",),
     "model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload": ("RemoteTraceback",),
-    "workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "Zip"),
+    "workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 
 
