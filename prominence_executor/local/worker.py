@@ -237,6 +237,7 @@ class Run:
         if shown:
             cwd = self.sandbox.inside(shown)
             if not cwd.is_dir():
+                shown = shown if shown.startswith("/") else f"/home/user/{shown}"
                 return self._fatal(f"failed to set working directory: chdir {shown}: no such file or directory")
         argv = self.sandbox.argv(words)
         if not self._found(argv[0], cwd, env):
