@@ -6,6 +6,7 @@
 Jobs run as plain processes of this machine, not in containers. The rooms, imports pointing down only:
 
     __main__     the service as a program
+    launch       that program as the child of another one, for url="local"
     service      LocalService: the life of one service (directory, threads, port)
     server       waitress in threads that can be stopped and joined
     api, api_*   Flask views: HTTP in, JSON out; no state of their own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Response, abort, g, jsonify, request
+from flask import Blueprint, Flask, Response, abort, g, jsonify, request
 
 from . import api_data, api_jobs, api_kv, api_workflows
 from .objects import BadKey
@@ -17,56 +17,60 @@ from .scheduler import Scheduler
 from .site import Site
 from .tokens import BUCKET
 from .views import SITE
-from .web import BASE, Api, refuse
+from .web import BASE, Api, api, refuse
 from .workflows import Workflows
 
 LARGEST_BODY = 1 << 20
+
+routes = Blueprint("service", __name__)
 
 
 def create_app(site: Site, scheduler: Scheduler, workflows: Workflows) -> Flask:
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (api_data.UploadRequest,), {"objects": site.objects})
-    api = Api(site, site.store, scheduler)
-
-    @app.before_request
-    def limit_and_identify() -> Any:
-        if request.path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
-            return None
-        if (request.content_length or 0) > LARGEST_BODY:
-            abort(413)
-        if request.path == f"{BASE}/health" or request.url_rule is None:
-            return None
-        identity = site.signer.identify(request.headers.get("Authorization"))
-        if identity is None:
-            return refuse("Authentication failure", 401)
-        g.identity = identity
-        return None
-
-    @app.errorhandler(Refused)
-    @app.errorhandler(BadKey)
-    def refused(error: ValueError) -> tuple[Response, int]:
-        return refuse(str(error))
-
-    @app.errorhandler(UnicodeEncodeError)
-    @app.errorhandler(OverflowError)
-    @app.errorhandler(RecursionError)
-    def unusable(error: Exception) -> tuple[Response, int]:
-        """JSON can say what no file name, environment or database holds: half characters, endless numbers."""
-        return refuse(f"the request cannot be used: {error}")
-
-    @app.get(f"{BASE}/health")
-    def health() -> Response:
-        return jsonify({})
-
-    @app.get(f"{BASE}/resources")
-    def resources() -> Response:
-        cpus, memory = scheduler.free()
-        capacity = {"cpus": site.cpus, "memory": site.memory}
-        return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})
-
-    api_jobs.add_routes(app, api)
-    api_data.add_routes(app, api)
-    api_kv.add_routes(app, api)
-    api_workflows.add_routes(app, api, workflows)
+    app.extensions["prominence"] = Api(site, site.store, scheduler, workflows)
+    app.before_request(limit_and_identify)
+    for room in (routes, api_jobs.routes, api_data.routes, api_kv.routes, api_workflows.routes):
+        app.register_blueprint(room)
     return app
+
+
+def limit_and_identify() -> Any:
+    if request.path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
+        return None
+    if (request.content_length or 0) > LARGEST_BODY:
+        abort(413)
+    if request.path == f"{BASE}/health" or request.url_rule is None:
+        return None
+    identity = api.site.signer.identify(request.headers.get("Authorization"))
+    if identity is None:
+        return refuse("Authentication failure", 401)
+    g.identity = identity
+    return None
+
+
+@routes.app_errorhandler(Refused)
+@routes.app_errorhandler(BadKey)
+def refused(error: ValueError) -> tuple[Response, int]:
+    return refuse(str(error))
+
+
+@routes.app_errorhandler(UnicodeEncodeError)
+@routes.app_errorhandler(OverflowError)
+@routes.app_errorhandler(RecursionError)
+def unusable(error: Exception) -> tuple[Response, int]:
+    """JSON can say what no file name, environment or database holds: half characters, endless numbers."""
+    return refuse(f"the request cannot be used: {error}")
+
+
+@routes.get(f"{BASE}/health")
+def health() -> Response:
+    return jsonify({})
+
+
+@routes.get(f"{BASE}/resources")
+def resources() -> Response:
+    cpus, memory = api.scheduler.free()
+    capacity = {"cpus": api.site.cpus, "memory": api.site.memory}
+    return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})

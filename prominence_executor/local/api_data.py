@@ -9,14 +9,16 @@ import hmac
 from pathlib import Path
 from typing import IO, Any
 
-from flask import Flask, Request, Response, abort, jsonify, request, send_file
+from flask import Blueprint, Request, Response, abort, jsonify, request, send_file
 
 from .objects import ObjectStore, sha256_of
 from .staging import upload_key
 from .tokens import BUCKET, UPLOAD_SECONDS
-from .web import BASE, Api, me, owns, refuse
+from .web import BASE, api, me, owns, refuse
 
 Answer = Response | tuple[Response, int]
+
+routes = Blueprint("data", __name__)
 
 
 class UploadRequest(Request):
@@ -34,89 +36,95 @@ class UploadRequest(Request):
         return self.objects.incoming_file()
 
 
-def add_routes(app: Flask, api: Api) -> None:
-    @app.post(f"{BASE}/data/upload")
-    @app.post(f"{BASE}/data")
-    def new_upload() -> Answer:
-        name, checksum = request.args.get("name"), request.args.get("checksum")
-        if not name or not checksum:
-            document = request.get_json()
-            document = document if isinstance(document, dict) else {}
-            name, checksum = name or document.get("filename"), checksum or document.get("checksum")
-        if not isinstance(name, str) or not name:
-            return refuse("An object name must be specified")
-        if checksum is not None and not isinstance(checksum, str):
-            return refuse("The checksum must be a string")
-        if not owns(name):
-            return refuse("Not authorized to access upload with this path", 403)
-        key = upload_key(me().username, name)
-        api.site.objects.path(key)
-        if checksum:
-            fields = api.site.signer.form_fields(key, checksum)
-            return jsonify({"fields": fields, "url": f"{api.object_base}/{BUCKET}"}), 201
-        return jsonify({"url": _put_url(api, key)}), 201
-
-    @app.post(f"{BASE}/data/output")
-    def new_output() -> Answer:
+@routes.post(f"{BASE}/data/upload")
+@routes.post(f"{BASE}/data")
+def new_upload() -> Answer:
+    name, checksum = request.args.get("name"), request.args.get("checksum")
+    if not name or not checksum:
         document = request.get_json()
-        name = document.get("name") if isinstance(document, dict) else None
-        if not isinstance(name, str) or not name:
-            return jsonify({"error": "Name not specified"})  # with status 200, as recorded
-        row = api.store.job(me().job or 0)
-        if row is None or row["user"] != me().username:
-            return refuse("Unspecified error")
-        key = f"scratch/{row['place']}/{name.rsplit('/', 1)[-1]}"
-        api.site.objects.path(key)
-        return jsonify({"url": _put_url(api, key)}), 201
-
-    @app.get(f"{BASE}/data")
-    def list_own() -> Answer:
-        return jsonify(api.site.objects.uploads(me().username))
-
-    @app.get(f"{BASE}/data/<path:path>")
-    def list_group(path: str) -> Answer:
-        group, slash, rest = path.partition("/")
-        if group not in me().groups:
-            return refuse("Not authorized to access this path", 403)
-        listed = api.site.objects.uploads(group, f"{group}/")
-        return jsonify([item for item in listed if item["name"].startswith(path if rest else group + "/")])
-
-    @app.delete(f"{BASE}/data/<path:name>")
-    def delete_object(name: str) -> Answer:
-        if not owns(name):
-            return refuse("Not authorized to access this object", 403)
-        api.site.objects.delete(upload_key(me().username, name))
-        return Response(status=204, content_type="application/json")
-
-    @app.get(f"/{BUCKET}/<path:key>")
-    def get_object(key: str) -> Answer:
-        path = _allowed(api, "GET", key)
-        if not path.is_file():
-            abort(404)
-        return send_file(path, mimetype="application/octet-stream", conditional=True, etag=False, max_age=0)
-
-    @app.put(f"/{BUCKET}/<path:key>")
-    def put_object(key: str) -> Answer:
-        _allowed(api, "PUT", key)
-        api.site.objects.put_stream(key, request.stream)
-        return Response(status=200)
-
-    @app.post(f"/{BUCKET}")
-    def post_object() -> Answer:
-        return _posted(api)
+        document = document if isinstance(document, dict) else {}
+        name, checksum = name or document.get("filename"), checksum or document.get("checksum")
+    if not isinstance(name, str) or not name:
+        return refuse("An object name must be specified")
+    if checksum is not None and not isinstance(checksum, str):
+        return refuse("The checksum must be a string")
+    if not owns(name):
+        return refuse("Not authorized to access upload with this path", 403)
+    key = upload_key(me().username, name)
+    api.site.objects.path(key)
+    if checksum:
+        fields = api.site.signer.form_fields(key, checksum)
+        return jsonify({"fields": fields, "url": f"{api.object_base}/{BUCKET}"}), 201
+    return jsonify({"url": _put_url(key)}), 201
 
 
-def _put_url(api: Api, key: str) -> str:
+@routes.post(f"{BASE}/data/output")
+def new_output() -> Answer:
+    document = request.get_json()
+    name = document.get("name") if isinstance(document, dict) else None
+    if not isinstance(name, str) or not name:
+        return jsonify({"error": "Name not specified"})  # with status 200, as recorded
+    row = api.store.job(me().job or 0)
+    if row is None or row["user"] != me().username:
+        return refuse("Unspecified error")
+    key = f"scratch/{row['place']}/{name.rsplit('/', 1)[-1]}"
+    api.site.objects.path(key)
+    return jsonify({"url": _put_url(key)}), 201
+
+
+@routes.get(f"{BASE}/data")
+def list_own() -> Answer:
+    return jsonify(api.site.objects.uploads(me().username))
+
+
+@routes.get(f"{BASE}/data/<path:path>")
+def list_group(path: str) -> Answer:
+    group, slash, rest = path.partition("/")
+    if group not in me().groups:
+        return refuse("Not authorized to access this path", 403)
+    listed = api.site.objects.uploads(group, f"{group}/")
+    return jsonify([item for item in listed if item["name"].startswith(path if rest else group + "/")])
+
+
+@routes.delete(f"{BASE}/data/<path:name>")
+def delete_object(name: str) -> Answer:
+    if not owns(name):
+        return refuse("Not authorized to access this object", 403)
+    api.site.objects.delete(upload_key(me().username, name))
+    return Response(status=204, content_type="application/json")
+
+
+@routes.get(f"/{BUCKET}/<path:key>")
+def get_object(key: str) -> Answer:
+    path = _allowed("GET", key)
+    if not path.is_file():
+        abort(404)
+    return send_file(path, mimetype="application/octet-stream", conditional=True, etag=False, max_age=0)
+
+
+@routes.put(f"/{BUCKET}/<path:key>")
+def put_object(key: str) -> Answer:
+    _allowed("PUT", key)
+    api.site.objects.put_stream(key, request.stream)
+    return Response(status=200)
+
+
+@routes.post(f"/{BUCKET}")
+def post_object() -> Answer:
+    return _posted()
+
+
+def _put_url(key: str) -> str:
     return api.site.signer.signed_url(api.object_base, "PUT", key, UPLOAD_SECONDS)
 
 
-def _allowed(api: Api, method: str, key: str) -> Path:
+def _allowed(method: str, key: str) -> Path:
     if not api.site.signer.may(method, key, request.args.get("Expires", ""), request.args.get("Signature", "")):
         abort(403)
     return api.site.objects.path(key)
 
 
-def _posted(api: Api) -> Answer:
+def _posted() -> Answer:
     """A form with the signed policy's fields and the file, whose checksum must be the one that was announced."""
     received: Any = request.files.get("file")
     fields = request.form

@@ -6,15 +6,17 @@ import sqlite3
 import uuid
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
 from . import rules, views
 from .store import NewJob, Query
 from .tokens import OUTPUT_SECONDS
-from .web import BASE, Api, constraint, flag, me, raw, refuse, whole, wholes
+from .web import BASE, api, constraint, flag, me, raw, refuse, whole, wholes
 from .worker import Run
 
 Answer = Response | tuple[Response, int]
+
+routes = Blueprint("jobs", __name__)
 
 
 class _Denied(Exception):
@@ -24,91 +26,101 @@ class _Denied(Exception):
         self.answer = (sentence, status)
 
 
-def add_routes(app: Flask, api: Api) -> None:
-    @app.errorhandler(_Denied)
-    def denied(error: _Denied) -> Answer:
-        return refuse(*error.answer)
-
-    @app.post(f"{BASE}/jobs")
-    def create_job() -> Answer:
-        return jsonify({"id": create(api, request.get_json())}), 201
-
-    @app.get(f"{BASE}/jobs")
-    def list_jobs() -> Answer:
-        if request.args.get("status", "idle") not in ("idle", "running"):
-            return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
-        rows = api.store.list_jobs(_query())
-        if flag("detail"):
-            return jsonify([_detailed(api, row) for row in rows])
-        return Response(views.short_list(rows), content_type="application/json")
-
-    @app.get(f"{BASE}/jobs/<int:job>")
-    def describe_job(job: int) -> Answer:
-        row = api.store.job(job)
-        return jsonify([_detailed(api, row)] if row is not None and row["user"] == me().username else [])
-
-    @app.delete(f"{BASE}/jobs/<int:job>")
-    def delete_job(job: int) -> Answer:
-        return _delete(api, [job])
-
-    @app.delete(f"{BASE}/jobs")
-    def delete_jobs() -> Answer:
-        jobs = wholes("id")
-        return refuse("a job id or list of job ids must be provided") if jobs is None else _delete(api, jobs)
-
-    @app.put(f"{BASE}/jobs/<int:job>/remove")
-    def remove_job(job: int) -> Answer:
-        row = _own(api, job)
-        removed = api.store.set_removed(job)
-        if not removed and row["ended"] is not None:
-            return refuse("Job is no longer in the queue")
-        return jsonify({})
-
-    @app.put(f"{BASE}/jobs/<int:job>/clone")
-    def clone_job(job: int) -> Answer:
-        return jsonify({"id": create(api, api.store.body(_own(api, job)))}), 201
-
-    @app.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
-    def job_stream(job: int, stream: str) -> Answer:
-        node, offset = whole("node", 0, 0), whole("offset", 0, 0)
-        _own(api, job)
-        # All of a job's tasks run on node 0 of this one machine.
-        path = api.site.log_file(job, {"stdout": "out", "stderr": "err"}[stream])
-        return raw(path, offset) if node == 0 else Response(b"", content_type="text/html; charset=utf-8")
-
-    @app.post(f"{BASE}/jobs/<int:job>/exec")
-    def execute(job: int) -> Answer:
-        run = _running(api, job)
-        command = request.args.get("command")
-        if not command:
-            return refuse("A command to execute must be specified")
-        output = run.execute(command)
-        if output is None:
-            return refuse("Unable to execute command")
-        return Response(output, content_type="text/html; charset=utf-8")
-
-    @app.put(f"{BASE}/jobs/<int:job>/snapshot")
-    def create_snapshot(job: int) -> Answer:
-        run = _running(api, job)
-        path = request.args.get("path")
-        if not path:
-            return refuse("A path to snapshot must be specified")
-        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            return refuse("Invalid path")
-        packed = run.snapshot(path)
-        if packed is None:
-            return refuse("Unable to create snapshot")
-        api.site.objects.put_file(_snapshot_key(run), packed)
-        packed.unlink()
-        return jsonify({})
-
-    @app.get(f"{BASE}/jobs/<int:job>/snapshot")
-    def snapshot_url(job: int) -> Answer:
-        key = _snapshot_key(_running(api, job))
-        return jsonify({"url": api.site.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
+@routes.app_errorhandler(_Denied)
+def denied(error: _Denied) -> Answer:
+    return refuse(*error.answer)
 
 
-def create(api: Api, body: Any) -> int:
+@routes.post(f"{BASE}/jobs")
+def create_job() -> Answer:
+    return jsonify({"id": create(request.get_json())}), 201
+
+
+@routes.get(f"{BASE}/jobs")
+def list_jobs() -> Answer:
+    if request.args.get("status", "idle") not in ("idle", "running"):
+        return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
+    rows = api.store.list_jobs(_query())
+    if flag("detail"):
+        return jsonify([_detailed(row) for row in rows])
+    return Response(views.short_list(rows), content_type="application/json")
+
+
+@routes.get(f"{BASE}/jobs/<int:job>")
+def describe_job(job: int) -> Answer:
+    row = api.store.job(job)
+    return jsonify([_detailed(row)] if row is not None and row["user"] == me().username else [])
+
+
+@routes.delete(f"{BASE}/jobs/<int:job>")
+def delete_job(job: int) -> Answer:
+    return _delete([job])
+
+
+@routes.delete(f"{BASE}/jobs")
+def delete_jobs() -> Answer:
+    jobs = wholes("id")
+    return refuse("a job id or list of job ids must be provided") if jobs is None else _delete(jobs)
+
+
+@routes.put(f"{BASE}/jobs/<int:job>/remove")
+def remove_job(job: int) -> Answer:
+    row = _own(job)
+    removed = api.store.set_removed(job)
+    if not removed and row["ended"] is not None:
+        return refuse("Job is no longer in the queue")
+    return jsonify({})
+
+
+@routes.put(f"{BASE}/jobs/<int:job>/clone")
+def clone_job(job: int) -> Answer:
+    return jsonify({"id": create(api.store.body(_own(job)))}), 201
+
+
+@routes.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
+def job_stream(job: int, stream: str) -> Answer:
+    node, offset = whole("node", 0, 0), whole("offset", 0, 0)
+    _own(job)
+    # All of a job's tasks run on node 0 of this one machine.
+    path = api.site.log_file(job, {"stdout": "out", "stderr": "err"}[stream])
+    return raw(path, offset) if node == 0 else Response(b"", content_type="text/html; charset=utf-8")
+
+
+@routes.post(f"{BASE}/jobs/<int:job>/exec")
+def execute(job: int) -> Answer:
+    run = _running(job)
+    command = request.args.get("command")
+    if not command:
+        return refuse("A command to execute must be specified")
+    output = run.execute(command)
+    if output is None:
+        return refuse("Unable to execute command")
+    return Response(output, content_type="text/html; charset=utf-8")
+
+
+@routes.put(f"{BASE}/jobs/<int:job>/snapshot")
+def create_snapshot(job: int) -> Answer:
+    run = _running(job)
+    path = request.args.get("path")
+    if not path:
+        return refuse("A path to snapshot must be specified")
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        return refuse("Invalid path")
+    packed = run.snapshot(path)
+    if packed is None:
+        return refuse("Unable to create snapshot")
+    api.site.objects.put_file(_snapshot_key(run), packed)
+    packed.unlink()
+    return jsonify({})
+
+
+@routes.get(f"{BASE}/jobs/<int:job>/snapshot")
+def snapshot_url(job: int) -> Answer:
+    key = _snapshot_key(_running(job))
+    return jsonify({"url": api.site.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
+
+
+def create(body: Any) -> int:
     """Store and queue a job for the asking user; it is in the active list when this returns. Raises Refused."""
     rules.check_job(body)
     rules.check_objects(body, api.uploaded)
@@ -135,11 +147,11 @@ def _query() -> Query:
     )
 
 
-def _detailed(api: Api, row: sqlite3.Row) -> dict[str, Any]:
+def _detailed(row: sqlite3.Row) -> dict[str, Any]:
     return views.detailed(row, api.store.body(row), api.output_url)
 
 
-def _delete(api: Api, jobs: list[int]) -> Answer:
+def _delete(jobs: list[int]) -> Answer:
     """200 when at least one of the jobs was there to be ended; the others are passed over."""
     found = 0
     for job in jobs:
@@ -149,7 +161,7 @@ def _delete(api: Api, jobs: list[int]) -> Answer:
     return jsonify({}) if found else refuse("No such job(s)")
 
 
-def _own(api: Api, job: int) -> sqlite3.Row:
+def _own(job: int) -> sqlite3.Row:
     row = api.store.job(job)
     if row is None:
         raise _Denied("Job does not exist")
@@ -158,8 +170,8 @@ def _own(api: Api, job: int) -> sqlite3.Row:
     return row
 
 
-def _running(api: Api, job: int) -> Run:
-    _own(api, job)
+def _running(job: int) -> Run:
+    _own(job)
     run = api.scheduler.run_of(job)
     if run is None:
         raise _Denied("Job is not running")

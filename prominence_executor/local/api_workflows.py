@@ -6,95 +6,103 @@ import json
 import sqlite3
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
 from .factories import check_member_objects, check_workflow, members
 from .views import events
-from .web import BASE, Api, constraint, flag, me, refuse, whole, wholes
-from .workflows import Workflows
+from .web import BASE, api, constraint, flag, me, refuse, whole, wholes
 
 Answer = Response | tuple[Response, int]
 
-
-def add_routes(app: Flask, api: Api, workflows: Workflows) -> None:
-    @app.post(f"{BASE}/workflows")
-    def create_workflow() -> Answer:
-        body = request.get_json()
-        check_workflow(body)
-        for member in members(body).values():
-            check_member_objects(member, api.uploaded)
-        return jsonify({"id": workflows.create(me().username, body)}), 201
-
-    @app.get(f"{BASE}/workflows")
-    def list_workflows() -> Answer:
-        if request.args.get("status", "idle") not in ("idle", "running"):
-            return jsonify({"error": "invalid status specified"})
-        return jsonify([_shown(row, workflows, flag("detail")) for row in _select(api)])
-
-    @app.get(f"{BASE}/workflows/<int:workflow>")
-    def describe_workflow(workflow: int) -> Answer:
-        row = _own(api, workflow)
-        return jsonify([] if row is None else [_shown(row, workflows, True)])
-
-    @app.delete(f"{BASE}/workflows/<int:workflow>")
-    def delete_workflow(workflow: int) -> Answer:
-        return _delete(api, workflows, [workflow])
-
-    @app.delete(f"{BASE}/workflows")
-    def delete_workflows() -> Answer:
-        ids = wholes("id")
-        if ids is None:
-            return refuse("a workflow id or list of workflow ids must be provided")
-        return _delete(api, workflows, ids)
-
-    @app.put(f"{BASE}/workflows/<int:workflow>")
-    def rerun_workflow(workflow: int) -> Answer:
-        row = _own(api, workflow)
-        again = None if row is None else workflows.rerun(row)
-        if again is None:
-            return refuse("Unable to find re-run workflow as the original workflow is not in a suitable state")
-        return jsonify({"id": again})
-
-    @app.put(f"{BASE}/workflows/<int:workflow>/clone")
-    def clone_workflow(workflow: int) -> Answer:
-        row, denied = _accessible(api, workflow)
-        if row is None:
-            return denied
-        return jsonify({"id": workflows.create(me().username, json.loads(row["body"]))}), 201
-
-    @app.put(f"{BASE}/workflows/<int:workflow>/remove")
-    def remove_workflow(workflow: int) -> Answer:
-        row, denied = _accessible(api, workflow)
-        if row is None:
-            return denied
-        if not row["active"]:
-            return refuse("Workflow is no longer in the queue")
-        with api.store.transaction() as db:
-            db.execute("UPDATE workflows SET active = 0 WHERE id = ? AND ended IS NOT NULL", (workflow,))
-        return jsonify({})
-
-    @app.get(f"{BASE}/workflows/<int:workflow>/<job>/<any(stdout, stderr):stream>")
-    @app.get(f"{BASE}/workflows/<int:workflow>/<job>/<int:instance>/<any(stdout, stderr):stream>")
-    def member_stream(workflow: int, job: str, stream: str, instance: int = -1) -> Answer:
-        row, denied = _accessible(api, workflow)
-        if row is None:
-            return denied
-        # The real service fails here whatever is asked.
-        return refuse(f"the {stream} of a workflow's job is found under the job's own id: GET /jobs/<id>/{stream}")
+routes = Blueprint("workflows", __name__)
 
 
-def _own(api: Api, workflow: int) -> sqlite3.Row | None:
+@routes.post(f"{BASE}/workflows")
+def create_workflow() -> Answer:
+    body = request.get_json()
+    check_workflow(body)
+    for member in members(body).values():
+        check_member_objects(member, api.uploaded)
+    return jsonify({"id": api.workflows.create(me().username, body)}), 201
+
+
+@routes.get(f"{BASE}/workflows")
+def list_workflows() -> Answer:
+    if request.args.get("status", "idle") not in ("idle", "running"):
+        return jsonify({"error": "invalid status specified"})
+    return jsonify([_shown(row, flag("detail")) for row in _select()])
+
+
+@routes.get(f"{BASE}/workflows/<int:workflow>")
+def describe_workflow(workflow: int) -> Answer:
+    row = _own(workflow)
+    return jsonify([] if row is None else [_shown(row, True)])
+
+
+@routes.delete(f"{BASE}/workflows/<int:workflow>")
+def delete_workflow(workflow: int) -> Answer:
+    return _delete([workflow])
+
+
+@routes.delete(f"{BASE}/workflows")
+def delete_workflows() -> Answer:
+    ids = wholes("id")
+    if ids is None:
+        return refuse("a workflow id or list of workflow ids must be provided")
+    return _delete(ids)
+
+
+@routes.put(f"{BASE}/workflows/<int:workflow>")
+def rerun_workflow(workflow: int) -> Answer:
+    row = _own(workflow)
+    again = None if row is None else api.workflows.rerun(row)
+    if again is None:
+        return refuse("Unable to find re-run workflow as the original workflow is not in a suitable state")
+    return jsonify({"id": again})
+
+
+@routes.put(f"{BASE}/workflows/<int:workflow>/clone")
+def clone_workflow(workflow: int) -> Answer:
+    row, denied = _accessible(workflow)
+    if row is None:
+        return denied
+    return jsonify({"id": api.workflows.create(me().username, json.loads(row["body"]))}), 201
+
+
+@routes.put(f"{BASE}/workflows/<int:workflow>/remove")
+def remove_workflow(workflow: int) -> Answer:
+    row, denied = _accessible(workflow)
+    if row is None:
+        return denied
+    if not row["active"]:
+        return refuse("Workflow is no longer in the queue")
+    with api.store.transaction() as db:
+        db.execute("UPDATE workflows SET active = 0 WHERE id = ? AND ended IS NOT NULL", (workflow,))
+    return jsonify({})
+
+
+@routes.get(f"{BASE}/workflows/<int:workflow>/<job>/<any(stdout, stderr):stream>")
+@routes.get(f"{BASE}/workflows/<int:workflow>/<job>/<int:instance>/<any(stdout, stderr):stream>")
+def member_stream(workflow: int, job: str, stream: str, instance: int = -1) -> Answer:
+    row, denied = _accessible(workflow)
+    if row is None:
+        return denied
+    # The real service fails here whatever is asked.
+    return refuse(f"the {stream} of a workflow's job is found under the job's own id: GET /jobs/<id>/{stream}")
+
+
+def _own(workflow: int) -> sqlite3.Row | None:
     return api.store.row("SELECT * FROM workflows WHERE id = ? AND user = ?", workflow, me().username)
 
 
-def _accessible(api: Api, workflow: int) -> tuple[sqlite3.Row | None, Answer]:
+def _accessible(workflow: int) -> tuple[sqlite3.Row | None, Answer]:
     row = api.store.row("SELECT * FROM workflows WHERE id = ?", workflow)
     if row is not None and row["user"] != me().username:
         return None, refuse("Not authorized to access this workflow", 403)
     return row, refuse("Workflow does not exist")
 
 
-def _select(api: Api) -> list[sqlite3.Row]:
+def _select() -> list[sqlite3.Row]:
     """Finished workflows first, the newest end leading; then the active ones in the order of their ids."""
     every, completed, ids, label = flag("all"), flag("completed"), wholes("id"), constraint()
     conditions, values = ["user = ?"], [me().username]
@@ -117,16 +125,16 @@ def _select(api: Api) -> list[sqlite3.Row]:
     return rows
 
 
-def _shown(row: sqlite3.Row, workflows: Workflows, detail: bool) -> dict[str, Any]:
+def _shown(row: sqlite3.Row, detail: bool) -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(row["body"]) if detail else {}
     shown.update(
-        events=events(row), id=row["id"], name=row["name"], progress=workflows.progress(row), status=row["status"]
+        events=events(row), id=row["id"], name=row["name"], progress=api.workflows.progress(row), status=row["status"]
     )
     if row["reason"]:
         shown["statusReason"] = row["reason"]
     return shown
 
 
-def _delete(api: Api, workflows: Workflows, ids: list[int]) -> Answer:
-    found = [workflow for workflow in ids if _own(api, workflow) is not None and workflows.delete(workflow)]
+def _delete(ids: list[int]) -> Answer:
+    found = [workflow for workflow in ids if _own(workflow) is not None and api.workflows.delete(workflow)]
     return jsonify({}) if found else refuse("No such workflow(s)")

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from flask import Response, g, jsonify, request
+from flask import Response, current_app, g, jsonify, request
+from werkzeug.local import LocalProxy
 
 from .objects import PIECE
 from .rules import Refused
@@ -19,6 +21,7 @@ from .site import Site
 from .staging import upload_key
 from .store import Store
 from .tokens import OUTPUT_SECONDS, Identity
+from .workflows import Workflows
 
 BASE = "/prominence/v1"
 
@@ -30,6 +33,7 @@ class Api:
     site: Site
     store: Store
     scheduler: Scheduler
+    workflows: Workflows
 
     @property
     def object_base(self) -> str:
@@ -41,6 +45,10 @@ class Api:
     def uploaded(self, name: str) -> bool:
         """Whether the asking user may use an uploaded object of this name."""
         return owns(name) and self.site.objects.exists(upload_key(me().username, name))
+
+
+# The asking application's; views use it as if it were a plain object.
+api = cast(Api, LocalProxy(lambda: current_app.extensions["prominence"]))
 
 
 def me() -> Identity:
