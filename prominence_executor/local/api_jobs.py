@@ -171,9 +171,8 @@ def _own(job: int) -> sqlite3.Row:
 
 
 def _running(job: int) -> Run:
-    _own(job)
-    run = api.scheduler.run_of(job)
-    if run is None:
+    row, run = _own(job), api.scheduler.run_of(job)
+    if run is None or row["status"] != "running":
         raise _Denied("Job is not running")
     return run
 

@@ -210,13 +210,13 @@ class Scheduler:
 
     def _work(self, waiting: Waiting) -> None:
         """One run from slot to slot. Whatever happens, the slots come back."""
+        again = False
         try:
-            if self._site.store.set_running(waiting.job):
-                self._run(waiting)
-        except Exception:  # noqa: BLE001 (nobody else would tell)
+            again = self._run(waiting)
+        except Exception as error:  # noqa: BLE001 (nobody else would tell)
             log.exception("job %d", waiting.job)
-            self._site.store.set_ended(waiting.job, "failed", "Internal error")
-            self.on_ended(waiting.job)
+            if self._site.store.set_ended(waiting.job, "failed", f"Internal error: {error}"):
+                self.on_ended(waiting.job)
         finally:
             with self._condition:
                 self._runs.pop(waiting.job, None)
@@ -224,10 +224,14 @@ class Scheduler:
                 self._free_memory += waiting.memory
                 self._woken = True
                 self._condition.notify()
+        if again:
+            self.submit([waiting.job])
 
-    def _run(self, waiting: Waiting) -> None:
+    def _run(self, waiting: Waiting) -> bool:
+        """Whether the job is idle again, to be run once more."""
         facts = self._facts(waiting)
         run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects)
+        run.sandbox.create()
         minutes = facts.body["resources"].get("walltime", DEFAULT_WALLTIME)
         with self._condition:
             self._runs[waiting.job] = run
@@ -235,24 +239,23 @@ class Scheduler:
             heapq.heappush(self._clock, (deadline, next(self._entries), waiting.job, run.sandbox.mark))
             closing, self._woken = self._closing, True
             self._condition.notify()
-        row = self._site.store.job(waiting.job)
-        if closing or row is None or row["status"] != "running":  # deleted between two looks
-            run.condemn("failed", RESTARTED)
-        outcome = run()
-        self._conclude(facts, outcome)
-        run.sandbox.remove()
-        with self._condition:
-            self._left[run.sandbox.mark] = run.sandbox.root
+        try:
+            # From here on the job is running, and can be looked into and ended. One that was deleted stays as it is.
+            if closing or not self._site.store.set_running(waiting.job):
+                return False
+            return self._conclude(facts, run())
+        finally:
+            run.sandbox.remove()
+            with self._condition:
+                self._left[run.sandbox.mark] = run.sandbox.root
 
-    def _conclude(self, facts: Facts, outcome: Outcome) -> None:
+    def _conclude(self, facts: Facts, outcome: Outcome) -> bool:
         policies, store = facts.body.get("policies", {}), self._site.store
         execution = json.dumps(outcome.execution)
         again = outcome.task_failed and outcome.status == "completed" and not forgiven(policies)
         row = store.job(facts.job)
         if again and row is not None and row["retries"] < policies.get("maximumRetries", 0):
-            if store.set_idle_again(facts.job):
-                self.submit([facts.job])
-            return
+            return store.set_idle_again(facts.job)
         ok = outcome.status == "completed" and (not outcome.task_failed or forgiven(policies))
         uploaded = json.dumps(outcome.uploaded)
         if store.set_ended(facts.job, outcome.status, outcome.reason, execution, uploaded, ok):
@@ -260,6 +263,7 @@ class Scheduler:
         for path in (facts.stdout, facts.stderr):
             if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that
                 path.unlink()
+        return False
 
     def _facts(self, waiting: Waiting) -> Facts:
         site = self._site

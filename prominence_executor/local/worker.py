@@ -134,7 +134,6 @@ class Run:
         stack.callback(os.close, self._stderr)
 
     def _lifecycle(self) -> Outcome:
-        self.sandbox.create()
         body = self.facts.body
         try:
             self._stage_in()

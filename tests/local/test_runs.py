@@ -26,6 +26,35 @@ def test_a_failing_job_is_run_again_as_often_as_it_may(person: Person) -> None:
     assert person.stdout(job) == "try\n"  # the last run's
 
 
+def test_a_job_that_is_run_again_can_still_be_ended(person: Person, until: Until) -> None:
+    """The second run sleeps: it must be found, and not be forgotten with the first."""
+    gate = f"g{time.monotonic_ns()}"
+    command = "sh -c 'python3 key.py || exec sleep 1000; exit 1'"
+    key = f"""
+import os, sys, urllib.request
+headers = {{"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"]}}
+url = os.environ["PROMINENCE_URL"] + "/kv/{gate}"
+try:
+    urllib.request.urlopen(urllib.request.Request(url, headers=headers)).close()
+    sys.exit(1)  # there already: this is the second run
+except urllib.error.HTTPError:
+    urllib.request.urlopen(urllib.request.Request(url, b"first", headers, method="POST")).close()
+"""
+    job = person.create(command, files={"key.py": key}, policies={"maximumRetries": 1})
+    until(lambda: person.job(job)["execution"].get("retries") == 1 and person.job(job)["status"] == "running")
+    until(lambda: person("POST", f"/jobs/{job}/exec?command=ls").status_code == 200)
+    assert person("DELETE", f"/jobs/{job}").json() == {}
+    until(lambda: person("POST", f"/jobs/{job}/exec?command=ls").json() == {"error": "Job is not running"})
+
+
+def test_a_running_job_can_be_looked_into_at_once(person: Person, until: Until) -> None:
+    for _ in range(5):
+        job = person.create("sleep 60")
+        until(lambda job=job: person.job(job)["status"] == "running")
+        assert person("POST", f"/jobs/{job}/exec?command=ls").status_code == 200
+        person("DELETE", f"/jobs/{job}")
+
+
 def test_a_job_that_may_stay_in_the_queue_leaves_it_by_remove(person: Person) -> None:
     job = person.create("true", policies={"leaveInQueue": True}, labels={"stays": "1"})
     person.ended(job)
