@@ -1,11 +1,16 @@
-"""Values that the executor's rooms hand to each other: `Options`, `Call` and `Chunk`.
+"""Values that the executor's rooms hand to each other: `Options` and `Chunk`.
 
-A chunk is what travels as one job: one call, or the several that ``map(chunksize=n)`` puts together. It holds state
-and no behaviour of its own: no HTTP, no threads; what it must have done it asks of its `Run`.
+A chunk is what travels as one job: one call, or the several that ``map(chunksize=n)`` puts together, whose numbers in
+the run follow one another. It holds state and no behaviour of its own: no HTTP, no threads; what it must have done it
+asks of its `Run`.
+
+A job's name says all that is needed to find its calls again: ``run/7`` or ``run/7-11``, and ``run/7-11.2`` for the
+second attempt.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .futures import ProminenceFuture
 from .model import JobPolicies, Resources, Task, check_labels
-from .modules import ModuleZip
-from .payload import PYTHON, Blob, Identity
+from .payload import PYTHON, Identity, Payload
 
 if TYPE_CHECKING:
     from .run import Run
@@ -32,6 +36,7 @@ class Options:
     policies: JobPolicies | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0  # more jobs for a call whose job ended without an outcome
 
     def changed(self, **changes: Any) -> Options:
         """A checked copy with some options replaced; None leaves one as it is.
@@ -50,6 +55,8 @@ class Options:
         check_labels(self.labels)
         if RUN_LABEL in self.labels:
             raise ValueError(f"labels: {RUN_LABEL!r} is the executor's own label")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
         self.task("true").json()
         self.resources.json()
         if self.policies is not None:
@@ -61,37 +68,14 @@ class Options:
 
 
 @dataclass(eq=False)
-class Call:
-    """One call: its number in the run, its pickled arguments, its future, and its place in its chunk."""
-
-    index: int
-    arguments: Blob
-    future: ProminenceFuture[Any]
-    chunk: Chunk = field(init=False, repr=False)
-    streams: list[list[int]] | None = None  # [[stdout, stderr] at the start, the same at the end], bytes
-
-    def stream(self, name: str) -> str:
-        """This call's part of the job's stdout or stderr."""
-        chunk = self.chunk
-        if chunk.job_id is None:
-            return ""
-        content = chunk.run.read_stream(chunk.job_id, name)
-        if self.streams and len(chunk.calls) > 1:
-            column = 0 if name == "stdout" else 1
-            content = content[self.streams[0][column] : self.streams[1][column]]
-        return content.decode("utf-8", "replace")
-
-
-@dataclass(eq=False)
 class Chunk:
     """The calls that travel in one job, and what has become of it."""
 
     run: Run
-    index: int  # the number of the job in the run; with the run's id it makes the job's name
-    calls: list[Call]
-    function: Blob | None
-    modules: ModuleZip | None
+    first: int  # the number in the run of the first call
+    calls: list[ProminenceFuture[Any]]  # empty once the chunk is over, so that no future keeps another's result
     options: Options
+    payload: Payload | None = None  # None once it is at the service, and cannot be needed for another attempt
     attempt: int = 1
     job_id: int | None = None
     status: str = "unsent"
@@ -100,35 +84,41 @@ class Chunk:
     missed_since: float | None = None  # when the service first did not know the job any more
     misses: int = 0
     fetches: int = 0  # of its outcome, failed ones
+    fetching_since: float | None = None  # when the first one failed
+    in_doubt: bool = False  # a POST of it may have been carried out though nobody knows
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
     removing: bool = False  # its job or objects are being deleted
 
     def __post_init__(self) -> None:
+        self.size = len(self.calls)
         for call in self.calls:
-            call.chunk = self
-            call.future._call = call
+            if not call.done():
+                call._chunk = self
 
     @property
     def name(self) -> str:
-        return f"{self.run.run_id}/{self.index}"
+        return job_name(self.run.run_id, self.first, self.size, self.attempt)
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.run.run_id, self.index, self.attempt)
+        return Identity(self.run.run_id, self.first, self.attempt)
 
     def accepted(self, job_id: int) -> None:
-        """The service has taken the job: the payload is there, and need not be kept here."""
+        """The service has taken the job: the payload is there, and is kept here only if it may be sent again."""
         self.job_id = job_id
         self.status = "idle"
         self.accepted_at = time.monotonic()
-        self.function = self.modules = None
-        for call in self.calls:
-            call.arguments = Blob()
+        if not self.may_repeat():
+            self.payload = None
+
+    def may_repeat(self) -> bool:
+        """True when the calls may have another attempt."""
+        return self.payload is not None and self.attempt <= self.options.retries and not self.terminated
 
     def cancelled(self) -> bool:
         """True when no call of the chunk is wanted any more."""
-        return all(call.future.cancelled() for call in self.calls)
+        return all(call.cancelled() for call in self.calls)
 
     def call_cancelled(self) -> None:
         """A future of this chunk was cancelled: when it was the last one, the job goes."""
@@ -141,7 +131,7 @@ class Chunk:
         self.missed_since, self.misses = None, 0
         if status == "running":
             for call in self.calls:
-                call.future.set_running_or_notify_cancel()
+                call.set_running_or_notify_cancel()
 
     def terminate(self) -> bool:
         """Delete the running job, and with it all calls of the chunk."""
@@ -150,4 +140,33 @@ class Chunk:
     def settle_all(self, error: BaseException) -> None:
         """Give the same exception to every call that has no outcome yet."""
         for call in self.calls:
-            call.future._settle(False, error)
+            call._settle(False, error)
+
+    def let_go(self) -> None:
+        """The chunk is over: it keeps no payload, and no results."""
+        self.calls, self.payload = [], None
+
+    def stream(self, call: ProminenceFuture[Any], name: str) -> str:
+        """A call's part of the job's stdout or stderr."""
+        if self.job_id is None:
+            return ""
+        content = self.run.read_stream(self.job_id, name)
+        if call._streams and self.size > 1:
+            column = 0 if name == "stdout" else 1
+            content = content[call._streams[0][column] : call._streams[1][column]]
+        return content.decode("utf-8", "replace")
+
+
+def job_name(run_id: str, first: int, size: int, attempt: int) -> str:
+    """The name of the job that runs these calls of a run; the inverse of `parse_name`."""
+    numbers = f"{first}-{first + size - 1}" if size > 1 else f"{first}"
+    return f"{run_id}/{numbers}" + (f".{attempt}" if attempt > 1 else "")
+
+
+def parse_name(run_id: str, name: str) -> tuple[int, int, int] | None:
+    """First call, number of calls and attempt of a job of the run; None when the name is not one of its jobs'."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?(?:\.(\d+))?", name.removeprefix(f"{run_id}/"))
+    if not match or not name.startswith(f"{run_id}/"):
+        return None
+    first, last, attempt = match.groups()
+    return int(first), int(last or first) - int(first) + 1, int(attempt or 1)

@@ -13,6 +13,7 @@ from .errors import (
     ArtifactError,
     CallCrashedError,
     ImagePullError,
+    InitializerError,
     JobDeletedError,
     JobError,
     JobFailedError,
@@ -111,8 +112,18 @@ def _exit_code(job: dict[str, Any]) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def call_error(outcomes: Outcomes, call: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
-    """Say why one call of a chunk has no outcome though the job left an outcome file."""
+def initializer_error(cause: BaseException, job_id: int | None) -> InitializerError:
+    """Say that the calls of a job did not run because its initializer raised."""
+    error = InitializerError(f"the initializer raised {type(cause).__name__}: {cause} (job {job_id})")
+    error.__cause__ = cause
+    return error
+
+
+def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
+    """Say why one call of a chunk has no outcome though the job left an outcome file.
+
+    ``call`` is its position in the chunk, ``first`` the number in the run of the chunk's first call.
+    """
     record = outcomes.job
     facts = _facts(job, stderr)
     if record is not None and record.kind == "python":
@@ -120,7 +131,9 @@ def call_error(outcomes: Outcomes, call: int, job: dict[str, Any], stderr: str =
     if record is not None and record.kind == "failure":
         return _load_failure(record, job)
     running = outcomes.running
-    before = "" if running in (None, call) else f"; the call ran never, call {running} of the same job was running"
+    before = ""
+    if running is not None and running != call:
+        before = f"; call {first + call} of the run had not begun, call {first + running} in the same job was running"
     if record is not None and record.kind == "walltime":
         return WalltimeExceededError(f"the job's walltime was nearly over and the call had not ended{before}", **facts)
     exit_code = record.header.get("exit") if record is not None and record.kind == "crashed" else _exit_code(job)

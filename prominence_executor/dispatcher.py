@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .chunk import RUN_LABEL, Chunk
@@ -24,7 +25,7 @@ from .errors import (
     NotFoundError,
     ProminenceError,
     ServiceError,
-    ServiceUnavailableError,
+    TransferError,
 )
 from .model import BODY_LIMIT, encode
 from .payload import (
@@ -108,30 +109,39 @@ class Dispatcher:
             self._run.break_off(error)
 
     def _send(self, chunk: Chunk) -> None:
+        run = self._run
         try:
-            if chunk.cancelled():
-                self._run.close(chunk)
+            if not run.is_open(chunk):
                 return
-            chunk.accepted(self._create(chunk, self._describe(chunk)))
+            if chunk.terminated or chunk.cancelled():
+                run.forget(chunk)
+                run.settled(chunk)
+                return
+            run.accepted(chunk, self._create(chunk))
         except AuthenticationError as error:
-            self._run.break_off(error)
+            run.break_off(error)
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+            if not isinstance(error, ServiceError):
+                run.forget(chunk)  # what the service never saw stays in the journal
             chunk.settle_all(error)
-            self._run.close(chunk)
+            run.settled(chunk)
         else:
             if chunk.cancelled():
-                self.delete(chunk)
+                run.discard(chunk)
+            elif chunk.terminated:
+                self._terminate(chunk)
             else:
-                self._run.tracker.look_soon()
+                run.tracker.look_soon()
 
     # -- describing a job ------------------------------------------------------------------------------------------
 
     def _describe(self, chunk: Chunk) -> dict[str, Any]:
         """The job's JSON; what does not fit into one request is uploaded, the largest first."""
-        assert chunk.function is not None  # noqa: S101  given up only once the job is accepted
+        assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
         options = chunk.options
-        calls = calls_file(chunk.function, [call.arguments for call in chunk.calls])
-        calls_name, modules = CALLS_FILE, chunk.modules
+        wanted = [position for position, call in enumerate(chunk.calls) if not call.done()]
+        calls = calls_file(chunk.payload.part(range(chunk.size), wanted))
+        calls_name, modules = CALLS_FILE, chunk.payload.modules
         modules_name = f"pxmods-{modules.sha256[:32]}" if modules else ""
         room = BODY_LIMIT - _SLACK - _in_base64(len(runner_archive()))
         uploads: list[str] = []
@@ -141,8 +151,8 @@ class Dispatcher:
                 break
             sizes[what] = 0
             if what == "calls":
-                calls_name = f"{CALLS_FILE}-{self._run.run_id}-{chunk.index}"
-                chunk.uploaded.append(calls_name)
+                calls_name = f"{CALLS_FILE}-{chunk.name.replace('/', '-')}"
+                chunk.uploaded = [calls_name]
                 self._run.client.upload(calls_name, calls, size=calls.size)
                 uploads.append(calls_name)
             elif modules:
@@ -189,24 +199,33 @@ class Dispatcher:
 
     # -- creating it exactly once ----------------------------------------------------------------------------------
 
-    def _create(self, chunk: Chunk, description: dict[str, Any]) -> int:
-        """Create the job, repeating a POST only when no job came of the one before; returns the job's id."""
-        run = self._run
+    def _create(self, chunk: Chunk) -> int:
+        """Create the job, repeating a POST only when no job came of the one before; returns the job's id.
+
+        Waits while the service is away, for as long as `Run.service_timeout`.
+        """
+        run, description = self._run, None
         began, pause, refusals = time.monotonic(), 0.25, 0
         while True:
             try:
+                description = description or self._describe(chunk)
+                if chunk.in_doubt and (found := self._find(chunk)) is not None:
+                    return found
+                chunk.in_doubt = False
+                run.sending(chunk)
                 job_id = run.client.create_job(description)
                 run.reached = True
                 return job_id
-            except ServiceError as error:
+            except (ServiceError, TransferError) as error:
+                certain = isinstance(error, TransferError) or not getattr(error, "request_sent", True)
+                chunk.in_doubt = chunk.in_doubt or not certain
+                run.in_doubt = run.in_doubt or chunk.in_doubt
                 patience = run.service_timeout if run.reached else min(_FIRST_CONTACT, run.service_timeout)
-                sent = not isinstance(error, ServiceUnavailableError) or error.request_sent
-                if sent and (found := self._find(chunk)) is not None:
-                    return found
-                refusals += error.status_code == 500
-                if refusals >= 3 or time.monotonic() - began > patience or run.broken:
+                refusals += getattr(error, "status_code", None) == 500
+                nobody = chunk.cancelled() and not chunk.in_doubt
+                if refusals >= 3 or nobody or run.broken or time.monotonic() - began > patience:
                     raise
-                wait = getattr(error, "retry_after", None) or pause
+                wait = getattr(error, "retry_after", None) or (0.0 if chunk.in_doubt else pause)
             run.stopping.wait(wait)
             pause = min(pause * 2, 30.0)
 
@@ -217,7 +236,8 @@ class Dispatcher:
             jobs = self._run.client.list_jobs(name=chunk.name, all=True)
             ids = sorted(job["id"] for job in jobs if job.get("name") == chunk.name)
             if ids[1:]:
-                self._run.client.delete_jobs(ids[1:])
+                with suppress(NotFoundError):  # it has ended meanwhile
+                    self._run.client.delete_jobs(ids[1:])
             if ids:
                 return int(ids[0])
         return None

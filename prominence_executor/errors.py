@@ -19,7 +19,11 @@ It may not import anything but the standard library: every other module raises f
         RemotePicklingError       the result or exception could not be pickled there, or unpickled here
       RemoteEnvironmentError      the call could not be loaded there: a module is missing, a file was damaged
         PythonMismatchError       the image's Python is not of the client's minor version
+      InitializerError            a job's initializer raised, and its calls did not run; also a BrokenExecutor
       BrokenRunError              nothing can be done any more (token refused for good); also a BrokenExecutor
+      RunExistsError              the run id that was asked for has been used
+      RunNotFoundError            no such run to attach to (a NotFoundError)
+      NotSubmittedError           a call of an attached run never reached the service
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ __all__ = [
     "BrokenRunError",
     "CallCrashedError",
     "ImagePullError",
+    "InitializerError",
     "InvalidRequestError",
     "JobDeletedError",
     "JobError",
@@ -39,6 +44,7 @@ __all__ = [
     "KeyValueConflictError",
     "NoMatchingResourcesError",
     "NotFoundError",
+    "NotSubmittedError",
     "OutOfMemoryError",
     "OutcomeError",
     "OutcomeLostError",
@@ -49,6 +55,8 @@ __all__ = [
     "QueueTimeExceededError",
     "RemoteEnvironmentError",
     "RemotePicklingError",
+    "RunExistsError",
+    "RunNotFoundError",
     "ServiceError",
     "ServiceUnavailableError",
     "SignatureError",
@@ -243,3 +251,19 @@ class PythonMismatchError(RemoteEnvironmentError):
 
 class BrokenRunError(BrokenExecutor, ProminenceError):
     """The executor can do nothing any more: every open future gets this, and so does the next ``submit``."""
+
+
+class InitializerError(BrokenExecutor, ProminenceError):
+    """The initializer raised in a job, so its calls did not run; what it raised is the ``__cause__``."""
+
+
+class RunExistsError(ProminenceError, ValueError):
+    """A run of this id exists already; `ProminenceExecutor.attach` continues it."""
+
+
+class RunNotFoundError(NotFoundError):
+    """The service has no job of a run of this id, and no journal knows it."""
+
+
+class NotSubmittedError(ProminenceError):
+    """The call never reached the service: the program that submitted it ended before."""

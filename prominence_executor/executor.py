@@ -14,21 +14,23 @@ import os
 import re
 import secrets
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from itertools import islice
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
+from .attach import check_new, find
 from .auth import TokenSource
 from .chunk import Options
 from .client import ProminenceClient
 from .futures import ProminenceFuture
+from .journal import Journal
+from .mapping import Results
 from .model import JobPolicies, Resources
 from .modules import LocalModules
-from .payload import Pickled, dumps
+from .payload import Payload, Pickled, dumps
 from .run import Run, new_run_id
 
 P = ParamSpec("P")
@@ -54,7 +56,14 @@ class ProminenceExecutor(Executor):
         policies: the service's job policies.
         labels: labels of each job beside the executor's own.
         env: environment variables of each call.
+        retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
+            raised is never repeated.
+        initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
+            futures raise `InitializerError`.
         name: the beginning of the run's id, and so of the jobs' names.
+        run_id: the whole id, by which `attach` finds the run again. One request is made here, to see that it is new.
+        journal: a file that keeps each call until the service has accepted it, so that `attach` can submit what a
+            killed program had not. It is removed when the run has ended and nothing is left in it.
         max_workers: at most so many jobs of this executor at the service at once; None leaves queueing to the service.
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
@@ -65,6 +74,7 @@ class ProminenceExecutor(Executor):
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
+        RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
     """
 
@@ -79,37 +89,114 @@ class ProminenceExecutor(Executor):
         policies: JobPolicies | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        retries: int = 0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         name: str | None = None,
+        run_id: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
         max_workers: int | None = None,
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "delete",
     ) -> None:
-        self._options = Options().changed(
-            image=image, runtime=runtime, resources=resources, policies=policies, labels=labels, env=env
+        options = Options().changed(
+            image=image,
+            runtime=runtime,
+            resources=resources,
+            policies=policies,
+            labels=labels,
+            env=env,
+            retries=retries,
         )
-        if max_workers is not None and max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
-            raise ValueError(f"name must be 1 to 100 letters, digits, '_', '.' or '-', not {name!r}")
-        if on_interrupt not in ("delete", "leave"):
-            raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
-        self._max_workers = max_workers or _MANY
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be a callable, not {initializer!r}")
+        if name is not None and run_id is not None:
+            raise ValueError("name and run_id exclude each other: name is the beginning of an id that is made")
+        for field, value in (("name", name), ("run_id", run_id)):
+            if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
+                raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
+        connect, at_end = _connect(url, token)
+        key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
+        try:
+            if run_id is not None:
+                with connect() as client:
+                    check_new(client, run_id)
+            kept = None if journal is None else Journal.create(journal, new_id, key)
+        except BaseException:
+            at_end()
+            raise
+        self._take(Run(connect, new_id, key, at_end=at_end, journal=kept, **settings), options)
+        self._initializer = (initializer, tuple(initargs))
+
+    @classmethod
+    def attach(
+        cls,
+        run_id: str,
+        url: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        *,
+        takeover: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        max_workers: int | None = None,
+        poll_interval: float | tuple[float, float] = (0.1, 30.0),
+        service_timeout: float = 900.0,
+        on_interrupt: Literal["delete", "leave"] = "leave",
+    ) -> ProminenceExecutor:
+        """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
+
+        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here, and blocks
+        for them. What the service has of the run is all that it knows; below the highest call that it has, gaps are
+        futures with `NotSubmittedError`. With the run's journal, what had not been submitted is submitted now.
+
+        Args:
+            run_id: the id that the executor had (it is printed when a program is interrupted).
+            takeover: take new calls, too; only when the program that began the run is no more. Its functions and
+                options are not known here; see `with_options`.
+            journal: the file that the run was begun with, if this is the machine where it is.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt: as for the executor itself.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunExistsError: the journal is in use: the program that began the run is still there.
+            ValueError: the journal is another run's.
+        """
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
+        connect, at_end = _connect(url, token)
+        kept = None
+        try:
+            kept = None if journal is None else Journal.open(journal)
+            if kept is not None and kept.run_id != run_id:
+                raise ValueError(f"the journal {journal} is one of run {kept.run_id!r}, not of {run_id!r}")
+            with connect() as client:
+                found = find(client, run_id, kept)
+            if journal is not None and kept is None and takeover:
+                kept = Journal.create(journal, run_id, found.key)
+        except BaseException:
+            if kept is not None:
+                kept.close()
+            at_end()
+            raise
+        executor = object.__new__(cls)
+        run = Run(connect, run_id, found.key, at_end=at_end, journal=kept, attached=True, **settings)
+        executor._take(run, Options())
+        executor._initializer = (None, ())
+        executor._reads_only = not takeover
+        executor._found = found.adopt(run, kept)
+        return executor
+
+    def _take(self, run: Run, options: Options) -> None:
+        """What every new executor begins with."""
+        self._run = run
+        self._options = options
+        self._max_workers = run.max_workers or _MANY
         self._process = os.getpid()
         self._base: ProminenceExecutor | None = None  # of a view: the executor that it is a view of
-        connect, at_end = _connect(url, token)
-        self._run = Run(
-            connect,
-            new_run_id(name),
-            secrets.token_bytes(32),
-            max_workers=max_workers,
-            poll_interval=_interval(poll_interval),
-            service_timeout=service_timeout,
-            on_interrupt=on_interrupt,
-            at_end=at_end,
-        )
-        _runs.add(self._run)
-        weakref.finalize(self, self._run.shutdown, wait=False, cancel=False).atexit = False
+        self._reads_only = False
+        self._found: list[ProminenceFuture[Any]] = []  # the calls of another program
+        _runs.add(run)
+        weakref.finalize(self, run.shutdown, wait=False, cancel=False).atexit = False
 
     @property
     def run_id(self) -> str:
@@ -121,6 +208,11 @@ class ProminenceExecutor(Executor):
         """The REST client, for what the executor itself has no method for."""
         return self._run.client
 
+    def futures(self) -> list[ProminenceFuture[Any]]:
+        """The run's calls in the order of their submission: those that are not done, and all that `attach` found."""
+        found = {future._index: future for future in self._found}
+        return [future for _, future in sorted({**{f._index: f for f in self._run.futures()}, **found}.items())]
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; returns its future at once, before anything is sent.
 
@@ -130,8 +222,7 @@ class ProminenceExecutor(Executor):
             RuntimeError: after `shutdown`, or in a forked child.
             BrokenRunError: the run is broken, for example because the token is refused.
         """
-        self._check_usable()
-        return cast("ProminenceFuture[T]", self._submit(_Function(fn), [(args, kwargs)])[0])
+        return cast("ProminenceFuture[T]", self._submit(_Function(fn, *self._initializer), [(args, kwargs)])[0])
 
     def map(
         self,
@@ -139,26 +230,59 @@ class ProminenceExecutor(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
-    ) -> Iterator[T]:
+        buffersize: int | None = None,
+    ) -> Results[T]:
         """As ``map(fn, *iterables)``, the calls running as jobs; the results come in order.
 
-        The iterables are read at once. With ``chunksize=n`` one job runs n calls one after the other, each with its
-        own outcome. Closing or losing the iterator cancels what has not started.
+        With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
+        or losing it cancels what has not started (see `Results`).
+
+        Args:
+            timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing.
+            chunksize: calls in one job.
+            buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
+                iterables may be endless then. By default all is submitted at once.
 
         Raises:
-            ValueError: ``chunksize`` below 1.
-            TimeoutError: from the iterator, when a result is not there ``timeout`` seconds after this call.
+            ValueError: ``chunksize`` or ``buffersize`` below 1.
+            TypeError: ``buffersize`` is no integer.
         """
+        return self._map(fn, iterables, timeout, chunksize, buffersize, ordered=True)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Results[T]:
+        """As `map`, but each result comes as soon as it is there."""
+        return self._map(fn, iterables, timeout, chunksize, buffersize, ordered=False)
+
+    def _map(
+        self,
+        fn: Callable[..., T],
+        iterables: Sequence[Iterable[Any]],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+        ordered: bool,
+    ) -> Results[T]:
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, not {chunksize!r}")
-        self._check_usable()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        function = _Function(fn)
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
+        function = _Function(fn, *self._initializer)
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
-        futures: list[ProminenceFuture[T]] = []
-        while chunk := list(islice(calls, chunksize)):
-            futures += self._submit(function, [(args, {}) for args in chunk])
-        return _results(futures, deadline)
+
+        def submit() -> list[ProminenceFuture[T]]:
+            chunk = list(islice(calls, chunksize))
+            return self._submit(function, [(args, {}) for args in chunk]) if chunk else []
+
+        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout)
 
     def with_options(
         self,
@@ -169,6 +293,7 @@ class ProminenceExecutor(Executor):
         policies: JobPolicies | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        retries: int | None = None,
     ) -> ProminenceExecutor:
         """A view of this executor whose calls run with other options; the rest stays as it is.
 
@@ -177,7 +302,13 @@ class ProminenceExecutor(Executor):
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._options = self._options.changed(
-            image=image, runtime=runtime, resources=resources, policies=policies, labels=labels, env=env
+            image=image,
+            runtime=runtime,
+            resources=resources,
+            policies=policies,
+            labels=labels,
+            env=env,
+            retries=retries,
         )
         view._base = self
         return view
@@ -214,9 +345,15 @@ class ProminenceExecutor(Executor):
         if _exiting.is_set():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         self._run.check_open()
+        if self._reads_only:
+            raise RuntimeError(
+                f"this executor is attached to run {self.run_id}: it reads and cancels, and submits only with "
+                "attach(..., takeover=True)"
+            )
 
     def _submit(self, function: _Function, calls: Sequence[tuple[Any, Any]]) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places."""
+        self._check_usable()
         futures: list[ProminenceFuture[Any] | None] = []
         pickled: list[Pickled] = []
         for call in calls:
@@ -235,46 +372,27 @@ class ProminenceExecutor(Executor):
             modules = ours.modules.union(*(item.modules for item in pickled))
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
-            sent = iter(self._run.submit(ours.blob, [item.blob for item in pickled], packed, self._options))
+            payload = Payload(ours.blob, [item.blob for item in pickled], packed)
+            sent = iter(self._run.submit(payload, self._options))
         return [future or next(sent) for future in futures]
 
 
 class _Function:
-    """A function that is pickled once for all the calls of a ``map``, whatever their number."""
+    """A function that is pickled once for all the calls of a ``map``, whatever their number.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    Together with the initializer: functions of ``__main__`` share their global variables within one pickle only.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+    ) -> None:
+        self._whole = (function, initializer, initargs)
         self._pickled: Pickled | None = None
 
     def pickled(self) -> Pickled:
         if self._pickled is None:
-            self._pickled = dumps(self._function)
+            self._pickled = dumps(self._whole)
         return self._pickled
-
-
-def _results(futures: list[ProminenceFuture[T]], deadline: float | None) -> Iterator[T]:
-    """The results in order, each let go of as it is yielded; what is left is cancelled when the iterator goes."""
-    futures.reverse()
-
-    def iterate() -> Iterator[T]:
-        try:
-            while futures:
-                yield _result_of(futures.pop(), deadline)
-        finally:
-            for future in futures:
-                future.cancel()
-
-    return iterate()
-
-
-def _result_of(future: Future[T], deadline: float | None) -> T:
-    try:
-        try:
-            return future.result(None if deadline is None else deadline - time.monotonic())
-        finally:
-            future.cancel()
-    finally:
-        del future  # a traceback must not keep the result alive
 
 
 def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
@@ -282,6 +400,22 @@ def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
     if not 0 < shortest <= longest:
         raise ValueError(f"poll_interval must be seconds above 0, or the shortest and the longest, not {given!r}")
     return float(shortest), float(longest)
+
+
+def _settings(
+    max_workers: int | None, poll_interval: float | tuple[float, float], service_timeout: float, on_interrupt: str
+) -> dict[str, Any]:
+    """The checked arguments of a `Run` that an executor's user chooses."""
+    if max_workers is not None and max_workers < 1:
+        raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
+    if on_interrupt not in ("delete", "leave"):
+        raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
+    return {
+        "max_workers": max_workers,
+        "poll_interval": _interval(poll_interval),
+        "service_timeout": service_timeout,
+        "on_interrupt": on_interrupt,
+    }
 
 
 def _connect(

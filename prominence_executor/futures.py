@@ -1,7 +1,8 @@
 """`ProminenceFuture`: a ``concurrent.futures.Future`` that knows its job.
 
-It may not talk to the service itself: what it needs done there, it asks of its chunk (see chunk.py). Futures are
-settled by the tracker, or by the dispatcher before a job has an id; never by the user.
+It stands for its call everywhere in the package. It may not talk to the service itself: what it needs done there, it
+asks of its chunk (see chunk.py). Futures are settled by the tracker, or by the dispatcher before a job has an id; never
+by the user.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from .chunk import Call
+    from .chunk import Chunk
 
 T = TypeVar("T")
 
@@ -24,14 +25,21 @@ class ProminenceFuture(Future[T]):
     one of the executor's threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, index: int = -1) -> None:
         super().__init__()
-        self._call: Call | None = None
+        self._index = index  # the number of the call in its run, or -1 for one that never became part of it
+        self._chunk: Chunk | None = None  # the job of its last attempt
+        self._streams: list[list[int]] | None = None  # [stdout, stderr] where it began, and where it ended, in bytes
 
     @property
     def job_id(self) -> int | None:
-        """The service's number of the job, or None while the call has not been accepted."""
-        return self._call.chunk.job_id if self._call else None
+        """The service's number of the call's (last) job, or None while none has been accepted."""
+        return self._chunk.job_id if self._chunk else None
+
+    @property
+    def attempts(self) -> int:
+        """How many jobs have been tried for this call, the present one included: more than 1 only with ``retries``."""
+        return self._chunk.attempt if self._chunk else 0
 
     def status(self) -> str:
         """The service's word for the job as of the last poll (no request is made).
@@ -39,7 +47,7 @@ class ProminenceFuture(Future[T]):
         ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
         completed, failed, killed or deleted.
         """
-        return self._call.chunk.status if self._call else "unsent"
+        return self._chunk.status if self._chunk else "unsent"
 
     def stdout(self) -> str:
         """What the call has printed so far: one request. Live while it runs, about a second behind.
@@ -50,11 +58,11 @@ class ProminenceFuture(Future[T]):
         Raises:
             ServiceUnavailableError: the service does not answer.
         """
-        return self._call.stream("stdout") if self._call else ""
+        return self._chunk.stream(self, "stdout") if self._chunk else ""
 
     def stderr(self) -> str:
         """What the call has written to its standard error so far; see `stdout`."""
-        return self._call.stream("stderr") if self._call else ""
+        return self._chunk.stream(self, "stderr") if self._chunk else ""
 
     def cancel(self) -> bool:
         """Cancel the call unless it is running or done; the job is deleted at the service when no call needs it.
@@ -64,8 +72,8 @@ class ProminenceFuture(Future[T]):
         if not super().cancel():
             return False
         self.set_running_or_notify_cancel()
-        if self._call:
-            self._call.chunk.call_cancelled()
+        if self._chunk:
+            self._chunk.call_cancelled()
         return True
 
     def terminate(self) -> bool:
@@ -76,7 +84,7 @@ class ProminenceFuture(Future[T]):
         """
         if self.cancel():
             return True
-        return not self.done() and self._call is not None and self._call.chunk.terminate()
+        return not self.done() and self._chunk is not None and self._chunk.terminate()
 
     def set_running_or_notify_cancel(self) -> bool:
         """As the base class's, but it may be called again: every poll that shows the job running does.

@@ -23,11 +23,14 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cloudpickle
 
 from .errors import RemotePicklingError, SignatureError
+
+if TYPE_CHECKING:
+    from .modules import ModuleZip
 
 FORMAT = 1
 RUNNER_FILE = "pxrun.pyz"
@@ -127,14 +130,41 @@ def dumps(value: Any) -> Pickled:
     return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
 
 
-def calls_file(function: Blob, arguments: list[Blob]) -> Blob:
+@dataclass
+class Payload:
+    """What a chunk's job needs of the user's: pickles and modules."""
+
+    function: Blob  # of (function, initializer or None, initializer's arguments)
+    arguments: list[Blob | None]  # each of (args, kwargs); None: this call is not to run
+    modules: ModuleZip | None = None
+
+    def part(self, positions: range, wanted: Iterable[int]) -> Payload:
+        """The same for some of the calls, those that are not wanted left out."""
+        chosen = frozenset(wanted)
+        return Payload(self.function, [self.arguments[p] if p in chosen else None for p in positions], self.modules)
+
+
+def calls_file(payload: Payload) -> Blob:
     """One file for a chunk: the function once, then each call's ``(args, kwargs)``."""
-    index = {"function": function.size, "calls": [blob.size for blob in arguments]}
+    index = {
+        "function": payload.function.size,
+        "calls": [None if blob is None else blob.size for blob in payload.arguments],
+    }
     whole = Blob([_CALLS_MAGIC, json.dumps(index).encode() + b"\n"])
-    for blob in [function, *arguments]:
-        for piece in blob:
+    for blob in [payload.function, *payload.arguments]:
+        for piece in blob or ():
             whole.write(piece)
     return whole
+
+
+def read_calls_file(content: bytes, modules: ModuleZip | None) -> Payload:
+    """The inverse of `calls_file`."""
+    file = io.BytesIO(content)
+    file.readline()
+    index = json.loads(file.readline())
+    function = Blob([file.read(index["function"])])
+    arguments = [None if size is None else Blob([file.read(size)]) for size in index["calls"]]
+    return Payload(function, arguments, modules)
 
 
 @dataclass(frozen=True)
@@ -142,7 +172,7 @@ class Identity:
     """Which attempt of which job of which run: what an outcome's signature is bound to."""
 
     run: str
-    job: int
+    job: int  # the number in the run of the job's first call
     attempt: int
 
 

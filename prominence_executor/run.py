@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .chunk import Call, Chunk, Options
+from .chunk import Chunk, Options, parse_name
 from .dispatcher import Dispatcher
 from .errors import BrokenRunError, JobDeletedError, ProminenceError
 from .futures import ProminenceFuture
@@ -23,8 +23,8 @@ from .tracker import Tracker
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
-    from .modules import ModuleZip
-    from .payload import Blob
+    from .journal import Journal
+    from .payload import Payload
 
 _GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
@@ -46,6 +46,8 @@ class Run:
         service_timeout: float,
         on_interrupt: str,
         at_end: Callable[[], None],
+        journal: Journal | None = None,
+        attached: bool = False,
     ) -> None:
         self.client = connect()
         self.run_id = run_id
@@ -54,48 +56,77 @@ class Run:
         self.broken: BaseException | None = None
         self.stopping = threading.Event()  # set when nothing more is to be waited for
         self.ended = threading.Event()
-        self._max_workers = max_workers
+        self.max_workers = max_workers
         self.reached = False  # True once the service has answered anything in this run
+        self.in_doubt = False  # True once a POST has gone unanswered
         self._process = os.getpid()
         self._on_interrupt = on_interrupt
         self._connect = connect
         self._at_end = at_end
         self._changed = threading.Condition()
-        self._open: dict[int, Chunk] = {}
-        self._sent: set[int] = set()  # indexes of the open chunks that count against max_workers
+        self._open: dict[str, Chunk] = {}  # by name
+        self._sent: set[str] = set()  # names of the open chunks that count against max_workers
+        self._ids: set[int] = set()  # of all jobs that were accepted for this run
         self._closing = False
         self._started = False
         self._next_call = 0
-        self._next_chunk = 0
+        self._journal = journal
+        self._attached = attached  # reads and cancels what another program has submitted
         self.dispatcher = Dispatcher(self)
         self.tracker = Tracker(self, poll_interval)
 
     # -- the executor's side ---------------------------------------------------------------------------------------
 
-    def submit(
-        self, function: Blob, arguments: list[Blob], modules: ModuleZip | None, options: Options
-    ) -> list[ProminenceFuture[Any]]:
-        """Queue the calls as one chunk; returns their futures at once.
+    def submit(self, payload: Payload, options: Options) -> list[ProminenceFuture[Any]]:
+        """Queue the calls as one chunk; returns their futures at once (a journal has been written then).
 
         Raises:
             RuntimeError: after shutdown.
             BrokenRunError: the run is broken.
+            OSError: the journal cannot be written.
         """
         with self._changed:
             self.check_open()
-            calls = []
-            for blob in arguments:
-                calls.append(Call(self._next_call, blob, ProminenceFuture()))
-                self._next_call += 1
-            chunk = Chunk(self, self._next_chunk, calls, function, modules, options)
-            self._next_chunk += 1
-            self._open[chunk.index] = chunk
-            if not self._started:
-                self._started = True
-                self.dispatcher.start()
-                self.tracker.start()
+            futures: list[ProminenceFuture[Any]] = [
+                ProminenceFuture(self._next_call + position) for position in range(len(payload.arguments))
+            ]
+            chunk = Chunk(self, self._next_call, list(futures), options, payload)
+            self._next_call += chunk.size
+            self._add(chunk)
+        self._queue(chunk)
+        return futures
+
+    def _add(self, chunk: Chunk) -> None:
+        """Count the chunk as open; the lock is held."""
+        self._open[chunk.name] = chunk
+        if not self._started:
+            self._started = True
+            self.dispatcher.start()
+            self.tracker.start()
+
+    def _queue(self, chunk: Chunk) -> None:
+        try:
+            if self._journal is not None:
+                self._journal.put(chunk)
+        except BaseException as error:
+            chunk.settle_all(error)
+            self.close(chunk)
+            raise
         self.dispatcher.put(chunk)
-        return [call.future for call in calls]
+
+    def adopt(self, chunks: list[Chunk], job_ids: set[int], next_call: int) -> None:
+        """Look after the chunks of a run that another program has begun; those without a job are to be sent."""
+        with self._changed:
+            self._next_call = next_call
+            self._ids |= job_ids
+            for chunk in chunks:
+                self._add(chunk)
+                if chunk.job_id is not None:
+                    self._sent.add(chunk.name)
+        for chunk in chunks:
+            if chunk.job_id is None:
+                self.dispatcher.put(chunk)
+        self.tracker.look_soon()
 
     def check_open(self) -> None:
         """Raise what `submit` must raise when the run takes no more calls."""
@@ -110,7 +141,7 @@ class Run:
             return  # a forked child has copies of everything but the threads: nothing here is its own
         with self._changed:
             self._closing = True
-            futures = [call.future for chunk in self._open.values() for call in chunk.calls]
+            futures = [call for chunk in self._open.values() for call in chunk.calls]
             never_used = not self._started
             self._started = True
             self._changed.notify_all()
@@ -138,7 +169,7 @@ class Run:
         else:
             for chunk in chunks:
                 for call in chunk.calls:
-                    call.future.cancel()
+                    call.cancel()
                 if chunk.job_id is not None and not chunk.cancelled():
                     chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
                     self._remove(chunk)
@@ -149,11 +180,20 @@ class Run:
     def terminate(self, chunk: Chunk) -> bool:
         """Delete a running job in the background; the tracker then tells its futures. False if it is over."""
         with self._changed:
-            if chunk.index not in self._open or chunk.removing or chunk.ended:
+            if chunk.name not in self._open or chunk.removing or chunk.ended:
                 return False
-        chunk.terminated = True
-        self.dispatcher.terminate(chunk)
+            chunk.terminated = True
+            accepted = chunk.job_id is not None
+        if accepted:
+            self.dispatcher.terminate(chunk)
+        else:  # a call that is to have another attempt; the sender will see
+            chunk.settle_all(JobDeletedError("the call was ended by terminate() before its next job was accepted"))
         return True
+
+    def futures(self) -> list[ProminenceFuture[Any]]:
+        """The calls that are open."""
+        with self._changed:
+            return [call for chunk in self._open.values() for call in chunk.calls if not call.done()]
 
     def read_stream(self, job_id: int, name: str) -> bytes:
         """A job's stdout or stderr, now: one request."""
@@ -177,17 +217,81 @@ class Run:
     def wait_for_room(self, chunk: Chunk) -> bool:
         """Wait until ``max_workers`` allows one more job; False when the chunk is not wanted any more."""
         with self._changed:
-            while self._max_workers is not None and len(self._sent) >= self._max_workers and not self.broken:
+            while self.max_workers is not None and len(self._sent) >= self.max_workers and not self.broken:
                 self._changed.wait()
-            if chunk.index not in self._open:
+            if chunk.name not in self._open:
                 return False
-            self._sent.add(chunk.index)
+            self._sent.add(chunk.name)
             return True
+
+    def sending(self, chunk: Chunk) -> None:
+        """The job is about to be created: from now on it may exist. BrokenRunError: the run was broken off."""
+        with self._changed:
+            if chunk.name not in self._open:
+                raise BrokenRunError(f"run {self.run_id} is broken: {self.broken}")
+        if self._journal is not None:
+            self._journal.sending(chunk)
+
+    def accepted(self, chunk: Chunk, job_id: int) -> None:
+        """The service has taken the job."""
+        with self._changed:
+            chunk.accepted(job_id)
+            self._ids.add(job_id)
+        self.forget(chunk)
+
+    def is_open(self, chunk: Chunk) -> bool:
+        """False once the chunk is over."""
+        with self._changed:
+            return chunk.name in self._open
+
+    def forget(self, chunk: Chunk) -> None:
+        """The journal need not keep the chunk: it is at the service, or nobody wants it."""
+        if self._journal is not None:
+            self._journal.remove(chunk)
+
+    def repeat(self, chunk: Chunk, groups: list[list[int]]) -> None:
+        """The chunk's job ended without an outcome of the calls at these positions: send them once more."""
+        payload, again = chunk.payload, []
+        assert payload is not None  # noqa: S101  see Chunk.may_repeat
+        with self._changed:
+            for wanted in groups:
+                positions = range(wanted[0], wanted[-1] + 1)
+                calls = chunk.calls[positions.start : positions.stop]
+                part = payload.part(positions, wanted)
+                new = Chunk(self, chunk.first + wanted[0], calls, chunk.options, part, chunk.attempt + 1)
+                self._add(new)
+                again.append(new)
+        self.log.info("run %s: job %s left no outcome; its calls are sent again", self.run_id, chunk.job_id)
+        for new in again:
+            self._queue(new)
+
+    def doubles(self, jobs: list[dict[str, Any]]) -> list[int]:
+        """Which of these active jobs are second ones of their attempt: the later of two, or one of a chunk that is over.
+
+        Of a chunk whose job still waits, an earlier one takes its place.
+        """
+        doubles = []
+        with self._changed:
+            for job in jobs:
+                job_id, name = job["id"], str(job.get("name") or "")
+                chunk = self._open.get(name)
+                if self._attached or job_id in self._ids or not parse_name(self.run_id, name):
+                    continue
+                if chunk is None:
+                    doubles.append(job_id)
+                elif chunk.job_id is not None:  # else its sender is about to learn of it
+                    if job_id < chunk.job_id and chunk.status != "running":
+                        job_id, chunk.job_id = chunk.job_id, job_id
+                        self._ids.add(chunk.job_id)
+                    doubles.append(job_id)
+        return doubles
 
     def discard(self, chunk: Chunk) -> None:
         """All calls of the chunk were cancelled: delete its job, if it has one yet (if not, the sender will see)."""
         if chunk.job_id is not None:
             self._remove(chunk)
+        else:
+            self.forget(chunk)
 
     def settled(self, chunk: Chunk) -> None:
         """All calls of the chunk have their outcome: what was uploaded for it alone can go."""
@@ -199,7 +303,7 @@ class Run:
 
     def _remove(self, chunk: Chunk) -> None:
         with self._changed:
-            if chunk.index not in self._open or chunk.removing:
+            if chunk.name not in self._open or chunk.removing:
                 return
             chunk.removing = True
         self.dispatcher.delete(chunk)
@@ -207,10 +311,11 @@ class Run:
     def close(self, chunk: Chunk) -> None:
         """The chunk is over."""
         with self._changed:
-            self._open.pop(chunk.index, None)
-            self._sent.discard(chunk.index)
+            self._open.pop(chunk.name, None)
+            self._sent.discard(chunk.name)
             self._changed.notify_all()
             last = self._closing and not self._open
+        chunk.let_go()
         if last:
             self.tracker.look_soon()
 
@@ -228,6 +333,7 @@ class Run:
             broken = BrokenRunError(f"run {self.run_id} is broken: {error}")
             broken.__cause__ = error
             chunk.settle_all(broken)
+            chunk.let_go()
         self.tracker.look_soon()
 
     def end(self) -> None:
@@ -235,6 +341,8 @@ class Run:
         self.stopping.set()
         self.dispatcher.stop()
         self.client.close()
+        if self._journal is not None:
+            self._journal.close()
         self._at_end()
         self.ended.set()
 

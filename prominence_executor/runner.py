@@ -104,7 +104,7 @@ def end_group(child):
 
 
 def run_calls(job, outcomes, argv):
-    """Load the function, run every call of this job, and write an outcome for each."""
+    """Load the function, run the initializer and every call of this job, and write an outcome for each."""
     sys.argv = [""]
     line_buffered()
     for entry in reversed(job.get("modules", [])):
@@ -114,8 +114,12 @@ def run_calls(job, outcomes, argv):
     import cloudpickle  # ours, from the archive that this program runs from: the client's own version
 
     with open(job["calls"]["name"], "rb") as file:
-        function, offsets = read_calls(file)
+        (function, initializer, initargs), offsets = read_calls(file)
+        if initializer is not None and not initialized(outcomes, cloudpickle, initializer, initargs):
+            return
         for call, offset in enumerate(offsets):
+            if offset is None:
+                continue  # cancelled before the job was sent
             position = stream_positions()
             outcomes.write(call, "started", streams=position)
             began = time.time()
@@ -137,18 +141,30 @@ def run_calls(job, outcomes, argv):
 
 
 def read_calls(file):
-    """Return the function and the offset of each call's arguments in the file of calls."""
+    """Return what stands before the calls, and the offset of each call's arguments in the file of calls."""
     if file.readline() != CALLS_MAGIC:
         raise ValueError("the file of calls is not in the format of this runner")
     index = json.loads(file.readline().decode("utf-8"))
     start = file.tell()
-    function = pickle.load(file)
+    head = pickle.load(file)
     offsets = []
     start += index["function"]
     for length in index["calls"]:
-        offsets.append(start)
-        start += length
-    return function, offsets
+        offsets.append(None if length is None else start)
+        start += length or 0
+    return head, offsets
+
+
+def initialized(outcomes, cloudpickle, initializer, initargs):
+    """Run the initializer, once before all calls; when it raises, none of them runs."""
+    began, position = time.time(), stream_positions()
+    try:
+        initializer(*initargs)
+        return True
+    except BaseException as error:  # as for the calls
+        flush_streams()
+        write_exception(outcomes, cloudpickle, NO_CALL, error, began, position, kind="initializer")
+        return False
 
 
 def check_digest(entry):
@@ -172,12 +188,12 @@ def write_result(outcomes, cloudpickle, call, result, began, position):
         outcomes.write(call, "unpicklable", **facts)
 
 
-def write_exception(outcomes, cloudpickle, call, error, began, position):
+def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):
     facts = call_facts(began, position)
     facts.update(type=type_name(error), error=error_text(error), traceback=traceback_text(error, 1))
     chain = exception_chain(cloudpickle, error)
     try:
-        outcomes.write(call, "exception", lambda file: pickle.dump(chain, file, protocol=5), **facts)
+        outcomes.write(call, kind, lambda file: pickle.dump(chain, file, protocol=5), **facts)
     except OSError as failure:
         write_no_room(outcomes, call, failure, facts)
 
@@ -363,7 +379,7 @@ class Outcomes:
     def ended_well(cls, job):
         """True if the child said that it came to the end, or why it did not."""
         with open(job["outcome"], "rb") as file:
-            return cls.last_end(file)[1].get("kind") in ("end", "failure")
+            return cls.last_end(file)[1].get("kind") in ("end", "failure", "initializer")
 
 
 class Body:

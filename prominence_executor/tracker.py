@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from . import diagnosis
@@ -20,6 +21,7 @@ from .errors import (
     AuthenticationError,
     JobError,
     JobFailedError,
+    NotFoundError,
     OutcomeLostError,
     ProminenceError,
     ServiceUnavailableError,
@@ -51,7 +53,7 @@ class Tracker:
         self._wake = threading.Event()
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end
         self._answered_at = time.monotonic()
-        self._fetching: set[int] = set()  # indexes of the chunks whose outcome is under way
+        self._fetching: set[Chunk] = set()  # those whose outcome is under way
         self._pool: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._loop, name=f"prominence-track-{run.run_id}", daemon=True)
 
@@ -71,7 +73,7 @@ class Tracker:
         pool = cast(ThreadPoolExecutor, self._pool)  # made just before this thread was started
         try:
             while not self._run.finished_with():
-                in_flight = [c for c in self._run.in_flight() if c.index not in self._fetching]
+                in_flight = [c for c in self._run.in_flight() if c not in self._fetching]
                 took = self._tick(in_flight, pool) if in_flight else 0.0
                 self._wake.wait(self._pause(took) if in_flight else None)
                 self._wake.clear()
@@ -82,6 +84,7 @@ class Tracker:
             self._run.break_off(error)
         finally:
             pool.shutdown(wait=True)
+            self._last_look()
             self._run.end()
 
     def _pause(self, took: float) -> float:
@@ -94,7 +97,9 @@ class Tracker:
         """Ask once after all jobs; returns the seconds that the requests took."""
         began = time.monotonic()
         try:
-            active = {job["id"]: job["status"] for job in self._active() if job["status"] not in ENDED}
+            listed = self._active()
+            active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
+            self._delete_doubles([job for job in listed if job["id"] in active])
             gone = []
             for chunk in in_flight:
                 if chunk.job_id in active:
@@ -112,8 +117,24 @@ class Tracker:
             self._run.reached = True
         return time.monotonic() - began
 
+    def _last_look(self) -> None:
+        """A POST that was given up may have made a second job after all."""
+        if self._run.in_doubt and not self._run.broken:
+            try:
+                self._delete_doubles(self._active())
+            except ProminenceError as error:
+                self._run.log.info("run %s: not looked for jobs that exist twice: %s", self._run.run_id, error)
+
     def _active(self) -> list[dict[str, Any]]:
         return self._run.client.list_jobs(constraint=(RUN_LABEL, self._run.run_id))
+
+    def _delete_doubles(self, jobs: list[dict[str, Any]]) -> None:
+        """Two jobs of one attempt, because a POST was carried out long after its answer was given up: one goes."""
+        doubles = self._run.doubles(jobs)
+        if doubles:
+            self._run.log.info("run %s: deleting jobs %s, which exist twice", self._run.run_id, doubles)
+            with suppress(NotFoundError):  # they have ended meanwhile
+                self._run.client.delete_jobs(doubles)
 
     def _ask_about(self, chunks: list[Chunk], pool: ThreadPoolExecutor) -> None:
         """One detailed request for the jobs that have left the active list."""
@@ -126,7 +147,7 @@ class Tracker:
             elif job["status"] in ENDED:
                 chunk.status = job["status"]
                 self._eventful_at = time.monotonic()
-                self._fetching.add(chunk.index)
+                self._fetching.add(chunk)
                 pool.submit(self._resolve, chunk, job)
             else:
                 chunk.saw(job["status"])
@@ -137,12 +158,9 @@ class Tracker:
         chunk.missed_since = chunk.missed_since or now
         chunk.misses += 1
         if chunk.misses >= _LOST_MISSES and now - chunk.missed_since > _LOST_AFTER:
-            chunk.settle_all(
-                OutcomeLostError(
-                    f"the service has not known the job for {now - chunk.missed_since:.0f} s", job_id=chunk.job_id
-                )
-            )
-            self._run.close(chunk)
+            text = f"the service has not known the job for {now - chunk.missed_since:.0f} s"
+            self._without_outcome(chunk, OutcomeLostError(text, job_id=chunk.job_id))
+            self._run.settled(chunk)
 
     def _unanswered(self, in_flight: list[Chunk], error: ProminenceError) -> None:
         """The service is away: wait it out, but not for ever."""
@@ -153,7 +171,8 @@ class Tracker:
         for chunk in in_flight:
             chunk.settle_all(
                 ServiceUnavailableError(
-                    f"the service has not answered for {away:.0f} s; the jobs of run {self._run.run_id} are still there"
+                    f"the service has not answered for {away:.0f} s; the jobs of run {self._run.run_id} are still there, "
+                    "and ProminenceExecutor.attach finds them again"
                 )
             )
             self._run.close(chunk)
@@ -165,26 +184,35 @@ class Tracker:
         try:
             url = diagnosis.outcome_url(job)
             if url is None:
-                chunk.settle_all(self._job_error(chunk, job))
+                self._without_outcome(chunk, self._job_error(chunk, job))
             else:
                 self._settle_from(url, chunk, job)
         except (ProminenceError, OSError) as error:
-            chunk.fetches += 1
-            if chunk.fetches < _ATTEMPTS and not isinstance(error, AuthenticationError):
-                self._fetching.discard(chunk.index)  # the next tick asks for a fresh URL
+            if self._worth_another_fetch(chunk, error):
+                self._fetching.discard(chunk)  # the next tick asks for a fresh URL
                 self._wake.set()
                 return
             chunk.settle_all(self._fetch_failed(chunk, error))
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
-        self._fetching.discard(chunk.index)
+        self._fetching.discard(chunk)
         self._run.settled(chunk)
+
+    def _worth_another_fetch(self, chunk: Chunk, error: BaseException) -> bool:
+        """A store that does not answer is waited for like the service; anything else gets a few more chances."""
+        if isinstance(error, (AuthenticationError, SignatureError)):
+            return False
+        now = time.monotonic()
+        chunk.fetches += 1
+        chunk.fetching_since = chunk.fetching_since or now
+        unanswered = isinstance(error, (TransferError, ServiceUnavailableError))
+        return chunk.fetches < _ATTEMPTS or (unanswered and now - chunk.fetching_since < self._run.service_timeout)
 
     def _job_error(self, chunk: Chunk, job: dict[str, Any]) -> JobError:
         error = diagnosis.job_error(job, self._stderr_of(chunk))
         if chunk.terminated:
-            indexes = [call.index for call in chunk.calls]
-            others = f"; the calls {indexes[0]} to {indexes[-1]} of the run ended with it" if indexes[1:] else ""
+            last = chunk.first + chunk.size - 1
+            others = f"; the calls {chunk.first} to {last} of the run ended with it" if chunk.size > 1 else ""
             error.message = f"the job was deleted by terminate(){others}"
         return error
 
@@ -195,15 +223,36 @@ class Tracker:
             file.seek(0)
             outcomes = read_outcomes(file, self._run.key, chunk.identity)
             where = f"in job {chunk.job_id}"
-            stderr: str | None = None
+            missing = []
             for position, call in enumerate(chunk.calls):
                 outcome = outcomes.calls.get(position)
                 if outcome is not None:
-                    call.streams = outcome.header.get("streams")
-                    call.future._settle(*unpack(file, outcome, where))
-                else:
-                    stderr = self._stderr_of(chunk) if stderr is None else stderr
-                    call.future._settle(False, diagnosis.call_error(outcomes, position, job, stderr))
+                    call._streams = outcome.header.get("streams")
+                    call._settle(*unpack(file, outcome, where))
+                elif not call.done():
+                    missing.append(position)
+            if not missing:
+                return
+            if outcomes.job is not None and outcomes.job.kind == "initializer":
+                _, cause = unpack(file, outcomes.job, where)
+                for position in missing:
+                    chunk.calls[position]._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
+                return
+        stderr = self._stderr_of(chunk)
+        errors = {p: diagnosis.call_error(outcomes, p, chunk.first, job, stderr) for p in missing}
+        if chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
+            self._run.repeat(chunk, _apart(missing, outcomes.running))
+            return
+        for position, error in errors.items():
+            chunk.calls[position]._settle(False, error)
+
+    def _without_outcome(self, chunk: Chunk, error: JobError) -> None:
+        """The job is over and has left nothing: its calls get another one, or the error."""
+        missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
+        if missing and chunk.may_repeat():
+            self._run.repeat(chunk, [missing])
+        else:
+            chunk.settle_all(error)
 
     def _stderr_of(self, chunk: Chunk) -> str:
         """The job's standard error for a message, or nothing: it must not stand in the way of the message."""
@@ -227,6 +276,14 @@ class Tracker:
             )
         problem.__cause__ = error
         return problem
+
+
+def _apart(missing: list[int], running: int | None) -> list[list[int]]:
+    """The call that was running when its job ended may have ended it: it goes alone from now on."""
+    if running not in missing:
+        return [missing]
+    others = [position for position in missing if position != running]
+    return [[running], others] if others else [[running]]
 
 
 def _spool(size: int) -> BinaryIO:
