@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,11 @@ from .payload import JOB_FILE
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
-    from .journal import Journal
+    from .journal import Journal, Kept
     from .run import Run
+
+_RECENT = 60.0  # seconds, enough for two clocks that differ a little
+_ON_THE_WAY = 1.5  # seconds that a request may take which a program sent before it was killed
 
 Calls = tuple[int, int, int]  # first, size, attempt: see chunk.py
 
@@ -37,8 +41,13 @@ class Found:
 
         A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
         """
-        kept = {parse_name(self.run_id, item.name): item for item in (journal.kept() if journal else ())}
-        unsent = {calls: item for calls, item in kept.items() if calls is not None and calls not in self.jobs}
+        unsent: dict[Calls, Kept] = {}
+        for item in journal.kept() if journal else ():
+            calls = parse_name(self.run_id, item.name)
+            if calls in self.jobs and journal:
+                journal.remove(item.name)  # the program ended before it heard that the service had accepted it
+            elif calls:
+                unsent[calls] = item
         every = [*self.jobs, *unsent]
         count = max([first + size for first, size, _ in every] + [journal.next_call if journal else 0])
         last: dict[int, int] = {}  # attempt by call
@@ -66,23 +75,31 @@ class Found:
         for future in missing:
             text = f"call {future._index} of run {self.run_id} never reached the service, or was cancelled before"
             future._settle(False, NotSubmittedError(text))
-        behind = "" if journal else f"; whether there were calls behind {count - 1}, only a journal knows"
-        run.log.warning(
-            "run %s: %d calls, %d of them were not submitted, %d are submitted now%s",
-            *(self.run_id, count, len(missing), sum(size for _, size, _ in unsent), behind),
-        )
+        report = [f"{count} calls"]
+        if missing:
+            report.append(f"{len(missing)} of them were not submitted")
+        if unsent:
+            report.append(f"{sum(size for _, size, _ in unsent)} of them are submitted now")
+        if journal is None:
+            report.append(f"whether there were more behind number {count - 1}, only a journal knows")
+        run.log.warning("run %s: %s", self.run_id, "; ".join(report))
         run.adopt(chunks, self.job_ids, count)
         return futures
 
 
 def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Found:
-    """Find the jobs of a run, active and ended, and its key: two requests.
+    """Find the jobs of a run, active and ended, and its key: two or three requests.
+
+    When the run was submitting a moment ago, its last requests may still be on their way: this waits and looks again.
 
     Raises:
         RunNotFoundError: there is no such run.
     """
     jobs: dict[Calls, dict[str, Any]] = {}
-    listed = [job for job in list_run(client, run_id) if parse_name(run_id, str(job.get("name") or ""))]
+    listed = _ours(client, run_id)
+    if max((job["events"]["createTime"] for job in listed), default=0) > time.time() - _RECENT:
+        time.sleep(_ON_THE_WAY)
+        listed = _ours(client, run_id)
     # Of two jobs of one attempt the later has been, or will be, deleted.
     for job in sorted(listed, key=lambda job: (job["status"] == "deleted", job["id"]), reverse=True):
         calls = parse_name(run_id, job["name"])
@@ -92,6 +109,10 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
         raise RunNotFoundError(f"the service has no jobs of a run {run_id!r}")
     key = journal.key if journal else _key_of(client, run_id, [job["id"] for job in jobs.values()])
     return Found(run_id, key, jobs, {job["id"] for job in listed})
+
+
+def _ours(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
+    return [job for job in list_run(client, run_id) if parse_name(run_id, str(job.get("name") or ""))]
 
 
 def list_run(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:

@@ -384,7 +384,10 @@ class _Function:
     """
 
     def __init__(
-        self, function: Callable[..., Any], initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+        self,
+        function: Callable[..., Any],
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> None:
         self._whole = (function, initializer, initargs)
         self._pickled: Pickled | None = None

@@ -123,15 +123,15 @@ class Journal:
             )
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
-    def sending(self, chunk: Chunk) -> None:
+    def sending(self, name: str) -> None:
         """The chunk's job is about to be created."""
         with self._writing() as db:
-            db.execute("UPDATE chunk SET sending = 1 WHERE name = ?", (chunk.name,))
+            db.execute("UPDATE chunk SET sending = 1 WHERE name = ?", (name,))
 
-    def remove(self, chunk: Chunk) -> None:
+    def remove(self, name: str) -> None:
         """The service has the chunk, or nobody wants it any more."""
         with self._writing() as db:
-            db.execute("DELETE FROM chunk WHERE name = ?", (chunk.name,))
+            db.execute("DELETE FROM chunk WHERE name = ?", (name,))
 
     def kept(self) -> list[Kept]:
         """What the service may not have."""

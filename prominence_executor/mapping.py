@@ -75,7 +75,7 @@ class Results(Iterator[T]):
     def close(self) -> None:
         """Cancel the calls that have not started, and submit no more; the iterator is exhausted then."""
         self._submit = None
-        futures, self._outstanding = self._outstanding, {}
+        futures, self._outstanding, self._next = self._outstanding, {}, SimpleQueue()
         for future in futures:
             future.cancel()
 

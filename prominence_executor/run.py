@@ -230,7 +230,7 @@ class Run:
             if chunk.name not in self._open:
                 raise BrokenRunError(f"run {self.run_id} is broken: {self.broken}")
         if self._journal is not None:
-            self._journal.sending(chunk)
+            self._journal.sending(chunk.name)
 
     def accepted(self, chunk: Chunk, job_id: int) -> None:
         """The service has taken the job."""
@@ -247,7 +247,7 @@ class Run:
     def forget(self, chunk: Chunk) -> None:
         """The journal need not keep the chunk: it is at the service, or nobody wants it."""
         if self._journal is not None:
-            self._journal.remove(chunk)
+            self._journal.remove(chunk.name)
 
     def repeat(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """The chunk's job ended without an outcome of the calls at these positions: send them once more."""
@@ -266,7 +266,7 @@ class Run:
             self._queue(new)
 
     def doubles(self, jobs: list[dict[str, Any]]) -> list[int]:
-        """Which of these active jobs are second ones of their attempt: the later of two, or one of a chunk that is over.
+        """Which of these active jobs are second ones of their attempt: the later of two, or of a chunk that is over.
 
         Of a chunk whose job still waits, an earlier one takes its place.
         """

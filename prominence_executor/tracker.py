@@ -171,8 +171,8 @@ class Tracker:
         for chunk in in_flight:
             chunk.settle_all(
                 ServiceUnavailableError(
-                    f"the service has not answered for {away:.0f} s; the jobs of run {self._run.run_id} are still there, "
-                    "and ProminenceExecutor.attach finds them again"
+                    f"the service has not answered for {away:.0f} s; what it has of run {self._run.run_id} is still "
+                    f"there, and ProminenceExecutor.attach({self._run.run_id!r}) finds it again"
                 )
             )
             self._run.close(chunk)

@@ -14,7 +14,8 @@ PACKAGE = Path(prominence_executor.__file__).parent
 # Each room may import those named before it; `local` stands apart.
 ORDER = [
     "errors", "auth", "answers", "streams", "model", "funnel", "client", "job", "workflow", "runner", "payload",
-    "modules", "futures", "diagnosis", "pool", "chunk", "dispatcher", "tracker", "run", "executor", "cli",
+    "modules", "futures", "mapping", "diagnosis", "pool", "chunk", "journal", "attach", "dispatcher", "tracker",
+    "run", "executor", "cli",
 ]  # fmt: skip
 
 

@@ -30,7 +30,8 @@ class Remote:
 
     def prepare(self, function: Callable[..., Any], *calls: tuple[Any, ...], seconds: float | None = None) -> None:
         arguments = [payload.dumps((call, {})).blob for call in calls]
-        calls_file = payload.calls_file(payload.dumps(function).blob, arguments)
+        whole = payload.Payload(payload.dumps((function, None, ())).blob, list(arguments))
+        calls_file = payload.calls_file(whole)
         job = payload.job_file(IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], seconds=seconds)
         (self.folder / "pxrun.pyz").write_bytes(payload.runner_archive())
         (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
