@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,11 @@ class Found:
     jobs: dict[Calls, dict[str, Any]]
     job_ids: set[int]
 
-    def adopt(self, run: Run, journal: Journal | None) -> list[ProminenceFuture[Any]]:
+    def adopt(self, run: Run, journal: Journal | None, complete: bool) -> list[ProminenceFuture[Any]]:
         """Hand everything to a run that has not started; returns the futures of all calls, in their order.
 
         A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
+        ``complete``: there can be none behind that one.
         """
         unsent: dict[Calls, Kept] = {}
         for item in journal.kept() if journal else ():
@@ -80,9 +82,10 @@ class Found:
             report.append(f"{len(missing)} of them were not submitted")
         if unsent:
             report.append(f"{sum(size for _, size, _ in unsent)} of them are submitted now")
-        if journal is None:
+        if not complete:
             report.append(f"whether there were more behind number {count - 1}, only a journal knows")
-        run.log.warning("run %s: %s", self.run_id, "; ".join(report))
+        level = logging.INFO if complete and not missing else logging.WARNING
+        run.log.log(level, "run %s: %s", self.run_id, "; ".join(report))
         run.adopt(chunks, self.job_ids, count)
         return futures
 
@@ -97,7 +100,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
     """
     jobs: dict[Calls, dict[str, Any]] = {}
     listed = _ours(client, run_id)
-    if max((job["events"]["createTime"] for job in listed), default=0) > time.time() - _RECENT:
+    if max(((job.get("events") or {}).get("createTime", 0) for job in listed), default=0) > time.time() - _RECENT:
         time.sleep(_ON_THE_WAY)
         listed = _ours(client, run_id)
     # Of two jobs of one attempt the later has been, or will be, deleted.

@@ -183,7 +183,7 @@ class ProminenceExecutor(Executor):
         executor._take(run, Options())
         executor._initializer = (None, ())
         executor._reads_only = not takeover
-        executor._found = found.adopt(run, kept)
+        executor._found = found.adopt(run, kept, complete=journal is not None)
         return executor
 
     def _take(self, run: Run, options: Options) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,18 @@ def test_the_time_that_a_job_has_ends_the_call_in_time(remote: Remote) -> None:
     remote.prepare(call, (0.0,), (60.0,), seconds=1.5)
     assert remote.run().returncode == 0
     assert remote.value(0) == 0.0
+    job = remote.outcomes().job
+    assert job is not None
+    assert job.kind == "walltime"
+
+
+def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote: Remote) -> None:
+    remote.prepare(time.sleep, (60.0,), seconds=4.0)
+    worker = remote.folder / "promlet.py"
+    worker.write_text("import subprocess, sys, time; time.sleep(3); subprocess.run([sys.executable, 'pxrun.pyz'])")
+    began = time.monotonic()
+    subprocess.run([sys.executable, str(worker)], cwd=remote.folder, check=True, timeout=60)
+    assert time.monotonic() - began < 6.0
     job = remote.outcomes().job
     assert job is not None
     assert job.kind == "walltime"
