@@ -93,16 +93,18 @@ class Found:
 def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Found:
     """Find the jobs of a run, active and ended, and its key: two or three requests.
 
-    When the run was submitting a moment ago, its last requests may still be on their way: this waits and looks again.
+    When the run was submitting a moment ago, its last requests may still be on their way, and a job that has just ended
+    may be missing from one answer: this waits and looks again.
 
     Raises:
         RunNotFoundError: there is no such run.
     """
     jobs: dict[Calls, dict[str, Any]] = {}
     listed = _ours(client, run_id)
-    if max(((job.get("events") or {}).get("createTime", 0) for job in listed), default=0) > time.time() - _RECENT:
+    newest = max(((job.get("events") or {}).get("createTime", 0) for job in listed), default=time.time())
+    if newest > time.time() - _RECENT:
         time.sleep(_ON_THE_WAY)
-        listed = _ours(client, run_id)
+        listed = list({job["id"]: job for job in [*listed, *_ours(client, run_id)]}.values())
     # Of two jobs of one attempt the later has been, or will be, deleted.
     for job in sorted(listed, key=lambda job: (job["status"] == "deleted", job["id"]), reverse=True):
         calls = parse_name(run_id, job["name"])

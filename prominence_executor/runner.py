@@ -83,7 +83,7 @@ def supervise(job, child):
 
 
 def seconds_left(seconds):
-    """What is left of a job's time: it runs from the start of the platform's worker program, before image and inputs."""
+    """What is left of a job's time, which runs from the start of the platform's worker: before image and inputs."""
     if not seconds:
         return None
     try:
