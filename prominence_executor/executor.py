@@ -282,7 +282,8 @@ class ProminenceExecutor(Executor):
             chunk = list(islice(calls, chunksize))
             return self._submit(function, [(args, {}) for args in chunk]) if chunk else []
 
-        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout)
+        leaves = self._run.leaves
+        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
 
     def with_options(
         self,

@@ -28,6 +28,7 @@ class Results(Iterator[T]):
         ordered: in the order of the calls.
         buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
         timeout: seconds from now within which every result must be there.
+        leaves: do not cancel when Ctrl-C ends the iteration: the jobs are to stay at the service.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Results(Iterator[T]):
         ordered: bool,
         buffersize: int | None,
         timeout: float | None,
+        leaves: bool = False,
     ) -> None:
         self._begun = False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._submit: Callable[[], list[ProminenceFuture[T]]] | None = submit
         self._ordered = ordered
+        self._leaves = leaves
         self._next: SimpleQueue[ProminenceFuture[T]] = SimpleQueue()  # in the order in which they are handed out
         self._outstanding: dict[ProminenceFuture[T], list[int]] = {}  # and how many of their chunk are
         while self._submit is not None and (buffersize is None or buffersize > 0):
@@ -66,7 +69,9 @@ class Results(Iterator[T]):
         except Empty:
             self.close()
             raise TimeoutError from None
-        except BaseException:
+        except BaseException as error:
+            if self._leaves and isinstance(error, KeyboardInterrupt):
+                self._outstanding.clear()
             self.close()
             raise
         finally:

@@ -60,7 +60,7 @@ class Run:
         self.reached = False  # True once the service has answered anything in this run
         self.in_doubt = False  # True once a POST has gone unanswered
         self._process = os.getpid()
-        self._on_interrupt = on_interrupt
+        self.leaves = on_interrupt == "leave"  # its jobs at the service, when the program is interrupted
         self._connect = connect
         self._at_end = at_end
         self._changed = threading.Condition()
@@ -163,19 +163,30 @@ class Run:
             chunks = list(self._open.values())
         if not chunks:
             return
-        if self._on_interrupt == "leave":
-            self.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
-            done = "are left at the service"
-        else:
-            for chunk in chunks:
-                for call in chunk.calls:
-                    call.cancel()
-                if chunk.job_id is not None and not chunk.cancelled():
-                    chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
+        said = self._leave(chunks) if self.leaves else self._delete(chunks)
+        sys.stderr.write(f"run {self.run_id} interrupted: {said}\n")
+
+    def _leave(self, chunks: list[Chunk]) -> str:
+        jobs = sum(chunk.job_id is not None for chunk in chunks)
+        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
+        self.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
+        said = f"its {jobs} outstanding jobs are left at the service"
+        if unsent:
+            said += f", {unsent} calls had not been sent" + (" and are in the journal" if self._journal else "")
+        return said + f"; ProminenceExecutor.attach({self.run_id!r}) continues it"
+
+    def _delete(self, chunks: list[Chunk]) -> str:
+        for chunk in chunks:
+            for call in chunk.calls:
+                call.cancel()
+            if not chunk.cancelled():
+                chunk.terminated = True
+                chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
+                if chunk.job_id is not None:
                     self._remove(chunk)
-            self.ended.wait(_INTERRUPTED)
-            done = "have been deleted" if self.ended.is_set() else "are being deleted; the service does not answer"
-        sys.stderr.write(f"run {self.run_id} interrupted: its {len(chunks)} outstanding jobs {done}\n")
+        self.ended.wait(_INTERRUPTED)
+        done = "have been deleted" if self.ended.is_set() else "are being deleted; the service does not answer"
+        return f"its {len(chunks)} outstanding jobs {done}"
 
     def terminate(self, chunk: Chunk) -> bool:
         """Delete a running job in the background; the tracker then tells its futures. False if it is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -219,6 +220,34 @@ def test_after_a_kill_every_accepted_call_has_one_result_and_a_journal_submits_t
         assert not any(outcomes)
         assert not os.path.exists(path)
         assert not list(tmp_path.glob("journal*"))
+
+
+def test_interrupted_in_a_map_a_program_leaves_its_jobs_and_the_rest_in_the_journal(
+    service: LocalService, run_id: str, tmp_path: Path
+) -> None:
+    program = """
+import sys, time
+from prominence_executor import ProminenceExecutor
+url, token, run_id, journal = sys.argv[1:]
+with ProminenceExecutor(url, token, run_id=run_id, journal=journal, max_workers=4, on_interrupt="leave") as executor:
+    for result in executor.map(lambda number: time.sleep(0.3) or number, range(12)):
+        print(result, flush=True)
+"""
+    arguments = [service.url, service.token, run_id, str(tmp_path / "journal")]
+    client = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with client:
+        assert client.stdout is not None
+        assert client.stderr is not None
+        client.stdout.readline()
+        client.send_signal(signal.SIGINT)
+        said = client.stderr.read()
+    assert client.returncode
+    assert f"attach('{run_id}')" in said
+    assert "are in the journal" in said
+    with attach(service, run_id, journal=tmp_path / "journal") as again:
+        assert [future.result(30) for future in again.futures()] == list(range(12))
 
 
 def test_a_journal_is_one_runs_and_one_programs(
