@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import math
 import os
 import pickle
@@ -50,15 +48,6 @@ def test_a_submitted_call_comes_back_as_the_futures_result(executor: ProminenceE
     assert future.status() == "completed"
 
 
-def test_map_gives_the_results_in_order(executor: ProminenceExecutor) -> None:
-    assert list(executor.map(square, range(6))) == [0, 1, 4, 9, 16, 25]
-
-
-def test_map_takes_several_iterables_up_to_the_shortest(executor: ProminenceExecutor) -> None:
-    assert list(executor.map(pow, [2, 3, 4], [3, 2])) == [8, 9]
-    assert list(executor.map(square, [])) == []
-
-
 def test_a_chunk_is_one_job_with_an_outcome_for_each_call(executor: ProminenceExecutor) -> None:
     before = executor.client.requests_sent["POST /jobs"]
     results = executor.map(math.sqrt, [1, 4, -1, 9], chunksize=4)
@@ -81,11 +70,6 @@ def test_maps_timeout_is_from_the_call_of_map(executor: ProminenceExecutor) -> N
     executor.shutdown(wait=False, cancel_futures=True)
     for job in executor.client.list_jobs(constraint=("pxrun", executor.run_id)):
         executor.client.delete_job(job["id"])
-
-
-@pytest.mark.parametrize("name", ["fn", "self", "args", "future", "executor"])
-def test_any_name_works_as_a_keyword(executor: ProminenceExecutor, name: str) -> None:
-    assert executor.submit(lambda **kwargs: kwargs, **{name: 1}).result() == {name: 1}
 
 
 def test_lambdas_closures_methods_partials_and_callables_work(executor: ProminenceExecutor) -> None:
@@ -172,21 +156,6 @@ def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExe
         list(executor.map(lambda x: x, [1, lock], chunksize=2))
 
 
-def test_wait_as_completed_callbacks_and_asyncio_work(executor: ProminenceExecutor) -> None:
-    seen = threading.Event()
-    submitted = [executor.submit(square, x) for x in range(3)]
-    submitted[0].add_done_callback(lambda future: seen.set())
-    assert {f.result() for f in futures.as_completed(submitted, timeout=30)} == {0, 1, 4}
-    done, left = futures.wait(submitted, timeout=30)
-    assert (len(done), len(left)) == (3, 0)
-    assert seen.wait(5)
-
-    async def main() -> list[float]:
-        return await asyncio.gather(*(asyncio.wrap_future(executor.submit(square, x)) for x in (5, 6)))
-
-    assert asyncio.run(main()) == [25, 36]
-
-
 def test_a_future_is_pending_then_running_then_done(executor: ProminenceExecutor, until: Until, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
 
@@ -245,13 +214,6 @@ def test_after_shutdown_nothing_is_taken_and_the_threads_are_gone(service: Local
     assert not [t.name for t in threading.enumerate() if executor.run_id in t.name]
     assert "completed" in future.status()
     executor.shutdown()  # again: no harm
-
-
-def test_shutdown_without_wait_returns_and_the_futures_still_end(service: LocalService) -> None:
-    executor = ProminenceExecutor(service.url, service.token)
-    future = executor.submit(square, 3)
-    executor.shutdown(wait=False)
-    assert future.result(timeout=30) == 9
 
 
 def test_a_view_has_other_options_and_the_same_run(executor: ProminenceExecutor) -> None:
@@ -403,22 +365,6 @@ def test_a_job_over_its_walltime_is_told_as_such() -> None:
         assert caught.value.job_id == future.job_id
 
 
-def test_submitting_from_callbacks_and_many_threads_works(executor: ProminenceExecutor) -> None:
-    second: list[futures.Future[float]] = []
-    submitted = threading.Event()
-
-    def again(future: futures.Future[float]) -> None:
-        second.append(executor.submit(square, future.result()))
-        submitted.set()
-
-    executor.submit(square, 2).add_done_callback(again)
-    with futures.ThreadPoolExecutor(8) as threads:
-        ours = list(threads.map(lambda x: executor.submit(square, x), range(8)))
-    assert [future.result() for future in ours] == [x * x for x in range(8)]
-    assert submitted.wait(20)
-    assert second[0].result(timeout=20) == 16
-
-
 def test_terminate_deletes_a_running_job(executor: ProminenceExecutor, until: Until) -> None:
     futures_of_chunk: list[Any] = []
     with_two = executor.with_options(labels={"kind": "chunk"})
@@ -480,24 +426,6 @@ def test_on_interrupt_leave_leaves_the_jobs_and_says_their_run(
         left = client.list_jobs(constraint=("pxrun", executor.run_id))
         assert [job["id"] for job in left] == [future.job_id]
         client.delete_jobs([job["id"] for job in left])
-
-
-def test_another_exception_in_the_block_waits_as_the_standard_library_does(service: LocalService) -> None:
-    with pytest.raises(KeyError), ProminenceExecutor(service.url, service.token) as executor:
-        future = executor.submit(time.sleep, 0.2)
-        raise KeyError
-    assert future.done()
-    assert future.exception() is None
-
-
-def test_a_forgotten_executor_leaks_no_thread(service: LocalService, until: Until) -> None:
-    executor = ProminenceExecutor(service.url, service.token)
-    run_id = executor.run_id
-    future = executor.submit(square, 5)
-    del executor
-    gc.collect()
-    assert future.result(timeout=30) == 25
-    until(lambda: not [thread for thread in threading.enumerate() if run_id in thread.name])
 
 
 def test_a_forked_child_is_told_to_make_its_own(executor: ProminenceExecutor) -> None:
