@@ -117,9 +117,17 @@ def status(code: int, *, retry_after: float | None = None, forwarded: bool = Fal
     return Fault(f"{code} {'after' if forwarded else 'before'}", act)
 
 
-def refused_token() -> Fault:
-    """The service's own answer to a token that has expired."""
-    return Fault("401", status(401, body='{"error": "Authentication failure"}').act)
+def refused_token(token: str | None = None) -> Fault:
+    """The service's own answer to a token that has expired: to any token, or to one."""
+    refusal = status(401, body='{"error": "Authentication failure"}')
+
+    def act(exchange: Exchange) -> None:
+        if token is None or exchange.headers.get("Authorization") == f"Bearer {token}":
+            refusal.act(exchange)
+        else:
+            exchange.answer(exchange.forward())
+
+    return Fault("401", act)
 
 
 def html(*, forwarded: bool = False) -> Fault:
@@ -181,16 +189,21 @@ def dripped(seconds: float) -> Fault:
     return Fault("slow drip", act)
 
 
-def edited(name: str, change: Callable[[Any], Any]) -> Fault:
-    """An answer whose JSON has been changed."""
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Fault:
+    """A successful answer whose body has been changed, with the length that it then has."""
 
     def act(exchange: Exchange) -> None:
         answer = exchange.forward()
         if answer.status // 100 == 2:
-            answer.body = json.dumps(change(json.loads(answer.body))).encode()
+            answer.body = change(answer.body)
         exchange.answer(answer)
 
     return Fault(name, act)
+
+
+def edited(name: str, change: Callable[[Any], Any]) -> Fault:
+    """A successful answer whose JSON has been changed."""
+    return rewritten(name, lambda body: json.dumps(change(json.loads(body))).encode())
 
 
 def omitting() -> Fault:
