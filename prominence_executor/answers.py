@@ -101,7 +101,9 @@ def read_text(response: requests.Response) -> str:
 
 
 def read_nothing(response: requests.Response) -> None:
-    return None
+    """Nothing is wanted of the answer, but a page of somebody in between does not say that it was done."""
+    if response.content and "html" in response.headers.get("Content-Type", ""):
+        raise ServiceError(f"{what_of(response)}: an HTML page came instead of an answer", response.status_code)
 
 
 def check_whole(response: requests.Response) -> None:

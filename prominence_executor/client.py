@@ -238,9 +238,12 @@ class ProminenceClient(Funnel):
             url, fields = field_of(answer, "url", str), answer.get("fields")
             if fields:
                 form = Form(fields, name, stream)
-                self._send_bare("POST", url, form, {"Content-Type": form.content_type})
+                answer_of_store = self._send_bare("POST", url, form, {"Content-Type": form.content_type})
             else:
-                self._send_bare("PUT", url, stream if stream.size else b"", {"x-ms-blob-type": "BlockBlob"})
+                body = stream if stream.size else b""
+                answer_of_store = self._send_bare("PUT", url, body, {"x-ms-blob-type": "BlockBlob"})
+            with transferring():
+                read_nothing(answer_of_store)
 
         self._retrying(once, stream.repeatable)
 

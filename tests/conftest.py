@@ -1,21 +1,45 @@
-"""Fixtures: the real embedded service and executors on it. Nothing here stands in for the project's own code."""
+"""Fixtures: the real embedded service and executors on it. Nothing here stands in for the project's own code.
+
+At the end of the session nothing may be left: no job, thread, socket or process (see leftovers.py).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 
+import leftovers
 import pytest
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Fails the session's last test when tests have left threads, sockets or processes behind."""
+    sockets = leftovers.sockets()
+    yield
+    leftovers.check(
+        threads=leftovers.threads,
+        sockets=lambda: leftovers.sockets() - sockets,
+        processes=leftovers.processes,
+    )
+
+
+@pytest.fixture(autouse=True)
+def noted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lets that failure say which test it was."""
+    yield
+    leftovers.note(request.node.nodeid)
+
+
 @pytest.fixture(scope="session")
-def service() -> Iterator[LocalService]:
+def service(nothing_is_left: None) -> Iterator[LocalService]:
     """One embedded service for all tests; more slots than the machine has, since most jobs only wait."""
     with LocalService(cpus=8, memory=64) as running:
         yield running
+        leftovers.check(jobs=lambda: leftovers.jobs(running.dir), workflows=lambda: leftovers.workflows(running.dir))
 
 
 @pytest.fixture

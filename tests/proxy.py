@@ -401,6 +401,8 @@ class FaultProxy:
         if wanted == self._refusing:
             return
         if wanted:
+            # A child that is being started holds a copy for a moment: closing alone would leave the port taken.
+            self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._listener = _bound(self._address[1])
             self._cut()
