@@ -25,6 +25,7 @@ from .errors import (
     NotFoundError,
     ProminenceError,
     ServiceError,
+    ServiceUnavailableError,
     TransferError,
 )
 from .model import BODY_LIMIT, encode
@@ -205,7 +206,7 @@ class Dispatcher:
         Waits while the service is away, for as long as `Run.service_timeout`.
         """
         run, description = self._run, None
-        began, pause, refusals = time.monotonic(), 0.25, 0
+        pause, refusals = 0.25, 0
         while True:
             try:
                 description = description or self._describe(chunk)
@@ -214,17 +215,23 @@ class Dispatcher:
                 chunk.in_doubt = False
                 run.sending(chunk)
                 job_id = run.client.create_job(description)
-                run.reached = True
+                run.answered()
                 return job_id
             except (ServiceError, TransferError) as error:
                 certain = isinstance(error, TransferError) or not getattr(error, "request_sent", True)
                 chunk.in_doubt = chunk.in_doubt or not certain
                 run.in_doubt = run.in_doubt or chunk.in_doubt
+                away = run.unanswered()
                 patience = run.service_timeout if run.reached else min(_FIRST_CONTACT, run.service_timeout)
                 refusals += getattr(error, "status_code", None) == 500
                 nobody = chunk.cancelled() and not chunk.in_doubt
-                if refusals >= 3 or nobody or run.broken or time.monotonic() - began > patience:
+                if refusals >= 3 or nobody or run.broken:
                     raise
+                if away > patience:
+                    raise ServiceUnavailableError(
+                        f"run {run.run_id}: the call was not accepted by a service that has not answered for "
+                        f"{away:.0f} s: {error}"
+                    ) from error
                 wait = getattr(error, "retry_after", None) or (0.0 if chunk.in_doubt else pause)
             run.stopping.wait(wait)
             pause = min(pause * 2, 30.0)
@@ -234,7 +241,7 @@ class Dispatcher:
         for wait in _LOOKUPS:
             self._run.stopping.wait(wait)
             jobs = self._run.client.list_jobs(name=chunk.name, all=True)
-            ids = sorted(job["id"] for job in jobs if job.get("name") == chunk.name)
+            ids = sorted({job["id"] for job in jobs if job.get("name") == chunk.name})
             if ids[1:]:
                 with suppress(NotFoundError):  # it has ended meanwhile
                     self._run.client.delete_jobs(ids[1:])

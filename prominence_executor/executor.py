@@ -37,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
+_REPEAT = 30.0  # seconds for which one request is repeated before dispatcher or tracker look at what else is to do
 _MODULES = LocalModules()
 
 
@@ -117,7 +118,7 @@ class ProminenceExecutor(Executor):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
-        connect, at_end = _connect(url, token)
+        connect, at_end = _connect(url, token, service_timeout)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -163,7 +164,7 @@ class ProminenceExecutor(Executor):
             ValueError: the journal is another run's.
         """
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
-        connect, at_end = _connect(url, token)
+        connect, at_end = _connect(url, token, service_timeout)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
@@ -423,13 +424,13 @@ def _settings(
 
 
 def _connect(
-    url: str | None, token: str | Callable[[], str] | None
+    url: str | None, token: str | Callable[[], str] | None, service_timeout: float
 ) -> tuple[Callable[[], ProminenceClient], Callable[[], None]]:
     """What makes a client, and what must be done when it is no longer needed."""
     if (url or os.environ.get("PROMINENCE_URL")) != "local":
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
-        return lambda: ProminenceClient(url, tokens), _nothing
+        return lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), _nothing
     from .local.launch import launch  # the one line of the core that knows of the embedded service
 
     service = launch()

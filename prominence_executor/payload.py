@@ -283,16 +283,18 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
     if file.read(len(_OUTCOME_MAGIC)) != _OUTCOME_MAGIC:
         raise SignatureError("the outcome file is not one of this run's runner")
     outcomes = Outcomes()
+    begin, end = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(begin)
     while True:
         prefix = file.read(_PREFIX.size)
         if len(prefix) < _PREFIX.size:
             return outcomes
         size, length, mac = _PREFIX.unpack(prefix)
         offset = file.tell()
+        if length == 0 or offset + size + length > end:
+            return outcomes
         file.seek(size, io.SEEK_CUR)
         text = file.read(length)
-        if length == 0 or len(text) < length:
-            return outcomes
         header = _verified_header(text, mac, key, identity, size)
         outcome = Outcome(header, offset)
         if outcome.call < 0:

@@ -58,6 +58,9 @@ class Run:
         self.ended = threading.Event()
         self.max_workers = max_workers
         self.reached = False  # True once the service has answered anything in this run
+        self._away_since: float | None = (
+            None  # time.monotonic() of the first request that got no answer, until one does
+        )
         self.in_doubt = False  # True once a POST has gone unanswered
         self._process = os.getpid()
         self.leaves = on_interrupt == "leave"  # its jobs at the service, when the program is interrupted
@@ -249,6 +252,22 @@ class Run:
             chunk.accepted(job_id)
             self._ids.add(job_id)
         self.forget(chunk)
+
+    def answered(self) -> None:
+        """The service has answered."""
+        self.reached, self._away_since = True, None
+
+    def unanswered(self) -> float:
+        """A request got no answer; returns the seconds for which that has been so."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since
+
+    @property
+    def away(self) -> bool:
+        """True while the service does not answer."""
+        return self._away_since is not None
 
     def is_open(self, chunk: Chunk) -> bool:
         """False once the chunk is over."""

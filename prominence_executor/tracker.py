@@ -7,6 +7,7 @@ job has ended, and only the outcome file says how its calls did; the job's statu
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from .errors import (
     TransferError,
 )
 from .job import ENDED
-from .payload import read_outcomes, unpack
+from .payload import Outcomes, read_outcomes, unpack
 from .pool import started_pool
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class Tracker:
         self._shortest, self._longest = poll_interval
         self._wake = threading.Event()
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end
-        self._answered_at = time.monotonic()
         self._fetching: set[Chunk] = set()  # those whose outcome is under way
         self._pool: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._loop, name=f"prominence-track-{run.run_id}", daemon=True)
@@ -90,7 +90,7 @@ class Tracker:
     def _pause(self, took: float) -> float:
         """Seconds until the next tick: short while things happen, a tenth of the quiet time after, with jitter."""
         quiet = time.monotonic() - self._eventful_at
-        pause = max(self._shortest, 0.1 * quiet, _SHARE * took)
+        pause = max(self._shortest, 0.1 * quiet, 0.0 if self._run.away else _SHARE * took)
         return min(pause, self._longest) * random.uniform(0.9, 1.1)  # noqa: S311  not for secrets
 
     def _tick(self, in_flight: list[Chunk], pool: ThreadPoolExecutor) -> float:
@@ -113,8 +113,7 @@ class Tracker:
         except ProminenceError as error:
             self._unanswered(in_flight, error)
         else:
-            self._answered_at = time.monotonic()
-            self._run.reached = True
+            self._run.answered()
         return time.monotonic() - began
 
     def _last_look(self) -> None:
@@ -144,6 +143,8 @@ class Tracker:
             job = by_id.get(chunk.job_id)
             if job is None:
                 self._missing(chunk)
+            elif time.monotonic() < chunk.fetch_at:
+                pass  # its outcome could not be fetched a moment ago
             elif job["status"] in ENDED:
                 chunk.status = job["status"]
                 self._eventful_at = time.monotonic()
@@ -164,7 +165,7 @@ class Tracker:
 
     def _unanswered(self, in_flight: list[Chunk], error: ProminenceError) -> None:
         """The service is away: wait it out, but not for ever."""
-        away = time.monotonic() - self._answered_at
+        away = self._run.unanswered()
         if away < self._run.service_timeout:
             self._run.log.info("run %s: no answer for %.0f s, asking again: %s", self._run.run_id, away, error)
             return
@@ -205,7 +206,8 @@ class Tracker:
         now = time.monotonic()
         chunk.fetches += 1
         chunk.fetching_since = chunk.fetching_since or now
-        unanswered = isinstance(error, (TransferError, ServiceUnavailableError))
+        chunk.fetch_at = now + min(0.1 * 2.0**chunk.fetches, 30.0)
+        unanswered = isinstance(error, (TransferError, ServiceUnavailableError)) and not isinstance(error, _Damaged)
         return chunk.fetches < _ATTEMPTS or (unanswered and now - chunk.fetching_since < self._run.service_timeout)
 
     def _job_error(self, chunk: Chunk, job: dict[str, Any]) -> JobError:
@@ -218,33 +220,55 @@ class Tracker:
 
     def _settle_from(self, url: str, chunk: Chunk, job: dict[str, Any]) -> None:
         """Download the outcome file, verify it, and settle call by call."""
-        with _spool(diagnosis.outcome_size(job)) as file:
+        size = diagnosis.outcome_size(job)
+        with _spool(size) as file:
             self._run.client.download(url, file)
-            file.seek(0)
-            outcomes = read_outcomes(file, self._run.key, chunk.identity)
-            where = f"in job {chunk.job_id}"
-            missing = []
-            for position, call in enumerate(chunk.calls):
-                outcome = outcomes.calls.get(position)
-                if outcome is not None:
-                    call._streams = outcome.header.get("streams")
-                    call._settle(*unpack(file, outcome, where))
-                elif not call.done():
-                    missing.append(position)
-            if not missing:
-                return
-            if outcomes.job is not None and outcomes.job.kind == "initializer":
-                _, cause = unpack(file, outcomes.job, where)
-                for position in missing:
-                    chunk.calls[position]._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
-                return
+            came = file.tell()
+            try:
+                outcomes = self._outcomes_in(file, chunk)
+            except SignatureError as error:
+                self._believe(file, chunk, error)
+                raise
+            if size and came != size:
+                raise _Damaged(f"of an outcome file of {size} bytes came {came}")
+            if outcomes.job is None:
+                self._believe(file, chunk, None)  # of a runner that was killed, or damaged on its way
+        missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
+        if not missing:
+            return
         stderr = self._stderr_of(chunk)
         errors = {p: diagnosis.call_error(outcomes, p, chunk.first, job, stderr) for p in missing}
         if chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
             self._run.repeat(chunk, _apart(missing, outcomes.running))
             return
-        for position, error in errors.items():
-            chunk.calls[position]._settle(False, error)
+        for position, reason in errors.items():
+            chunk.calls[position]._settle(False, reason)
+
+    def _outcomes_in(self, file: BinaryIO, chunk: Chunk) -> Outcomes:
+        """Verify an outcome file, and settle the calls that have one in it."""
+        file.seek(0)
+        outcomes = read_outcomes(file, self._run.key, chunk.identity)
+        where = f"in job {chunk.job_id}"
+        for position, call in enumerate(chunk.calls):
+            outcome = outcomes.calls.get(position)
+            if outcome is not None:
+                call._streams = outcome.header.get("streams")
+                call._settle(*unpack(file, outcome, where))
+        if outcomes.job is not None and outcomes.job.kind == "initializer":
+            _, cause = unpack(file, outcomes.job, where)
+            for call in chunk.calls:
+                call._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
+        return outcomes
+
+    def _believe(self, file: BinaryIO, chunk: Chunk, error: SignatureError | None) -> None:
+        """A file that is not whole or not signed may have been damaged on its way: it must come twice alike."""
+        file.seek(0)
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        if chunk.damaged != digest.digest():
+            chunk.damaged = digest.digest()
+            raise _Damaged("the outcome file that came is not whole") from error
 
     def _without_outcome(self, chunk: Chunk, error: JobError) -> None:
         """The job is over and has left nothing: its calls get another one, or the error."""
@@ -276,6 +300,10 @@ class Tracker:
             )
         problem.__cause__ = error
         return problem
+
+
+class _Damaged(TransferError):
+    """What came is not what the runner wrote; a few more fetches will tell."""
 
 
 def _apart(missing: list[int], running: int | None) -> list[list[int]]:

@@ -120,15 +120,6 @@ def executor(service: LocalService, proxy: FaultProxy) -> Iterator[ProminenceExe
         yield executor
 
 
-# What the core does not do yet.
-CUT_SHORT = pytest.mark.xfail(
-    reason="an outcome file that was cut short on its way is taken for one of a runner that crashed"
-)
-NAMED_TWICE = pytest.mark.xfail(reason="a look-up deletes a job that the list names twice, as if it were two")
-TWIN_ENDED = pytest.mark.xfail(reason="a look-up fails when the second job, which it deletes, has ended already")
-TWIN_LATER = pytest.mark.xfail(reason="a second job that appears after the look-ups is not seen")
-REPEATS_FIRST = pytest.mark.xfail(reason="service_timeout is looked at only after the client's own 30 s of repetitions")
-
 slow = pytest.mark.slow
 
 
@@ -153,8 +144,8 @@ def names_of(fault: Fault) -> str:
         status(503, retry_after=1),
         pytest.param(status(429, retry_after=1), marks=slow),
         truncated(),
-        pytest.param(shortened(), marks=CUT_SHORT),
-        pytest.param(corrupted(), marks=pytest.mark.xfail(strict=False, reason="often; " + CUT_SHORT.kwargs["reason"])),
+        shortened(),
+        corrupted(),
         pytest.param(html(), marks=slow),
         html(forwarded=True),
         dripped(0.5),
@@ -234,9 +225,7 @@ def test_a_creation_that_arrives_while_it_is_looked_up_is_not_repeated(
     assert lines.count() == Counter(range(6))
 
 
-@pytest.mark.parametrize(
-    "fault", [omitting(), pytest.param(naming_twice(), marks=NAMED_TWICE), unknown_status()], ids=names_of
-)
+@pytest.mark.parametrize("fault", [omitting(), naming_twice(), unknown_status()], ids=names_of)
 def test_whatever_a_look_up_says_the_job_is_found_and_left_alone(
     proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, fault: Fault
 ) -> None:
@@ -247,7 +236,6 @@ def test_whatever_a_look_up_says_the_job_is_found_and_left_alone(
     assert rule.injected == 1
 
 
-@TWIN_ENDED
 def test_of_two_jobs_that_have_both_ended_one_counts(
     proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines
 ) -> None:
@@ -260,7 +248,6 @@ def test_of_two_jobs_that_have_both_ended_one_counts(
 
 
 @slow
-@TWIN_LATER
 @pytest.mark.parametrize("seconds", [4.5, 7.0])
 def test_of_two_jobs_that_came_of_one_attempt_one_counts_and_the_later_is_deleted(
     service: LocalService, proxy: FaultProxy, lines: Lines, until: Until, seconds: float
@@ -305,7 +292,6 @@ def test_short_absences_again_and_again_harm_no_call(
 
 
 @slow
-@REPEATS_FIRST
 @pytest.mark.parametrize("silence", ["refused", "hang"])
 def test_a_service_that_stays_away_ends_the_futures_with_the_runs_id(
     service: LocalService, proxy: FaultProxy, until: Until, silence: str
@@ -607,7 +593,6 @@ def test_in_a_chunk_the_outcome_of_another_call_is_not_taken(proxy: FaultProxy, 
         next(results)
 
 
-@CUT_SHORT
 @pytest.mark.parametrize("place", [0, 4, 8], ids=["by far", "of the body", "of the header"])
 def test_an_outcome_whose_length_was_damaged_on_its_way_is_fetched_again(
     proxy: FaultProxy, executor: ProminenceExecutor, place: int
@@ -624,13 +609,13 @@ def test_an_outcome_whose_length_was_damaged_on_its_way_is_fetched_again(
 
 @pytest.mark.parametrize(
     "fault",
-    [truncated(), pytest.param(shortened(), marks=CUT_SHORT), corrupted(0), html(), status(503)],
+    [truncated(), shortened(), corrupted(0), html(), status(503)],
     ids=names_of,
 )
 def test_an_outcome_that_never_arrives_whole_is_a_lost_one_and_no_crash(
     service: LocalService, proxy: FaultProxy, fault: Fault
 ) -> None:
-    with through(proxy, service.token, patience=0.3) as executor:
+    with through(proxy, service.token, patience=0.3, service_timeout=3.0) as executor:
         calls = [executor.submit(pow, n, 2) for n in range(2)]
         proxy.inject(fault, method="GET", path=OUTCOMES)
         for future in calls:
