@@ -86,7 +86,7 @@ class Chunk:
     fetches: int = 0  # of its outcome, failed ones
     fetching_since: float | None = None  # when the first one failed
     fetch_at: float = 0.0  # when the next one may be tried
-    damaged: bytes | None = None  # digest of an outcome file that did not verify
+    damaged: bytes | None = None  # digest of an outcome file without an end
     in_doubt: bool = False  # a POST of it may have been carried out though nobody knows
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`

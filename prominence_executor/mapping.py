@@ -69,6 +69,9 @@ class Results(Iterator[T]):
         except Empty:
             self.close()
             raise TimeoutError from None
+        except StopIteration as error:
+            self.close()
+            raise RuntimeError("a call raised StopIteration") from error  # as it is, it would end a for loop quietly
         except BaseException as error:
             if self._leaves and isinstance(error, KeyboardInterrupt):
                 self._outstanding.clear()

@@ -201,7 +201,7 @@ class Tracker:
 
     def _worth_another_fetch(self, chunk: Chunk, error: BaseException) -> bool:
         """A store that does not answer is waited for like the service; anything else gets a few more chances."""
-        if isinstance(error, (AuthenticationError, SignatureError)):
+        if isinstance(error, AuthenticationError):
             return False
         now = time.monotonic()
         chunk.fetches += 1
@@ -224,15 +224,11 @@ class Tracker:
         with _spool(size) as file:
             self._run.client.download(url, file)
             came = file.tell()
-            try:
-                outcomes = self._outcomes_in(file, chunk)
-            except SignatureError as error:
-                self._believe(file, chunk, error)
-                raise
+            outcomes = self._outcomes_in(file, chunk)
             if size and came != size:
                 raise _Damaged(f"of an outcome file of {size} bytes came {came}")
             if outcomes.job is None:
-                self._believe(file, chunk, None)  # of a runner that was killed, or damaged on its way
+                self._believe(file, chunk)
         missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
         if not missing:
             return
@@ -260,15 +256,15 @@ class Tracker:
                 call._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
         return outcomes
 
-    def _believe(self, file: BinaryIO, chunk: Chunk, error: SignatureError | None) -> None:
-        """A file that is not whole or not signed may have been damaged on its way: it must come twice alike."""
+    def _believe(self, file: BinaryIO, chunk: Chunk) -> None:
+        """A file without an end is of a runner that was killed, or was damaged on its way: it must come twice alike."""
         file.seek(0)
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
         if chunk.damaged != digest.digest():
             chunk.damaged = digest.digest()
-            raise _Damaged("the outcome file that came is not whole") from error
+            raise _Damaged("the outcome file has no end")
 
     def _without_outcome(self, chunk: Chunk, error: JobError) -> None:
         """The job is over and has left nothing: its calls get another one, or the error."""

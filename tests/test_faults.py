@@ -253,20 +253,21 @@ def test_of_two_jobs_that_came_of_one_attempt_one_counts_and_the_later_is_delete
     service: LocalService, proxy: FaultProxy, lines: Lines, until: Until, seconds: float
 ) -> None:
     proxy.inject(late(seconds), method="POST", path=CREATING, times=1)
-    with ProminenceClient(service.url, service.token) as client, through(proxy, service.token) as executor:
-        results = [executor.submit(lines.square(seconds=8), n) for n in range(3)]
+    with ProminenceClient(service.url, service.token) as client:
+        with through(proxy, service.token) as executor:
+            results = [executor.submit(lines.square(seconds=8), n) for n in range(3)]
 
-        def statuses() -> list[str]:
-            jobs = client.list_jobs(all=True, constraint=("pxrun", executor.run_id))
-            named = Counter(job["name"] for job in jobs)
-            twins = sorted((job["id"], job["status"]) for job in jobs if named[job["name"]] == 2)
-            return [status for _, status in twins]
+            def statuses() -> list[str]:
+                jobs = client.list_jobs(all=True, constraint=("pxrun", executor.run_id))
+                named = Counter(job["name"] for job in jobs)
+                twins = sorted((job["id"], job["status"]) for job in jobs if named[job["name"]] == 2)
+                return [status for _, status in twins]
 
-        until(lambda: len(statuses()) == 2)
-        until(lambda: statuses()[1] == "deleted", 6)
-        assert [future.result(30) for future in results] == [0, 1, 4]
-        assert statuses()[0] == "completed"
-    assert client.list_jobs(constraint=("pxrun", executor.run_id)) == []
+            until(lambda: len(statuses()) == 2)
+            until(lambda: statuses()[1] == "deleted", 6)
+            assert [future.result(30) for future in results] == [0, 1, 4]
+            assert statuses()[0] == "completed"
+        assert client.list_jobs(constraint=("pxrun", executor.run_id)) == []
 
 
 # -- the service is away -----------------------------------------------------------------------------------------------

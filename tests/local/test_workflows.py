@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import requests
 from people import Person
 
 from prominence_executor.local import LocalService
+
+Until = Callable[..., None]
 
 
 def member(name: str, command: str, **parts: Any) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def test_output_of_instances_is_asked_for_by_job(person: Person, service: LocalS
     assert (refused.status_code, refused.json()) == (403, {"error": "Not authorized to access this workflow"})
 
 
-def test_a_restarted_service_goes_on_with_its_workflows(tmp_path: Path) -> None:
+def test_a_restarted_service_goes_on_with_its_workflows(tmp_path: Path, until: Until) -> None:
     gate = {"env": {"GATE": str(tmp_path / "gate")}}
     body = {
         "name": "wf",
@@ -156,6 +159,7 @@ def test_a_restarted_service_goes_on_with_its_workflows(tmp_path: Path) -> None:
     with LocalService(tmp_path / "state", cpus=1, memory=4) as service:
         person = Person(service.url, service.token)
         blocking = person.create("sleep 1000")
+        until(lambda: person.job(blocking)["status"] == "running")
         workflow = person("POST", "/workflows", json=body).json()["id"]
     (tmp_path / "gate").touch()
     with LocalService(tmp_path / "state", cpus=1, memory=4) as service:
