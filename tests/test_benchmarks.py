@@ -1,0 +1,37 @@
+"""The benchmarks run, and what they print is what they promise; their figures are not checked here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def printed(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", BENCHMARKS / name, *arguments], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_faults_loses_nothing() -> None:
+    text = printed("faults.py", "--calls", "30", "--rate", "0.2", "--seed", "5")
+    counts = re.search(r"^20% faults +30 +[\d.]+ +(\d+) +0 +0 +0 +0$", text, re.MULTILINE)
+    assert counts, text
+    assert int(counts[1]) > 3
+    assert re.search(r"^slow-down: [\d.]+$", text, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_overhead_compares_in_one_run() -> None:
+    text = printed("overhead.py", "--calls", "3", "--chunked", "60")
+    for who in ("floor", "ProminenceExecutor, one job a call", "chunksize=50", "upstream", "ProcessPoolExecutor"):
+        assert who in text
