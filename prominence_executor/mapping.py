@@ -28,7 +28,8 @@ class Results(Iterator[T]):
         ordered: in the order of the calls.
         buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
         timeout: seconds from now within which every result must be there.
-        leaves: do not cancel when Ctrl-C ends the iteration: the jobs are to stay at the service.
+        leaves: do not cancel when Ctrl-C ends the iteration, nor when the iterator is lost, which may be for Ctrl-C in
+            the body of a loop: the jobs are to stay at the service.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Results(Iterator[T]):
             future.cancel()
 
     def __del__(self) -> None:
-        if getattr(self, "_begun", False):
+        if getattr(self, "_begun", False) and not self._leaves:
             self.close()
 
     def _submit_chunk(self) -> None:
