@@ -20,12 +20,12 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from prominence_executor import ProminenceExecutor, Resources
-from prominence_executor.local import LocalService
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, where a file is named as a library
 
 import proxy  # noqa: E402  the tests' own; it has a place there since tests need it first
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor.local import LocalService  # noqa: E402
 
 ANYWHERE = (
     proxy.reset_before(),

@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-from prominence_executor import ProminenceExecutor, Resources
+sys.path.pop(0)  # this folder, where a file is named as a library
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
 
 WORKERS = os.cpu_count() or 1
 

@@ -12,9 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .chunk import RUN_LABEL, Chunk, Options, parse_name
-from .errors import NotSubmittedError, RunExistsError, RunNotFoundError
+from .chunk import RUN_LABEL, Array, Chunk, Options
+from .errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
 from .futures import ProminenceFuture
+from .job import ENDED
+from .names import Calls, Span, parse_array_name, parse_job_name
 from .payload import JOB_FILE
 
 if TYPE_CHECKING:
@@ -25,17 +27,16 @@ if TYPE_CHECKING:
 _RECENT = 60.0  # seconds, enough for two clocks that differ a little
 _ON_THE_WAY = 1.5  # seconds that a request may take which a program sent before it was killed
 
-Calls = tuple[int, int, int]  # first, size, attempt: see chunk.py
-
 
 @dataclass
 class Found:
-    """What is left of a run: its key, and its jobs by the calls that they run."""
+    """What is left of a run: its key, its jobs by the calls that they run, and its arrays."""
 
     run_id: str
     key: bytes
     jobs: dict[Calls, dict[str, Any]]
     job_ids: set[int]
+    arrays: dict[Span, dict[str, Any]]
 
     def adopt(self, run: Run, journal: Journal | None, complete: bool) -> list[ProminenceFuture[Any]]:
         """Hand everything to a run that has not started; returns the futures of all calls, in their order.
@@ -43,14 +44,16 @@ class Found:
         A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
         ``complete``: there can be none behind that one.
         """
+        arrays = self._in_arrays()
+        unseen = [calls for calls in arrays if calls not in self.jobs]
         unsent: dict[Calls, Kept] = {}
         for item in journal.kept() if journal else ():
-            calls = parse_name(self.run_id, item.name)
-            if calls in self.jobs and journal:
-                journal.remove(item.name)  # the program ended before it heard that the service had accepted it
+            calls = parse_job_name(self.run_id, item.name)
+            if (calls in self.jobs or calls in arrays) and journal:
+                journal.remove([item.name])  # the program ended before it heard that the service had accepted it
             elif calls:
                 unsent[calls] = item
-        every = [*self.jobs, *unsent]
+        every = [*self.jobs, *unseen, *unsent]
         count = max([first + size for first, size, _ in every] + [journal.next_call if journal else 0])
         last: dict[int, int] = {}  # attempt by call
         for first, size, attempt in every:
@@ -69,9 +72,13 @@ class Found:
                 item = unsent[calls]
                 chunk = Chunk(run, first, mine, item.options, item.payload, attempt, in_doubt=item.sending)
             else:
-                job = self.jobs[calls]
-                chunk = Chunk(run, first, mine, Options(), None, attempt, job_id=job["id"])
-                chunk.saw(job["status"])
+                job, array = self.jobs.get(calls), arrays.get(calls)
+                chunk = Chunk(run, first, mine, Options(), None, attempt, array)
+                if array is not None:
+                    array.left[array.position(chunk)] = chunk
+                if job is not None:
+                    chunk.job_id = job["id"]
+                    chunk.saw(job["status"])
             chunks.append(chunk)
         missing = [future for future in futures if future._index not in last]
         for future in missing:
@@ -89,9 +96,18 @@ class Found:
         run.adopt(chunks, self.job_ids, count)
         return futures
 
+    def _in_arrays(self) -> dict[Calls, Array]:
+        """The array of the calls that travel in one."""
+        found = {}
+        for span, workflow in self.arrays.items():
+            begun = 0.0 if workflow["status"] in ENDED else time.monotonic()
+            array = Array(self.run_id, span, {}, workflow["id"], begun)
+            found.update(dict.fromkeys(span.jobs(), array))
+        return found
+
 
 def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Found:
-    """Find the jobs of a run, active and ended, and its key: two or three requests.
+    """Find the jobs of a run, active and ended, its arrays, and its key: three or four requests.
 
     When the run was submitting a moment ago, its last requests may still be on their way, and a job that has just ended
     may be missing from one answer: this waits and looks again.
@@ -107,17 +123,37 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
         listed = list({job["id"]: job for job in [*listed, *_ours(client, run_id)]}.values())
     # Of two jobs of one attempt the later has been, or will be, deleted.
     for job in sorted(listed, key=lambda job: (job["status"] == "deleted", job["id"]), reverse=True):
-        calls = parse_name(run_id, job["name"])
+        calls = parse_job_name(run_id, job["name"])
         if calls is not None:
             jobs[calls] = job
-    if journal is None and not jobs:
+    arrays = _arrays(client, run_id)
+    if journal is None and not jobs and not arrays:
         raise RunNotFoundError(f"the service has no jobs of a run {run_id!r}")
-    key = journal.key if journal else _key_of(client, run_id, [job["id"] for job in jobs.values()])
-    return Found(run_id, key, jobs, {job["id"] for job in listed})
+    if journal:
+        key = journal.key
+    elif jobs:
+        key = _key_of(client, run_id, [job["id"] for job in jobs.values()])
+    else:
+        key = _key_of_array(client, run_id, [workflow["id"] for workflow in arrays.values()])
+    return Found(run_id, key, jobs, {job["id"] for job in listed}, arrays)
 
 
 def _ours(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
-    return [job for job in list_run(client, run_id) if parse_name(run_id, str(job.get("name") or ""))]
+    return [job for job in list_run(client, run_id) if parse_job_name(run_id, str(job.get("name") or ""))]
+
+
+def _arrays(client: ProminenceClient, run_id: str) -> dict[Span, dict[str, Any]]:
+    """The run's workflows by what they consist of; of two that are the same, the one that came first."""
+    try:
+        listed = client.list_workflows(constraint=(RUN_LABEL, run_id), all=True)
+    except InvalidRequestError:
+        return {}  # this service has no workflows
+    arrays: dict[Span, dict[str, Any]] = {}
+    for workflow in sorted(listed, key=lambda workflow: int(workflow["id"])):
+        span = parse_array_name(run_id, str(workflow.get("name") or ""))
+        if span:
+            arrays.setdefault(span, workflow)
+    return arrays
 
 
 def list_run(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
@@ -128,7 +164,7 @@ def list_run(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
 def check_new(client: ProminenceClient, run_id: str) -> None:
     """Raise RunExistsError when the service has jobs of a run of this id."""
     jobs = list_run(client, run_id)
-    if jobs:
+    if jobs or _arrays(client, run_id):
         raise RunExistsError(
             f"run {run_id!r} exists: the service has {len(jobs)} jobs of it. "
             f"ProminenceExecutor.attach({run_id!r}) continues it; a new run needs another id"
@@ -139,9 +175,28 @@ def _key_of(client: ProminenceClient, run_id: str, job_ids: list[int]) -> bytes:
     """The key stands in the description of each of the run's jobs."""
     for job_id in job_ids[:3]:
         for job in client.list_jobs(ids=[job_id], detail=True):
-            for item in job.get("inputs") or ():
-                if item.get("filename") == JOB_FILE:
-                    instructions = json.loads(base64.b64decode(item["content"]))
-                    if instructions["run"] == run_id:
-                        return bytes.fromhex(instructions["key"])
-    raise RunNotFoundError(f"the jobs that carry the label of run {run_id!r} are not an executor's")
+            if key := _key_in(job, run_id):
+                return key
+    raise _not_ours(run_id)
+
+
+def _key_of_array(client: ProminenceClient, run_id: str, workflow_ids: list[int]) -> bytes:
+    """It stands in the description of an array as well, which may have no job yet."""
+    for workflow_id in workflow_ids[:3]:
+        for job in client.describe_workflow(workflow_id).get("jobs") or ():
+            if key := _key_in(job, run_id):
+                return key
+    raise _not_ours(run_id)
+
+
+def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
+    for item in job.get("inputs") or ():
+        if item.get("filename") == JOB_FILE:
+            instructions = json.loads(base64.b64decode(item["content"]))
+            if instructions["run"] == run_id:
+                return bytes.fromhex(instructions["key"])
+    return None
+
+
+def _not_ours(run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"the jobs that carry the label of run {run_id!r} are not an executor's")

@@ -1,16 +1,12 @@
-"""Values that the executor's rooms hand to each other: `Options` and `Chunk`.
+"""Values that the executor's rooms hand to each other: `Options`, `Chunk` and `Array`.
 
 A chunk is what travels as one job: one call, or the several that ``map(chunksize=n)`` puts together, whose numbers in
 the run follow one another. It holds state and no behaviour of its own: no HTTP, no threads; what it must have done it
-asks of its `Run`.
-
-A job's name says all that is needed to find its calls again: ``run/7`` or ``run/7-11``, and ``run/7-11.2`` for the
-second attempt.
+asks of its `Run`. Several chunks that are submitted together make an array: one workflow, in which each has a job.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .futures import ProminenceFuture
 from .model import JobPolicies, Resources, Task, check_labels
+from .names import Calls, Span, array_name, job_name
 from .payload import PYTHON, Identity, Payload
 
 if TYPE_CHECKING:
@@ -77,7 +74,8 @@ class Chunk:
     options: Options
     payload: Payload | None = None  # None once it is at the service, and cannot be needed for another attempt
     attempt: int = 1
-    job_id: int | None = None
+    array: Array | None = None  # in which its job is one of many
+    job_id: int | None = None  # of a job in an array known once the job has been seen
     status: str = "unsent"
     accepted_at: float = 0.0  # time.monotonic() of the answer to the POST
     uploaded: list[str] = field(default_factory=list)  # objects of this chunk alone, to delete when it is settled
@@ -100,13 +98,14 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        return job_name(self.run.run_id, self.first, self.size, self.attempt)
+        """The job's, or the one that it would have outside of an array."""
+        return job_name(self.run.run_id, Calls(self.first, self.size, self.attempt))
 
     @property
     def identity(self) -> Identity:
         return Identity(self.run.run_id, self.first, self.attempt)
 
-    def accepted(self, job_id: int) -> None:
+    def accepted(self, job_id: int | None) -> None:
         """The service has taken the job: the payload is there, and is kept here only if it may be sent again."""
         self.job_id = job_id
         self.status = "idle"
@@ -121,6 +120,10 @@ class Chunk:
     def cancelled(self) -> bool:
         """True when no call of the chunk is wanted any more."""
         return all(call.cancelled() for call in self.calls)
+
+    def is_wanted(self) -> bool:
+        """False when all of its calls are done, whatever became of them."""
+        return not all(call.done() for call in self.calls)
 
     def call_cancelled(self) -> None:
         """A future of this chunk was cancelled: when it was the last one, the job goes."""
@@ -159,16 +162,37 @@ class Chunk:
         return content.decode("utf-8", "replace")
 
 
-def job_name(run_id: str, first: int, size: int, attempt: int) -> str:
-    """The name of the job that runs these calls of a run; the inverse of `parse_name`."""
-    numbers = f"{first}-{first + size - 1}" if size > 1 else f"{first}"
-    return f"{run_id}/{numbers}" + (f".{attempt}" if attempt > 1 else "")
+@dataclass(eq=False)
+class Array:
+    """Chunks whose calls follow one another, equal in size but for the last, that become one workflow."""
 
+    run_id: str
+    span: Span
+    left: dict[int, Chunk]  # the chunks that are not over, by their position
+    workflow_id: int | None = None
+    accepted_at: float = 0.0  # time.monotonic() of the answer to the POST
+    seen: int = -1  # the highest position whose job has been seen
+    ask_at: float = 0.0  # when the workflow itself is to be asked about
+    asked: int = 0  # how often it has been
+    bundle: str = ""  # the object that its jobs share, to delete when all are over
 
-def parse_name(run_id: str, name: str) -> tuple[int, int, int] | None:
-    """First call, number of calls and attempt of a job of the run; None when the name is not one of its jobs'."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?(?:\.(\d+))?", name.removeprefix(f"{run_id}/"))
-    if not match or not name.startswith(f"{run_id}/"):
-        return None
-    first, last, attempt = match.groups()
-    return int(first), int(last or first) - int(first) + 1, int(attempt or 1)
+    @property
+    def name(self) -> str:
+        return array_name(self.run_id, self.span)
+
+    @classmethod
+    def of(cls, chunks: list[Chunk]) -> Array:
+        """The array of these chunks."""
+        first, last = chunks[0], chunks[-1]
+        span = Span(first.first, last.first + last.size - 1, first.size, first.attempt)
+        array = cls(first.run.run_id, span, dict(enumerate(chunks)))
+        for chunk in chunks:
+            chunk.array = array
+        return array
+
+    def is_wanted(self) -> bool:
+        """False when no call of it needs a job any more."""
+        return any(chunk.is_wanted() for chunk in self.left.values())
+
+    def position(self, chunk: Chunk) -> int:
+        return (chunk.first - self.span.first) // self.span.size

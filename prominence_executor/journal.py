@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,15 +123,15 @@ class Journal:
             )
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
-    def sending(self, name: str) -> None:
-        """The chunk's job is about to be created."""
+    def sending(self, names: Iterable[str]) -> None:
+        """The jobs of these chunks are about to be created."""
         with self._writing() as db:
-            db.execute("UPDATE chunk SET sending = 1 WHERE name = ?", (name,))
+            db.executemany("UPDATE chunk SET sending = 1 WHERE name = ?", ((name,) for name in names))
 
-    def remove(self, name: str) -> None:
-        """The service has the chunk, or nobody wants it any more."""
+    def remove(self, names: Iterable[str]) -> None:
+        """The service has these chunks, or nobody wants them any more."""
         with self._writing() as db:
-            db.execute("DELETE FROM chunk WHERE name = ?", (name,))
+            db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
 
     def kept(self) -> list[Kept]:
         """What the service may not have."""

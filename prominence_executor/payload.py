@@ -144,14 +144,13 @@ class Payload:
         return Payload(self.function, [self.arguments[p] if p in chosen else None for p in positions], self.modules)
 
 
-def calls_file(payload: Payload) -> Blob:
-    """One file for a chunk: the function once, then each call's ``(args, kwargs)``."""
-    index = {
-        "function": payload.function.size,
-        "calls": [None if blob is None else blob.size for blob in payload.arguments],
-    }
+def calls_file(payload: Payload, with_function: bool = True) -> Blob:
+    """One file for a chunk: the function once (unless it goes apart), then each call's ``(args, kwargs)``."""
+    function = payload.function if with_function else Blob()
+    sizes = [None if blob is None else blob.size for blob in payload.arguments]
+    index = {"function": function.size, "calls": sizes}
     whole = Blob([_CALLS_MAGIC, json.dumps(index).encode() + b"\n"])
-    for blob in [payload.function, *payload.arguments]:
+    for blob in [function, *payload.arguments]:
         for piece in blob or ():
             whole.write(piece)
     return whole
@@ -197,6 +196,21 @@ def job_file(
             "seconds": seconds,
             "calls": {"name": calls[0], "sha256": calls[1]},
             "modules": [{"name": name, "sha256": digest} for name, digest in modules],
+        }
+    ).encode()
+
+
+def array_file(run_id: str, key: bytes, *, bundle: tuple[str, str], seconds: float | None) -> bytes:
+    """What the jobs of an array have in common of a `job_file`; ``bundle`` is (object's name, SHA-256)."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "run": run_id,
+            "key": key.hex(),
+            "python": PYTHON,
+            "outcome": OUTCOME_FILE,
+            "seconds": seconds,
+            "bundle": {"name": bundle[0], "sha256": bundle[1]},
         }
     ).encode()
 

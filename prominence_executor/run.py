@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .chunk import Chunk, Options, parse_name
+from .chunk import RUN_LABEL, Array, Chunk, Options
 from .dispatcher import Dispatcher
-from .errors import BrokenRunError, JobDeletedError, ProminenceError
+from .errors import BrokenRunError, JobDeletedError, NotFoundError, ProminenceError
 from .futures import ProminenceFuture
+from .names import job_name, parse_job_name
 from .tracker import Tracker
 
 if TYPE_CHECKING:
@@ -58,9 +60,7 @@ class Run:
         self.ended = threading.Event()
         self.max_workers = max_workers
         self.reached = False  # True once the service has answered anything in this run
-        self._away_since: float | None = (
-            None  # time.monotonic() of the first request that got no answer, until one does
-        )
+        self._away_since: float | None = None  # time.monotonic() of the first request without an answer
         self.in_doubt = False  # True once a POST has gone unanswered
         self._process = os.getpid()
         self.leaves = on_interrupt == "leave"  # its jobs at the service, when the program is interrupted
@@ -69,7 +69,9 @@ class Run:
         self._changed = threading.Condition()
         self._open: dict[str, Chunk] = {}  # by name
         self._sent: set[str] = set()  # names of the open chunks that count against max_workers
+        self._unseen: set[str] = set()  # names of the open chunks in arrays whose job has not been seen
         self._ids: set[int] = set()  # of all jobs that were accepted for this run
+        self._had_arrays = False
         self._closing = False
         self._started = False
         self._next_call = 0
@@ -119,15 +121,20 @@ class Run:
 
     def adopt(self, chunks: list[Chunk], job_ids: set[int], next_call: int) -> None:
         """Look after the chunks of a run that another program has begun; those without a job are to be sent."""
+        now = time.monotonic()
         with self._changed:
             self._next_call = next_call
             self._ids |= job_ids
             for chunk in chunks:
                 self._add(chunk)
-                if chunk.job_id is not None:
+                chunk.accepted_at = now
+                if chunk.array is not None and chunk.job_id is None:
+                    chunk.accepted(None)
+                    self._unseen.add(chunk.name)
+                if chunk.job_id is not None or chunk.array is not None:
                     self._sent.add(chunk.name)
         for chunk in chunks:
-            if chunk.job_id is None:
+            if chunk.job_id is None and chunk.array is None:
                 self.dispatcher.put(chunk)
         self.tracker.look_soon()
 
@@ -201,7 +208,9 @@ class Run:
         if accepted:
             self.dispatcher.terminate(chunk)
         else:  # a call that is to have another attempt; the sender will see
-            chunk.settle_all(JobDeletedError("the call was ended by terminate() before its next job was accepted"))
+            chunk.settle_all(JobDeletedError("the call was ended by terminate() before its next job began"))
+            if chunk.array is not None:
+                self.discard(chunk)
         return True
 
     def futures(self) -> list[ProminenceFuture[Any]]:
@@ -219,9 +228,14 @@ class Run:
     # -- the threads' side -----------------------------------------------------------------------------------------
 
     def in_flight(self) -> list[Chunk]:
-        """The open chunks that have a job and are still wanted."""
+        """The open chunks that the service has and that are still wanted; and those whose job is still to be seen."""
         with self._changed:
-            return [c for c in self._open.values() if c.job_id is not None and not c.ended and not c.cancelled()]
+            return [
+                chunk
+                for chunk in self._open.values()
+                if not chunk.ended
+                and (not chunk.cancelled() if chunk.job_id is not None else chunk.name in self._unseen)
+            ]
 
     def finished_with(self) -> bool:
         """True when the run takes no more calls and none is open."""
@@ -238,13 +252,18 @@ class Run:
             self._sent.add(chunk.name)
             return True
 
-    def sending(self, chunk: Chunk) -> None:
-        """The job is about to be created: from now on it may exist. BrokenRunError: the run was broken off."""
+    def is_full(self) -> bool:
+        """True when ``max_workers`` allows no more jobs now."""
         with self._changed:
-            if chunk.name not in self._open:
+            return self.max_workers is not None and len(self._sent) >= self.max_workers
+
+    def sending(self, chunks: list[Chunk]) -> None:
+        """Their jobs are about to be created: from now on they may exist. BrokenRunError: the run was broken off."""
+        with self._changed:
+            if not any(chunk.name in self._open for chunk in chunks):
                 raise BrokenRunError(f"run {self.run_id} is broken: {self.broken}")
         if self._journal is not None:
-            self._journal.sending(chunk.name)
+            self._journal.sending(chunk.name for chunk in chunks)
 
     def accepted(self, chunk: Chunk, job_id: int) -> None:
         """The service has taken the job."""
@@ -252,6 +271,38 @@ class Run:
             chunk.accepted(job_id)
             self._ids.add(job_id)
         self.forget(chunk)
+
+    def accepted_array(self, array: Array, workflow_id: int) -> None:
+        """The service has taken the array; the ids of its jobs show when it has made them."""
+        chunks = list(array.left.values())
+        with self._changed:
+            self._had_arrays = True
+            array.workflow_id, array.accepted_at = workflow_id, time.monotonic()
+            for chunk in chunks:
+                if chunk.name in self._open:
+                    chunk.accepted(None)
+                    self._unseen.add(chunk.name)
+        self.forget(*chunks)
+
+    def meet(self, jobs: list[dict[str, Any]]) -> None:
+        """Of these jobs, some may be of arrays and seen for the first time."""
+        if not self._unseen:
+            return
+        unwanted = []
+        with self._changed:
+            for job in jobs:
+                calls = None if job["id"] in self._ids else parse_job_name(self.run_id, str(job.get("name") or ""))
+                chunk = self._open.get(job_name(self.run_id, calls)) if calls else None
+                if chunk is None or chunk.array is None or chunk.name not in self._unseen:
+                    continue
+                self._unseen.discard(chunk.name)
+                self._ids.add(job["id"])
+                chunk.job_id = job["id"]
+                chunk.array.seen = max(chunk.array.seen, chunk.array.position(chunk))
+                if not chunk.is_wanted():
+                    unwanted.append(chunk)
+        for chunk in unwanted:
+            self.discard(chunk)
 
     def answered(self) -> None:
         """The service has answered."""
@@ -274,10 +325,10 @@ class Run:
         with self._changed:
             return chunk.name in self._open
 
-    def forget(self, chunk: Chunk) -> None:
-        """The journal need not keep the chunk: it is at the service, or nobody wants it."""
+    def forget(self, *chunks: Chunk) -> None:
+        """The journal need not keep these chunks: they are at the service, or nobody wants them."""
         if self._journal is not None:
-            self._journal.remove(chunk.name)
+            self._journal.remove(chunk.name for chunk in chunks)
 
     def repeat(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """The chunk's job ended without an outcome of the calls at these positions: send them once more."""
@@ -304,9 +355,10 @@ class Run:
         with self._changed:
             for job in jobs:
                 job_id, name = job["id"], str(job.get("name") or "")
-                chunk = self._open.get(name)
-                if self._attached or job_id in self._ids or not parse_name(self.run_id, name):
+                calls = parse_job_name(self.run_id, name)
+                if self._attached or job_id in self._ids or not calls:
                     continue
+                chunk = self._open.get(job_name(self.run_id, calls))
                 if chunk is None:
                     doubles.append(job_id)
                 elif chunk.job_id is not None:  # else its sender is about to learn of it
@@ -316,9 +368,21 @@ class Run:
                     doubles.append(job_id)
         return doubles
 
+    def delete_arrays(self) -> None:
+        """Everything is over: a workflow of this run that is still active came of a POST that was given up."""
+        if self._attached or not self._had_arrays:
+            return
+        for workflow in self.client.list_workflows(constraint=(RUN_LABEL, self.run_id)):
+            with suppress(NotFoundError):  # it has ended meanwhile
+                self.client.delete_workflow(workflow["id"])
+
     def discard(self, chunk: Chunk) -> None:
-        """All calls of the chunk were cancelled: delete its job, if it has one yet (if not, the sender will see)."""
-        if chunk.job_id is not None:
+        """All calls of the chunk were cancelled: delete its job, if it has one yet.
+
+        If not, its sender will see; in an array, `meet` will, unless the whole array can go.
+        """
+        array = chunk.array
+        if chunk.job_id is not None or (array and array.workflow_id is not None and not array.is_wanted()):
             self._remove(chunk)
         else:
             self.forget(chunk)
@@ -343,9 +407,17 @@ class Run:
         with self._changed:
             self._open.pop(chunk.name, None)
             self._sent.discard(chunk.name)
+            self._unseen.discard(chunk.name)
+            array = chunk.array
+            over = array is not None and bool(array.left.pop(array.position(chunk), False)) and not array.left
             self._changed.notify_all()
             last = self._closing and not self._open
         chunk.let_go()
+        if array is not None and over and array.bundle:
+            self.dispatcher.discard_object(array.bundle)
+        elif array is not None and array.workflow_id is not None and not array.is_wanted():
+            for other in list(array.left.values()):
+                self._remove(other)
         if last:
             self.tracker.look_soon()
 
@@ -358,6 +430,7 @@ class Run:
             chunks = list(self._open.values())
             self._open.clear()
             self._sent.clear()
+            self._unseen.clear()
             self._changed.notify_all()
         for chunk in chunks:
             broken = BrokenRunError(f"run {self.run_id} is broken: {error}")

@@ -9,6 +9,7 @@ The way of a job, in its working directory:
     pxjob.json      who this is (run, job, attempt), the key to sign with, the Python wanted, names and digests
     <calls>         the function and the arguments of each call (see payload.py, which writes it)
     <modules>       a zip of the user's own modules, put on sys.path
+    <bundle>        of an array: this program, and the calls and modules of all its jobs (see bundle.py)
     pxoutcome       written here: one signed record after the other, uploaded by the platform when the job ends
 
 A supervisor forks one child, which runs the calls in their order and appends a record when a call starts and one when
@@ -43,6 +44,10 @@ TEXT_LIMIT = 100000  # characters of a traceback or message that travel
 def main(argv):
     with open(JOB_FILE, "rb") as file:
         job = json.loads(file.read().decode("utf-8"))
+    if "bundle" in job:  # one job of an array: the rest lies in the archive that this program runs from
+        job["bundle"]["name"] = os.path.abspath(argv[0])
+        with open_part(job, "jobs/%s.json" % argv[1]) as file:
+            job.update(json.loads(file.read().decode("utf-8")))
     outcomes = Outcomes(job)
     here = "%d.%d" % sys.version_info[:2]
     if here != job["python"]:
@@ -129,13 +134,13 @@ def run_calls(job, outcomes, argv):
     sys.argv = [""]
     line_buffered()
     for entry in reversed(job.get("modules", [])):
-        check_digest(entry)
-        sys.path.insert(1, os.path.abspath(entry["name"]))
-    check_digest(job["calls"])
+        check_digest(job, entry)
+        sys.path.insert(1, module_file(job, entry["name"]))
+    check_digest(job, job["calls"])
     import cloudpickle  # ours, from the archive that this program runs from: the client's own version
 
-    with open(job["calls"]["name"], "rb") as file:
-        (function, initializer, initargs), offsets = read_calls(file)
+    with open_part(job, job["calls"]["name"]) as file:
+        (function, initializer, initargs), offsets = read_calls(job, file)
         if initializer is not None and not initialized(outcomes, cloudpickle, initializer, initargs):
             return
         for call, offset in enumerate(offsets):
@@ -161,13 +166,35 @@ def run_calls(job, outcomes, argv):
     outcomes.close()
 
 
-def read_calls(file):
+def open_part(job, name):
+    """Open an input: a file of the job, or a member of its bundle."""
+    if "bundle" not in job:
+        return open(name, "rb")
+    import zipfile
+
+    return zipfile.ZipFile(job["bundle"]["name"]).open(name)
+
+
+def module_file(job, name):
+    """The path of a zip of modules, which in a bundle is taken out of it first."""
+    path = os.path.abspath(os.path.basename(name))
+    if "bundle" in job:
+        with open_part(job, name) as source, open(path, "wb") as target:
+            target.write(source.read())
+    return path
+
+
+def read_calls(job, file):
     """Return what stands before the calls, and the offset of each call's arguments in the file of calls."""
     if file.readline() != CALLS_MAGIC:
         raise ValueError("the file of calls is not in the format of this runner")
     index = json.loads(file.readline().decode("utf-8"))
     start = file.tell()
-    head = pickle.load(file)
+    if "function" in job:
+        with open_part(job, job["function"]) as part:
+            head = pickle.load(part)
+    else:
+        head = pickle.load(file)
     offsets = []
     start += index["function"]
     for length in index["calls"]:
@@ -188,8 +215,10 @@ def initialized(outcomes, cloudpickle, initializer, initargs):
         return False
 
 
-def check_digest(entry):
+def check_digest(job, entry):
     """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
+    if "bundle" in job:
+        return  # start.py has made sure of it as a whole
     digest = hashlib.sha256()
     with open(entry["name"], "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -17,9 +17,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from . import diagnosis
-from .chunk import RUN_LABEL, Chunk
+from .chunk import RUN_LABEL, Array, Chunk
 from .errors import (
     AuthenticationError,
+    JobDeletedError,
     JobError,
     JobFailedError,
     NotFoundError,
@@ -42,6 +43,9 @@ _IN_MEMORY = 1 << 22  # bytes of an outcome file that are held in memory, not in
 _ATTEMPTS = 4  # fetches of an outcome before its failure is believed
 _LOST_AFTER = 60.0  # seconds without a trace of a job that was accepted
 _LOST_MISSES = 5  # answers in a row that do not know it
+_ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
+_ARRAY_STARTS = 5.0  # seconds in which the service should have made the first job of an array
+_ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
 _SHARE = 9.0  # the pause is at least this many times as long as the requests took: a tenth of the service's time
 
 
@@ -54,6 +58,8 @@ class Tracker:
         self._wake = threading.Event()
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end
         self._fetching: set[Chunk] = set()  # those whose outcome is under way
+        self._asks_for_all = False  # the next list is to show ended jobs, too
+        self._all_at = 0.0  # when that may be asked for again
         self._pool: ThreadPoolExecutor | None = None
         self._thread = threading.Thread(target=self._loop, name=f"prominence-track-{run.run_id}", daemon=True)
 
@@ -75,7 +81,7 @@ class Tracker:
             while not self._run.finished_with():
                 in_flight = [c for c in self._run.in_flight() if c not in self._fetching]
                 took = self._tick(in_flight, pool) if in_flight else 0.0
-                self._wake.wait(self._pause(took) if in_flight else None)
+                self._wake.wait(self._pause(took, in_flight) if in_flight else None)
                 self._wake.clear()
         except AuthenticationError as error:
             self._run.break_off(error)
@@ -87,22 +93,32 @@ class Tracker:
             self._last_look()
             self._run.end()
 
-    def _pause(self, took: float) -> float:
-        """Seconds until the next tick: short while things happen, a tenth of the quiet time after, with jitter."""
-        quiet = time.monotonic() - self._eventful_at
-        pause = max(self._shortest, 0.1 * quiet, 0.0 if self._run.away else _SHARE * took)
+    def _pause(self, took: float, in_flight: list[Chunk]) -> float:
+        """Seconds until the next tick, with jitter: short while things happen, longer with all that lasts longer.
+
+        A tenth of the time in which nothing happened; a thirtieth of the age of the youngest job.
+        """
+        now = time.monotonic()
+        age = now - max(chunk.accepted_at for chunk in in_flight)
+        pause = max(self._shortest, 0.1 * (now - self._eventful_at), age / 30)
+        if not self._run.away:
+            pause = max(pause, _SHARE * took)
         return min(pause, self._longest) * random.uniform(0.9, 1.1)  # noqa: S311  not for secrets
 
     def _tick(self, in_flight: list[Chunk], pool: ThreadPoolExecutor) -> float:
         """Ask once after all jobs; returns the seconds that the requests took."""
         began = time.monotonic()
         try:
-            listed = self._active()
+            listed = self._list()
             active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
+            self._run.meet(listed)
             self._delete_doubles([job for job in listed if job["id"] in active])
+            self._look_for_unseen([chunk for chunk in in_flight if chunk.job_id is None], listed)
             gone = []
             for chunk in in_flight:
-                if chunk.job_id in active:
+                if chunk.job_id is None:
+                    pass  # of an array that has not made it yet
+                elif chunk.job_id in active:
                     chunk.saw(active[chunk.job_id])
                 elif chunk.accepted_at < began:
                     gone.append(chunk)
@@ -121,11 +137,58 @@ class Tracker:
         if self._run.in_doubt and not self._run.broken:
             try:
                 self._delete_doubles(self._active())
+                self._run.delete_arrays()
             except ProminenceError as error:
                 self._run.log.info("run %s: not looked for jobs that exist twice: %s", self._run.run_id, error)
 
     def _active(self) -> list[dict[str, Any]]:
         return self._run.client.list_jobs(constraint=(RUN_LABEL, self._run.run_id))
+
+    def _list(self) -> list[dict[str, Any]]:
+        """The active jobs; now and then all of them, which costs the service more."""
+        if not self._asks_for_all:
+            return self._active()
+        began = time.monotonic()
+        listed = self._run.client.list_jobs(constraint=(RUN_LABEL, self._run.run_id), all=True)
+        now = time.monotonic()
+        self._asks_for_all, self._all_at = False, now + max(_ALL_EVERY, _SHARE * (now - began))
+        return listed
+
+    def _look_for_unseen(self, unseen: list[Chunk], listed: list[dict[str, Any]]) -> None:
+        """The jobs of an array appear one after the other; one that is not there yet may also have ended already.
+
+        That is so when a later one has been seen, or when none is active though the array has had the time to start.
+        """
+        if not unseen:
+            return
+        now, names = time.monotonic(), [str(job.get("name")) for job in listed if job["status"] not in ENDED]
+        for array in {chunk.array: None for chunk in unseen if chunk.array is not None}:
+            mine = [chunk for chunk in unseen if chunk.array is array]
+            quiet = now - array.accepted_at > _ARRAY_STARTS and not any(n.startswith(f"{array.name}/") for n in names)
+            if now >= self._all_at and (quiet or any(array.position(chunk) < array.seen for chunk in mine)):
+                self._asks_for_all = True
+            if quiet and now >= array.ask_at:
+                array.ask_at = now + min(_ARRAY_STARTS * 2**array.asked, _ASK_WORKFLOW)
+                array.asked += 1
+                if array.asked > 1:  # the list of all jobs comes first
+                    self._ask_about_workflow(array, mine)
+
+    def _ask_about_workflow(self, array: Array, unseen: list[Chunk]) -> None:
+        """No job of the array is active, and these have not been seen: has it ended without making them?"""
+        try:
+            workflow = self._run.client.describe_workflow(cast(int, array.workflow_id))
+        except NotFoundError:
+            workflow = {"status": "unknown"}
+        status = workflow["status"]
+        if status not in ENDED and (status != "unknown" or time.monotonic() - array.accepted_at < _LOST_AFTER):
+            return
+        self._run.meet(self._run.client.list_jobs(workflow_id=array.workflow_id, all=True))
+        text = f"workflow {array.workflow_id} ended before it made a job of the call"
+        kind = JobDeletedError if status == "deleted" else JobFailedError
+        for chunk in unseen:
+            if chunk.job_id is None:
+                self._without_outcome(chunk, kind(text, status=status, reason=workflow.get("statusReason")))
+                self._run.settled(chunk)
 
     def _delete_doubles(self, jobs: list[dict[str, Any]]) -> None:
         """Two jobs of one attempt, because a POST was carried out long after its answer was given up: one goes."""

@@ -268,6 +268,7 @@ class FaultProxy:
         self.base = parts.path.rstrip("/")
         self.injected: Counter[str] = Counter()  # by the fault's name
         self.forwarded: Counter[str] = Counter()  # requests that the service answered, as "POST /jobs"
+        self.bytes_sent = self.bytes_received = 0  # bodies only, by the client, of requests that were passed on
         self.errors: list[BaseException] = []  # of the proxy itself: there should be none
         self._dice = random.Random(seed)
         self._rules: list[Rule] = []
@@ -363,6 +364,11 @@ class FaultProxy:
         kind = re.sub(r"/\d+", "/id", exchange.target.partition("?")[0])
         with self._lock:
             self.forwarded[f"{exchange.method} {kind}"] += 1
+
+    def count_bytes(self, *, sent: int = 0, received: int = 0) -> None:
+        with self._lock:
+            self.bytes_sent += sent
+            self.bytes_received += received
 
     def some_of(self, places: range, number: int) -> list[int]:
         with self._lock:
@@ -474,6 +480,7 @@ class Exchange(BaseHTTPRequestHandler):
     def write(self, data: bytes) -> None:
         if data:
             self.wfile.write(data)
+            self.proxy.count_bytes(received=len(data))
 
     def reset(self) -> None:
         """Reset the connection now."""
@@ -578,6 +585,7 @@ class Exchange(BaseHTTPRequestHandler):
         """The request's body as it comes."""
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             while size := int(self.rfile.readline().partition(b";")[0], 16):
+                self.proxy.count_bytes(sent=size)
                 yield self.rfile.read(size)
                 self.rfile.readline()
             while self.rfile.readline().strip():
@@ -589,6 +597,7 @@ class Exchange(BaseHTTPRequestHandler):
             if not piece:
                 raise ConnectionResetError("the client left in the middle of its request")
             left -= len(piece)
+            self.proxy.count_bytes(sent=len(piece))
             yield piece
 
 

@@ -23,8 +23,8 @@ from prominence_executor import (
     RunExistsError,
     RunNotFoundError,
 )
-from prominence_executor.chunk import job_name, parse_name
 from prominence_executor.local import LocalService
+from prominence_executor.names import Calls, Span, array_name, job_name, parse_array_name, parse_job_name
 
 Until = Callable[..., None]
 
@@ -55,12 +55,22 @@ def attach(service: LocalService, run_id: str, **options: object) -> ProminenceE
 
 @pytest.mark.parametrize("calls", [(7, 1, 1), (7, 5, 1), (0, 1, 3), (10, 90, 2)])
 def test_a_jobs_name_tells_its_calls(calls: tuple[int, int, int]) -> None:
-    assert parse_name("a.1", job_name("a.1", *calls)) == calls
+    assert parse_job_name("a.1", job_name("a.1", Calls(*calls))) == calls
 
 
-@pytest.mark.parametrize("name", ["", "other/1", "run", "run/", "run/x", "run/1-", "run/1.", "run/1/2", "runs/1"])
+def test_an_arrays_name_tells_the_calls_of_its_jobs() -> None:
+    span = Span(7, 30, 10, 2)
+    name = array_name("a.1", span)
+    assert parse_array_name("a.1", name) == span
+    assert [parse_job_name("a.1", f"{name}/pxcall/{n}") for n in range(3)] == [(7, 10, 2), (17, 10, 2), (27, 4, 2)]
+    assert span.jobs() == [(7, 10, 2), (17, 10, 2), (27, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "other/1", "run", "run/", "run/x", "run/1-", "run/1.", "run/1/2", "runs/1", "run.1-0.1.1/pxcall/0"]
+)
 def test_other_names_are_no_jobs_of_the_run(name: str) -> None:
-    assert parse_name("run", name) is None
+    assert parse_job_name("run", name) is None
 
 
 def test_an_ended_run_is_found_twice_by_its_id_alone(service: LocalService, run_id: str) -> None:
@@ -97,6 +107,7 @@ def test_a_live_run_is_read_and_cancelled_from_elsewhere(
         assert isinstance(running.exception(30), JobDeletedError)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_said(
     service: LocalService, run_id: str, tmp_path: Path, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +157,7 @@ def test_an_id_is_checked(wrong: str, service: LocalService) -> None:
         ProminenceExecutor(service.url, service.token, run_id=wrong)
 
 
+@pytest.mark.slow
 def test_an_attached_executor_submits_only_after_a_takeover(service: LocalService, run_id: str) -> None:
     with ProminenceExecutor(service.url, service.token, run_id=run_id) as executor:
         list(executor.map(square, range(3)))
@@ -157,6 +169,7 @@ def test_an_attached_executor_submits_only_after_a_takeover(service: LocalServic
         assert [future.result(30) for future in again.futures()] == [0, 1, 4, 121]
 
 
+@pytest.mark.slow
 def test_of_several_attempts_the_last_counts(service: LocalService, run_id: str, tmp_path: Path) -> None:
     def crashes_once(number: int) -> int:
         if number == 1 and not marker.exists():
@@ -250,6 +263,7 @@ with ProminenceExecutor(url, token, run_id=run_id, journal=journal, max_workers=
         assert [future.result(30) for future in again.futures()] == list(range(12))
 
 
+@pytest.mark.slow
 def test_a_journal_is_one_runs_and_one_programs(
     service: LocalService, run_id: str, tmp_path: Path, until: Until
 ) -> None:

@@ -35,3 +35,10 @@ def test_overhead_compares_in_one_run() -> None:
     text = printed("overhead.py", "--calls", "3", "--chunked", "60")
     for who in ("floor", "ProminenceExecutor, one job a call", "chunksize=50", "upstream", "ProcessPoolExecutor"):
         assert who in text
+
+
+@pytest.mark.slow
+def test_requests_counts_what_passes() -> None:
+    text = printed("requests.py", "--calls", "20", "--upstream", "3")
+    assert re.search(r"^submit in a loop +20 +[\d.]+ +\d +\d+ +20 ", text, re.MULTILINE), text
+    assert re.search(r"^upstream client's loop +3 +[\d.]+ +3 +\d+ +3 ", text, re.MULTILINE), text

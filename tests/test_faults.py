@@ -121,6 +121,7 @@ def executor(service: LocalService, proxy: FaultProxy) -> Iterator[ProminenceExe
 
 
 slow = pytest.mark.slow
+pytestmark = slow  # none of it depends on Python's version, and waiting takes its time
 
 
 def names_of(fault: Fault) -> str:
@@ -134,19 +135,19 @@ def names_of(fault: Fault) -> str:
     "fault",
     [
         reset_before(),
-        pytest.param(reset_after(), marks=slow),
+        reset_after(),
         dropped(),
-        pytest.param(hang(0.3), marks=slow),
-        pytest.param(status(500), marks=slow),
+        hang(0.3),
+        status(500),
         status(500, forwarded=True),
-        pytest.param(status(502), marks=slow),
-        pytest.param(status(503, forwarded=True), marks=slow),
+        status(502),
+        status(503, forwarded=True),
         status(503, retry_after=1),
-        pytest.param(status(429, retry_after=1), marks=slow),
+        status(429, retry_after=1),
         truncated(),
         shortened(),
         corrupted(),
-        pytest.param(html(), marks=slow),
+        html(),
         html(forwarded=True),
         dripped(0.5),
     ],
@@ -207,7 +208,7 @@ def test_large_payloads_arrive_through_failing_uploads(
 # -- exactly once ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("calls", [30, pytest.param(300, marks=slow)])
+@pytest.mark.parametrize("calls", [30, 300])
 def test_with_every_third_answer_of_a_creation_dropped_each_call_runs_exactly_once(
     proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, calls: int
 ) -> None:
@@ -247,7 +248,6 @@ def test_of_two_jobs_that_have_both_ended_one_counts(
     assert lines.count() == {3: 2}  # nothing could have told that it had run
 
 
-@slow
 @pytest.mark.parametrize("seconds", [4.5, 7.0])
 def test_of_two_jobs_that_came_of_one_attempt_one_counts_and_the_later_is_deleted(
     service: LocalService, proxy: FaultProxy, lines: Lines, until: Until, seconds: float
@@ -292,7 +292,6 @@ def test_short_absences_again_and_again_harm_no_call(
     assert rule.injected == 6
 
 
-@slow
 @pytest.mark.parametrize("silence", ["refused", "hang"])
 def test_a_service_that_stays_away_ends_the_futures_with_the_runs_id(
     service: LocalService, proxy: FaultProxy, until: Until, silence: str

@@ -210,7 +210,7 @@ def test_no_sequence_leaves_a_future_unsettled_or_settles_it_twice(service: Loca
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         OnThisService,
         settings=settings(
-            max_examples=12,
+            max_examples=10,
             stateful_step_count=20,
             deadline=None,
             derandomize=bool(os.environ.get("CI")),

@@ -1,0 +1,49 @@
+"""The one object that all jobs of an array share: the runner, and the calls, functions and modules of every job in it.
+
+A zip application like the runner's archive, with more members (their names are those that runner.py looks for):
+
+    jobs/<position>.json    who the job at this position is, and which of the other members it needs
+    calls/<position>        its calls' arguments
+    functions/<SHA-256>     a pickled function with its initializer, once for all jobs that share it
+    modules/<SHA-256>       a zip of the user's own modules, likewise
+
+The run's key is not in it: that travels in the description of the jobs alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+
+from .payload import Blob, Identity, Payload, calls_file, runner_archive, zip_entry
+
+
+def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:
+    """Pack the jobs of an array, in the order of their positions."""
+    file = io.BytesIO(runner_archive())
+    digests: dict[int, str] = {}  # of a function that many jobs share, by its identity
+    known: set[str] = set()
+    with zipfile.ZipFile(file, "a") as archive:
+
+        def add(name: str, content: bytes) -> str:
+            if name not in known:
+                known.add(name)
+                entry = zip_entry(name)
+                entry.compress_type = zipfile.ZIP_STORED  # pickles are read by offset
+                archive.writestr(entry, content)
+            return name
+
+        for position, (identity, payload) in enumerate(jobs):
+            digest = digests.setdefault(id(payload.function), payload.function.sha256())
+            modules = payload.modules
+            facts = {
+                "job": identity.job,
+                "attempt": identity.attempt,
+                "function": add(f"functions/{digest}", payload.function.tobytes()),
+                "calls": {"name": add(f"calls/{position}", calls_file(payload, with_function=False).tobytes())},
+                "modules": [{"name": add(f"modules/{modules.sha256}", modules.content)}] if modules else [],
+            }
+            add(f"jobs/{position}.json", json.dumps(facts).encode())
+    return Blob([file.getvalue()])

@@ -1,0 +1,75 @@
+"""The names of jobs and workflows, which say which calls they run: enough to find them again from any machine.
+
+    RUN/7  RUN/7-11  RUN/7-11.2             a job of its own: one call, five calls, their second attempt
+    RUN.0-99.10.1                           an array: a workflow of the calls 0 to 99, ten to a job, first attempt
+    RUN.0-99.10.1/pxcall/3                  the job at its position 3, with the calls 30 to 39
+
+Pure functions; each form has the function that reads it beside the one that makes it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
+
+
+class Calls(NamedTuple):
+    """Calls that travel as one job."""
+
+    first: int  # the number in the run of the first one
+    size: int
+    attempt: int
+
+
+class Span(NamedTuple):
+    """Calls that travel as one array."""
+
+    first: int
+    last: int
+    size: int  # calls in one job; the last job may have fewer
+    attempt: int
+
+    def at(self, position: int) -> Calls:
+        """The calls of one of its jobs."""
+        first = self.first + position * self.size
+        return Calls(first, min(self.size, self.last - first + 1), self.attempt)
+
+    def jobs(self) -> list[Calls]:
+        """All of them, in the order of their positions."""
+        return [self.at(position) for position in range((self.last - self.first) // self.size + 1)]
+
+
+def job_name(run_id: str, calls: Calls) -> str:
+    """The name of a job of its own."""
+    first, size, attempt = calls
+    numbers = f"{first}-{first + size - 1}" if size > 1 else f"{first}"
+    return f"{run_id}/{numbers}" + (f".{attempt}" if attempt > 1 else "")
+
+
+def array_name(run_id: str, span: Span) -> str:
+    """The name of an array's workflow."""
+    return f"{run_id}.{span.first}-{span.last}.{span.size}.{span.attempt}"
+
+
+def parse_job_name(run_id: str, name: str) -> Calls | None:
+    """The calls of a job of the run, an array's or one of its own; None when the name is not one of its jobs'."""
+    if not name.startswith(run_id):
+        return None
+    match = re.fullmatch(r"/(\d+)(?:-(\d+))?(?:\.(\d+))?", name[len(run_id) :])
+    if match:
+        first, last, attempt = match.groups()
+        return Calls(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
+    workflow, _, position = name.rpartition(f"/{MEMBER}/")
+    span = parse_array_name(run_id, workflow)
+    return span.at(int(position)) if span and position.isdecimal() else None
+
+
+def parse_array_name(run_id: str, name: str) -> Span | None:
+    """What an array of the run consists of; None when the name is not one of its arrays'."""
+    match = re.fullmatch(r"\.(\d+)-(\d+)\.(\d+)\.(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
+    if not match:
+        return None
+    span = Span(*map(int, match.groups()))
+    return span if span.size and span.last >= span.first else None

@@ -1,0 +1,158 @@
+"""Chunks and arrays to the JSON that creates them; uploads first what is too large to stand in it, or shared.
+
+It knows what the service takes and what it costs: an inline input starts at once but comes back in every detailed
+answer, an artifact costs a second at the start of a job. So one call's small payload goes inline, and the payload of a
+whole array in one object. It creates no jobs and settles no futures.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle import bundle
+from .chunk import RUN_LABEL, Array, Chunk, Options
+from .errors import InvalidRequestError
+from .model import BODY_LIMIT, encode
+from .names import MEMBER
+from .payload import (
+    CALLS_FILE,
+    JOB_FILE,
+    OUTCOME_FILE,
+    RUNNER_FILE,
+    Blob,
+    Payload,
+    array_file,
+    calls_file,
+    job_file,
+    runner_archive,
+)
+
+if TYPE_CHECKING:
+    from .run import Run
+
+_SLACK = 16_384  # bytes of a request body left to what is not an input file
+_START_FILE = "pxstart.py"
+_INDEX = "pxindex"  # the parameter of an array's jobs: their position
+
+
+class Packer:
+    """Describes the jobs of a run. Its methods make requests, and may be called from any thread."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._shared: dict[str, threading.Lock] = {}  # objects that several jobs use, by name; locked while uploading
+        self._present: set[str] = set()
+
+    def array(self, array: Array) -> dict[str, Any]:
+        """The workflow of an array, whose payload has been uploaded as one object."""
+        run, chunks = self._run, list(array.left.values())
+        options = chunks[0].options
+        content = bundle((chunk.identity, _wanted(chunk)) for chunk in chunks)
+        array.bundle = f"pxarray-{array.name}"
+        run.client.upload(array.bundle, content, size=content.size)
+        instructions = array_file(
+            run.run_id, run.key, bundle=(array.bundle, content.sha256()), seconds=_seconds(options)
+        )
+        member = self._described(
+            options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", {_START_FILE: _start_program(), JOB_FILE: instructions}
+        )
+        member |= {"name": MEMBER, "artifacts": [{"url": array.bundle}]}
+        positions = {"name": _INDEX, "values": list(array.left)}
+        return {
+            "name": array.name,
+            "jobs": [member],
+            "factories": [{"name": "chunks", "type": "zip", "jobs": [MEMBER], "parameters": [positions]}],
+            "labels": {RUN_LABEL: run.run_id},
+        }
+
+    def job(self, chunk: Chunk) -> dict[str, Any]:
+        """A job of its own; what does not fit into one request is uploaded, the largest first."""
+        payload, options = _wanted(chunk), chunk.options
+        calls = calls_file(payload)
+        calls_name, modules = CALLS_FILE, payload.modules
+        modules_name = f"pxmods-{modules.sha256[:32]}" if modules else ""
+        room = BODY_LIMIT - _SLACK - _in_base64(len(runner_archive()))
+        uploads: list[str] = []
+        sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
+        for what in sorted(sizes, key=lambda item: -sizes[item]):
+            if sum(_in_base64(size) for size in sizes.values()) <= room:
+                break
+            sizes[what] = 0
+            if what == "calls":
+                calls_name = f"{CALLS_FILE}-{chunk.name.replace('/', '-')}"
+                chunk.uploaded = [calls_name]
+                self._run.client.upload(calls_name, calls, size=calls.size)
+                uploads.append(calls_name)
+            elif modules:
+                self._upload_once(modules_name, modules.content)
+                uploads.append(modules_name)
+        instructions = job_file(
+            chunk.identity,
+            self._run.key,
+            calls=(calls_name, calls.sha256()),
+            modules=[(modules_name, modules.sha256)] if modules else [],
+            seconds=_seconds(options),
+        )
+        inputs = {RUNNER_FILE: runner_archive(), JOB_FILE: instructions}
+        if calls_name not in uploads:
+            inputs[calls_name] = calls.tobytes()
+        if modules and modules_name not in uploads:
+            inputs[modules_name] = modules.content
+        description = {"name": chunk.name, **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
+        if uploads:
+            description["artifacts"] = [{"url": name} for name in uploads]
+        size = len(encode(description))
+        if size > BODY_LIMIT:
+            raise InvalidRequestError(f"the job's description has {size} bytes; the service takes {BODY_LIMIT}")
+        return description
+
+    def _described(self, options: Options, command: str, inputs: dict[str, bytes]) -> dict[str, Any]:
+        """What a job and the member of an array have in common."""
+        description: dict[str, Any] = {
+            "tasks": [options.task(command).json()],
+            "resources": options.resources.json(),
+            "labels": {**options.labels, RUN_LABEL: self._run.run_id},
+            "inputs": [{"filename": name, "content": _base64(content)} for name, content in inputs.items()],
+            "outputFiles": [OUTCOME_FILE],
+        }
+        if options.policies is not None and (policies := options.policies.json()):
+            description["policies"] = policies
+        return description
+
+    def _upload_once(self, name: str, content: bytes) -> None:
+        """Upload an object that other jobs of this run use too, unless one of them has."""
+        with self._lock:
+            uploading = self._shared.setdefault(name, threading.Lock())
+        with uploading:
+            if name not in self._present:
+                self._run.client.upload(name, Blob([content]), size=len(content))
+                self._present.add(name)
+
+
+def _wanted(chunk: Chunk) -> Payload:
+    """The chunk's payload without the calls that were cancelled meanwhile."""
+    assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
+    wanted = [position for position, call in enumerate(chunk.calls) if not call.done()]
+    return chunk.payload.part(range(chunk.size), wanted)
+
+
+def _seconds(options: Options) -> float:
+    """What the runner may take of the walltime, so that it can still say what it has."""
+    walltime = float(options.resources.json()["walltime"]) * 60.0
+    return walltime - min(60.0, walltime / 20)
+
+
+def _start_program() -> bytes:
+    return Path(__file__).with_name("start.py").read_bytes()
+
+
+def _in_base64(size: int) -> int:
+    return (size + 2) // 3 * 4
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
