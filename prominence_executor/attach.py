@@ -73,9 +73,9 @@ class Found:
                 chunk = Chunk(run, first, mine, item.options, item.payload, attempt, in_doubt=item.sending)
             else:
                 job, array = self.jobs.get(calls), arrays.get(calls)
-                chunk = Chunk(run, first, mine, Options(), None, attempt, array)
+                chunk = Chunk(run, first, mine, Options(), None, attempt)
                 if array is not None:
-                    array.left[array.position(chunk)] = chunk
+                    array.add(chunk)
                 if job is not None:
                     chunk.job_id = job["id"]
                     chunk.saw(job["status"])
@@ -101,7 +101,7 @@ class Found:
         found = {}
         for span, workflow in self.arrays.items():
             begun = 0.0 if workflow["status"] in ENDED else time.monotonic()
-            array = Array(self.run_id, span, {}, workflow["id"], begun)
+            array = Array(self.run_id, span, workflow_id=workflow["id"], accepted_at=begun)
             found.update(dict.fromkeys(span.jobs(), array))
         return found
 

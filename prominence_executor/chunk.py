@@ -19,6 +19,7 @@ from .payload import PYTHON, Identity, Payload
 
 if TYPE_CHECKING:
     from .run import Run
+    from .sizing import Held
 
 RUN_LABEL = "pxrun"
 
@@ -74,6 +75,7 @@ class Chunk:
     options: Options
     payload: Payload | None = None  # None once it is at the service, and cannot be needed for another attempt
     attempt: int = 1
+    held: Held | None = None  # of a ``map`` that asks its first calls how to divide the rest
     array: Array | None = None  # in which its job is one of many
     job_id: int | None = None  # of a job in an array known once the job has been seen
     status: str = "unsent"
@@ -168,7 +170,8 @@ class Array:
 
     run_id: str
     span: Span
-    left: dict[int, Chunk]  # the chunks that are not over, by their position
+    left: dict[int, Chunk] = field(default_factory=dict)  # the chunks that are not over, by their position
+    wanted: set[int] = field(default_factory=set)  # positions of those with a call that still needs its job
     workflow_id: int | None = None
     accepted_at: float = 0.0  # time.monotonic() of the answer to the POST
     seen: int = -1  # the highest position whose job has been seen
@@ -185,14 +188,23 @@ class Array:
         """The array of these chunks."""
         first, last = chunks[0], chunks[-1]
         span = Span(first.first, last.first + last.size - 1, first.size, first.attempt)
-        array = cls(first.run.run_id, span, dict(enumerate(chunks)))
+        array = cls(first.run.run_id, span)
         for chunk in chunks:
-            chunk.array = array
+            array.add(chunk)
         return array
+
+    def add(self, chunk: Chunk) -> None:
+        """The chunk's job is one of this array's."""
+        position = self.position(chunk)
+        self.left[position] = chunk
+        self.wanted.add(position)
+        chunk.array = self
+        if not chunk.is_wanted():  # it was cancelled a moment ago
+            self.wanted.discard(position)
 
     def is_wanted(self) -> bool:
         """False when no call of it needs a job any more."""
-        return any(chunk.is_wanted() for chunk in self.left.values())
+        return bool(self.wanted)
 
     def position(self, chunk: Chunk) -> int:
         return (chunk.first - self.span.first) // self.span.size

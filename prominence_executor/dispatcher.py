@@ -172,6 +172,8 @@ class Dispatcher:
             if getattr(error, "status_code", None) in _NO_WORKFLOWS:
                 self._arrays = False
             run.log.info("run %s: sending %d jobs one by one: %s", run.run_id, len(chunks), error)
+            if array.bundle:
+                self._delete_object(array.bundle)
             for chunk in chunks:
                 chunk.array = None
                 self._in_pool(self._send, chunk)

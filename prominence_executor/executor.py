@@ -230,8 +230,9 @@ class ProminenceExecutor(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
+        probe_timeout: float = 60.0,
     ) -> Results[T]:
         """As ``map(fn, *iterables)``, the calls running as jobs; the results come in order.
 
@@ -240,38 +241,47 @@ class ProminenceExecutor(Executor):
 
         Args:
             timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing.
-            chunksize: calls in one job.
+            chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
+                alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
+                of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
+                fewer than could run at once.
+            probe_timeout: seconds from now after which ``"auto"`` waits no longer.
             buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
                 iterables may be endless then. By default all is submitted at once.
 
         Raises:
-            ValueError: ``chunksize`` or ``buffersize`` below 1.
+            ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
             TypeError: ``buffersize`` is no integer.
         """
-        return self._map(fn, iterables, timeout, chunksize, buffersize, ordered=True)
+        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=True)
 
     def map_unordered(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
+        probe_timeout: float = 60.0,
     ) -> Results[T]:
         """As `map`, but each result comes as soon as it is there."""
-        return self._map(fn, iterables, timeout, chunksize, buffersize, ordered=False)
+        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=False)
 
     def _map(
         self,
         fn: Callable[..., T],
         iterables: Sequence[Iterable[Any]],
         timeout: float | None,
-        chunksize: int,
+        chunksize: int | Literal["auto"],
         buffersize: int | None,
+        probe_timeout: float,
         ordered: bool,
     ) -> Results[T]:
-        if chunksize < 1:
-            raise ValueError(f"chunksize must be at least 1, not {chunksize!r}")
+        if chunksize == "auto":
+            if buffersize is not None:
+                raise ValueError("chunksize='auto' and buffersize exclude each other")
+        elif isinstance(chunksize, str) or chunksize < 1:
+            raise ValueError(f"chunksize must be at least 1, or 'auto', not {chunksize!r}")
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
@@ -280,8 +290,9 @@ class ProminenceExecutor(Executor):
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
 
         def submit() -> list[ProminenceFuture[T]]:
-            chunk = list(islice(calls, chunksize))
-            return self._submit(function, [(args, {}) for args in chunk]) if chunk else []
+            chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
+            patience = probe_timeout if chunksize == "auto" else None
+            return self._submit(function, [(args, {}) for args in chunk], patience) if chunk else []
 
         leaves = self._run.leaves
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
@@ -353,8 +364,13 @@ class ProminenceExecutor(Executor):
                 "attach(..., takeover=True)"
             )
 
-    def _submit(self, function: _Function, calls: Sequence[tuple[Any, Any]]) -> list[ProminenceFuture[Any]]:
-        """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places."""
+    def _submit(
+        self, function: _Function, calls: Sequence[tuple[Any, Any]], patience: float | None = None
+    ) -> list[ProminenceFuture[Any]]:
+        """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
+
+        With ``patience`` the calls are no chunk: see `Run.submit_held`.
+        """
         self._check_usable()
         futures: list[ProminenceFuture[Any] | None] = []
         pickled: list[Pickled] = []
@@ -375,7 +391,11 @@ class ProminenceExecutor(Executor):
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
             payload = Payload(ours.blob, [item.blob for item in pickled], packed)
-            sent = iter(self._run.submit(payload, self._options))
+            sent = iter(
+                self._run.submit(payload, self._options)
+                if patience is None
+                else self._run.submit_held(payload, self._options, patience)
+            )
         return [future or next(sent) for future in futures]
 
 

@@ -24,6 +24,7 @@ import types
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from .payload import zip_entry
@@ -54,7 +55,7 @@ class LocalModules:
         """
         wanted = {name.partition(".")[0] for name in modules}
         for item in code:
-            wanted |= set(_imports_of_code(item))
+            wanted |= _imports_of_code(item)
         if "__main__" in wanted:
             wanted |= set(_imports_of_main())
         roots = frozenset(name for name in wanted if name != "__main__" and _location(name))
@@ -128,6 +129,7 @@ def _installed(path: Path) -> bool:
     )
 
 
+@lru_cache(maxsize=1)
 def _library_roots() -> set[str]:
     roots = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     roots.add(site.getusersitepackages())
@@ -145,6 +147,11 @@ def _imports_of_main() -> list[str]:
 
 def _imports_of_source(path: Path) -> list[str]:
     """The top-level names of all absolute imports in a file, also inside functions; relative ones stay inside."""
+    return _imports_as_of(path, _stamp(path))
+
+
+@lru_cache(maxsize=1000)
+def _imports_as_of(path: Path, stamp: tuple[int, int]) -> list[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -158,14 +165,15 @@ def _imports_of_source(path: Path) -> list[str]:
     return names
 
 
-def _imports_of_code(code: types.CodeType) -> Iterator[str]:
+@lru_cache(maxsize=1000)
+def _imports_of_code(code: types.CodeType) -> frozenset[str]:
     """The top-level names of the imports inside a function and the functions nested in it."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME" and isinstance(instruction.argval, str):
-            yield instruction.argval.partition(".")[0]
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _imports_of_code(constant)
+    names = frozenset(
+        instruction.argval.partition(".")[0]
+        for instruction in dis.get_instructions(code)
+        if instruction.opname == "IMPORT_NAME" and isinstance(instruction.argval, str)
+    )
+    return names.union(*(_imports_of_code(item) for item in code.co_consts if isinstance(item, types.CodeType)))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -61,8 +61,8 @@ def parse_job_name(run_id: str, name: str) -> Calls | None:
     if match:
         first, last, attempt = match.groups()
         return Calls(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
-    workflow, _, position = name.rpartition(f"/{MEMBER}/")
-    span = parse_array_name(run_id, workflow)
+    span = parse_array_name(run_id, workflow_of(name))
+    position = name.rpartition("/")[2]
     return span.at(int(position)) if span and position.isdecimal() else None
 
 
@@ -73,3 +73,8 @@ def parse_array_name(run_id: str, name: str) -> Span | None:
         return None
     span = Span(*map(int, match.groups()))
     return span if span.size and span.last >= span.first else None
+
+
+def workflow_of(name: str) -> str:
+    """The name of the workflow that a job is one of; "" for a job of its own."""
+    return name.rpartition(f"/{MEMBER}/")[0]

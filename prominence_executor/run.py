@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from .dispatcher import Dispatcher
 from .errors import BrokenRunError, JobDeletedError, NotFoundError, ProminenceError
 from .futures import ProminenceFuture
 from .names import job_name, parse_job_name
+from .sizing import Held, first_wave
 from .tracker import Tracker
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Run:
         self._changed = threading.Condition()
         self._open: dict[str, Chunk] = {}  # by name
         self._sent: set[str] = set()  # names of the open chunks that count against max_workers
+        self._held: list[Held] = []
         self._unseen: set[str] = set()  # names of the open chunks in arrays whose job has not been seen
         self._ids: set[int] = set()  # of all jobs that were accepted for this run
         self._had_arrays = False
@@ -101,6 +103,75 @@ class Run:
         self._queue(chunk)
         return futures
 
+    def submit_held(self, payload: Payload, options: Options, patience: float) -> list[ProminenceFuture[Any]]:
+        """Queue the first calls, each as a chunk, and the others when those have told how to divide them.
+
+        ``patience``: seconds after which they are divided anyway. Otherwise as `submit`.
+        """
+        with self._changed:
+            self.check_open()
+            count, start = len(payload.arguments), self._next_call
+            futures: list[ProminenceFuture[Any]] = [ProminenceFuture(start + n) for n in range(count)]
+            wave = first_wave(count, self.max_workers)
+            parts = [range(n, n + 1) for n in range(wave)] + ([range(wave, count)] if count > wave else [])
+            chunks = [
+                Chunk(self, start + part.start, futures[part.start : part.stop], options, payload.part(part, part))
+                for part in parts
+            ]
+            self._next_call += count
+            for chunk in chunks:
+                self._add(chunk)
+            if count > wave:
+                held = Held(chunks[:wave], chunks[-1], self.max_workers, time.monotonic() + patience)
+                for chunk in chunks:
+                    chunk.held = held
+                self._held.append(held)
+        for chunk in chunks[:wave]:
+            self._queue(chunk)
+        if count > wave:
+            self._keep(chunks[-1])
+        return futures
+
+    def release(self) -> float | None:
+        """Divide what is held, where it is time; returns the time by which this must be called again."""
+        now = time.monotonic()
+        with self._changed:
+            sizes = [(held, held.size(now)) for held in self._held]
+            self._held = [held for held, size in sizes if size is None]
+        for held, size in sizes:
+            if size is not None:
+                self.log.info("run %s: %d calls go in chunks of %d", self.run_id, held.rest.size, size)
+                self._divide(held.rest, size)
+        return min((held.until for held in self._held), default=None)
+
+    def _divide(self, chunk: Chunk, size: int) -> None:
+        """Queue the calls of a chunk that was held, in chunks of this size."""
+        with self._changed:
+            if chunk.name not in self._open:
+                return
+            chunk.held = None
+            parts = [chunk]
+            if size < chunk.size:
+                del self._open[chunk.name]
+                parts = []
+                for start in range(0, chunk.size, size):
+                    positions = range(start, min(start + size, chunk.size))
+                    parts.append(self._part(chunk, positions, positions, chunk.attempt))
+        for part in parts:
+            self._queue(part)
+        if parts != [chunk]:
+            self.forget(chunk)
+            chunk.let_go()
+
+    def _part(self, chunk: Chunk, positions: range, wanted: Iterable[int], attempt: int) -> Chunk:
+        """Some of a chunk's calls as a chunk of their own; the lock is held."""
+        assert chunk.payload is not None  # noqa: S101  it has not been sent, or may be repeated
+        payload = chunk.payload.part(positions, wanted)
+        calls = chunk.calls[positions.start : positions.stop]
+        part = Chunk(self, chunk.first + positions.start, calls, chunk.options, payload, attempt)
+        self._add(part)
+        return part
+
     def _add(self, chunk: Chunk) -> None:
         """Count the chunk as open; the lock is held."""
         self._open[chunk.name] = chunk
@@ -110,6 +181,11 @@ class Run:
             self.tracker.start()
 
     def _queue(self, chunk: Chunk) -> None:
+        self._keep(chunk)
+        self.dispatcher.put(chunk)
+
+    def _keep(self, chunk: Chunk) -> None:
+        """Put the chunk into the journal, if there is one."""
         try:
             if self._journal is not None:
                 self._journal.put(chunk)
@@ -117,7 +193,6 @@ class Run:
             chunk.settle_all(error)
             self.close(chunk)
             raise
-        self.dispatcher.put(chunk)
 
     def adopt(self, chunks: list[Chunk], job_ids: set[int], next_call: int) -> None:
         """Look after the chunks of a run that another program has begun; those without a job are to be sent."""
@@ -332,16 +407,10 @@ class Run:
 
     def repeat(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """The chunk's job ended without an outcome of the calls at these positions: send them once more."""
-        payload, again = chunk.payload, []
-        assert payload is not None  # noqa: S101  see Chunk.may_repeat
         with self._changed:
-            for wanted in groups:
-                positions = range(wanted[0], wanted[-1] + 1)
-                calls = chunk.calls[positions.start : positions.stop]
-                part = payload.part(positions, wanted)
-                new = Chunk(self, chunk.first + wanted[0], calls, chunk.options, part, chunk.attempt + 1)
-                self._add(new)
-                again.append(new)
+            again = [
+                self._part(chunk, range(wanted[0], wanted[-1] + 1), wanted, chunk.attempt + 1) for wanted in groups
+            ]
         self.log.info("run %s: job %s left no outcome; its calls are sent again", self.run_id, chunk.job_id)
         for new in again:
             self._queue(new)
@@ -382,10 +451,14 @@ class Run:
         If not, its sender will see; in an array, `meet` will, unless the whole array can go.
         """
         array = chunk.array
+        if array is not None:
+            array.wanted.discard(array.position(chunk))
         if chunk.job_id is not None or (array and array.workflow_id is not None and not array.is_wanted()):
             self._remove(chunk)
-        else:
-            self.forget(chunk)
+            return
+        self.forget(chunk)
+        if chunk.held is not None and chunk is chunk.held.rest:  # no sender will see it
+            self.settled(chunk)
 
     def settled(self, chunk: Chunk) -> None:
         """All calls of the chunk have their outcome: what was uploaded for it alone can go."""
@@ -400,6 +473,8 @@ class Run:
             if chunk.name not in self._open or chunk.removing:
                 return
             chunk.removing = True
+            if chunk.array is not None:
+                chunk.array.wanted.discard(chunk.array.position(chunk))
         self.dispatcher.delete(chunk)
 
     def close(self, chunk: Chunk) -> None:
@@ -409,6 +484,8 @@ class Run:
             self._sent.discard(chunk.name)
             self._unseen.discard(chunk.name)
             array = chunk.array
+            if array is not None:
+                array.wanted.discard(array.position(chunk))
             over = array is not None and bool(array.left.pop(array.position(chunk), False)) and not array.left
             self._changed.notify_all()
             last = self._closing and not self._open
@@ -431,6 +508,7 @@ class Run:
             self._open.clear()
             self._sent.clear()
             self._unseen.clear()
+            self._held.clear()
             self._changed.notify_all()
         for chunk in chunks:
             broken = BrokenRunError(f"run {self.run_id} is broken: {error}")

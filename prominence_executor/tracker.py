@@ -31,6 +31,7 @@ from .errors import (
     TransferError,
 )
 from .job import ENDED
+from .names import workflow_of
 from .payload import Outcomes, read_outcomes, unpack
 from .pool import started_pool
 
@@ -46,6 +47,7 @@ _LOST_MISSES = 5  # answers in a row that do not know it
 _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
 _ARRAY_STARTS = 5.0  # seconds in which the service should have made the first job of an array
 _ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
+_RELEASE = 1.0  # seconds between two looks at calls that are held while nothing is in flight
 _SHARE = 9.0  # the pause is at least this many times as long as the requests took: a tenth of the service's time
 
 
@@ -81,7 +83,11 @@ class Tracker:
             while not self._run.finished_with():
                 in_flight = [c for c in self._run.in_flight() if c not in self._fetching]
                 took = self._tick(in_flight, pool) if in_flight else 0.0
-                self._wake.wait(self._pause(took, in_flight) if in_flight else None)
+                pause = self._pause(took, in_flight) if in_flight else None
+                until = self._run.release()
+                if until is not None:
+                    pause = min(pause or _RELEASE, max(0.0, until - time.monotonic()))
+                self._wake.wait(pause)
                 self._wake.clear()
         except AuthenticationError as error:
             self._run.break_off(error)
@@ -159,13 +165,17 @@ class Tracker:
 
         That is so when a later one has been seen, or when none is active though the array has had the time to start.
         """
-        if not unseen:
+        arrays: dict[Array, list[Chunk]] = {}
+        for chunk in unseen:
+            if chunk.array is not None:
+                arrays.setdefault(chunk.array, []).append(chunk)
+        if not arrays:
             return
-        now, names = time.monotonic(), [str(job.get("name")) for job in listed if job["status"] not in ENDED]
-        for array in {chunk.array: None for chunk in unseen if chunk.array is not None}:
-            mine = [chunk for chunk in unseen if chunk.array is array]
-            quiet = now - array.accepted_at > _ARRAY_STARTS and not any(n.startswith(f"{array.name}/") for n in names)
-            if now >= self._all_at and (quiet or any(array.position(chunk) < array.seen for chunk in mine)):
+        active = {workflow_of(str(job.get("name"))) for job in listed if job["status"] not in ENDED}
+        now = time.monotonic()
+        for array, mine in arrays.items():
+            quiet = now - array.accepted_at > _ARRAY_STARTS and array.name not in active
+            if now >= self._all_at and (quiet or array.position(mine[0]) < array.seen):
                 self._asks_for_all = True
             if quiet and now >= array.ask_at:
                 array.ask_at = now + min(_ARRAY_STARTS * 2**array.asked, _ASK_WORKFLOW)
@@ -288,6 +298,11 @@ class Tracker:
             self._run.client.download(url, file)
             came = file.tell()
             outcomes = self._outcomes_in(file, chunk)
+            if chunk.held is not None:
+                seconds = [call.header.get("seconds") for call in outcomes.calls.values()]
+                chunk.held.tell(job, [second for second in seconds if second is not None])
+                chunk.held = None
+                self._wake.set()
             if size and came != size:
                 raise _Damaged(f"of an outcome file of {size} bytes came {came}")
             if outcomes.job is None:

@@ -23,10 +23,10 @@ def printed(name: str, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_faults_loses_nothing() -> None:
-    text = printed("faults.py", "--calls", "30", "--rate", "0.2", "--seed", "5")
-    counts = re.search(r"^20% faults +30 +[\d.]+ +(\d+) +0 +0 +0 +0$", text, re.MULTILINE)
+    text = printed("faults.py", "--calls", "80", "--seed", "5")
+    counts = re.search(r"^10% faults +80 +[\d.]+ +(\d+) +0 +0 +0 +0$", text, re.MULTILINE)
     assert counts, text
-    assert int(counts[1]) > 3
+    assert int(counts[1]) > 2
     assert re.search(r"^slow-down: [\d.]+$", text, re.MULTILINE)
 
 
@@ -42,3 +42,17 @@ def test_requests_counts_what_passes() -> None:
     text = printed("requests.py", "--calls", "20", "--upstream", "3")
     assert re.search(r"^submit in a loop +20 +[\d.]+ +\d +\d+ +20 ", text, re.MULTILINE), text
     assert re.search(r"^upstream client's loop +3 +[\d.]+ +3 +\d+ +3 ", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_throughput_compares_with_what_is_installed() -> None:
+    text = printed("throughput.py", "--calls", "40", "--rounds", "1", "--slow-calls", "4")
+    for who in ("ProcessPoolExecutor", "ProminenceExecutor, auto"):
+        assert re.search(rf"^{who} +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_scale_measures_submission_memory_and_latency() -> None:
+    text = printed("scale.py", "--calls", "50", "--running", "10", "--waiting", "20", "--looks", "1")
+    assert re.search(r"^ +50( +[\d.]+){8}$", text, re.MULTILINE), text
+    assert re.search(r"^ +10 +20( +[\d.]+){3}$", text, re.MULTILINE), text

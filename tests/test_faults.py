@@ -120,6 +120,12 @@ def executor(service: LocalService, proxy: FaultProxy) -> Iterator[ProminenceExe
         yield executor
 
 
+@pytest.fixture
+def one_by_one(proxy: FaultProxy) -> None:
+    """A service without workflows, which gets a request for each job."""
+    proxy.inject(status(404, body='{"error": "no workflows here"}'), path="^/workflows")
+
+
 slow = pytest.mark.slow
 pytestmark = slow  # none of it depends on Python's version, and waiting takes its time
 
@@ -154,7 +160,7 @@ def names_of(fault: Fault) -> str:
     ids=names_of,
 )
 def test_whatever_becomes_of_an_answer_all_results_are_right_and_each_call_runs_once(
-    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, fault: Fault
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, fault: Fault
 ) -> None:
     rules = [
         proxy.inject(fault, method="POST", path=CREATING, every=4, times=4),  # the repeated ones come after those
@@ -181,8 +187,38 @@ def test_whatever_lists_say_all_results_are_right_and_each_call_runs_once(
     assert all(rule.injected for rule in rules)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        reset_before(),
+        reset_after(),
+        dropped(),
+        status(500),
+        status(500, forwarded=True),
+        status(503, forwarded=True),
+        status(429, retry_after=1),
+        truncated(),
+        shortened(),
+        html(),
+        html(forwarded=True),
+    ],
+    ids=names_of,
+)
+def test_whatever_becomes_of_an_arrays_creation_each_call_runs_once(
+    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, fault: Fault
+) -> None:
+    rules = [
+        proxy.inject(fault, method="POST", path="^/data/upload$", times=1),
+        proxy.inject(fault, method="POST", path="^/workflows$", times=1),
+        proxy.inject(fault, method="GET", path="^/workflows", times=1),  # a look-up, if there is one
+    ]
+    assert list(executor.map(lines.square(), range(16))) == [n * n for n in range(16)]
+    assert lines.count() == Counter(range(16))
+    assert all(rule.injected for rule in rules[:2])
+
+
 def test_a_hanging_service_costs_the_clients_timeout_and_no_call(
-    service: LocalService, proxy: FaultProxy, lines: Lines
+    service: LocalService, proxy: FaultProxy, one_by_one: None, lines: Lines
 ) -> None:
     with through(proxy, service.token, patience=1.0) as executor:
         rules = [proxy.inject(hang(), path=path, every=4, times=3) for path in (CREATING, LISTS, DETAILS, OUTCOMES)]
@@ -210,7 +246,7 @@ def test_large_payloads_arrive_through_failing_uploads(
 
 @pytest.mark.parametrize("calls", [30, 300])
 def test_with_every_third_answer_of_a_creation_dropped_each_call_runs_exactly_once(
-    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, calls: int
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, calls: int
 ) -> None:
     proxy.inject(dropped(), method="POST", path=CREATING, every=3)
     assert list(executor.map(lines.square(), range(calls))) == [n * n for n in range(calls)]
@@ -284,7 +320,7 @@ def test_futures_wait_out_a_service_that_is_away(
 
 
 def test_short_absences_again_and_again_harm_no_call(
-    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines
 ) -> None:
     rule = proxy.inject(away(0.5), every=12, times=6)
     assert list(executor.map(lines.square(), range(20))) == [n * n for n in range(20)]

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from prominence_executor import CallCrashedError, JobDeletedError, ProminenceExecutor, ProminenceFuture
+from prominence_executor import CallCrashedError, JobDeletedError, NotFoundError, ProminenceExecutor, ProminenceFuture
 from prominence_executor.client import ProminenceClient
 from prominence_executor.local import LocalService
 
@@ -145,7 +146,8 @@ class Machine(RuleBasedStateMachine):
     @rule(call=calls)
     def delete_from_elsewhere(self, call: Call) -> None:
         if call.future.job_id is not None:
-            self.client.delete_jobs([call.future.job_id])
+            with suppress(NotFoundError):  # it has ended
+                self.client.delete_jobs([call.future.job_id])
             for other in call.neighbours:
                 other.may_be.add(JobDeletedError)
 

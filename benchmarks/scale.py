@@ -1,0 +1,126 @@
+"""How does the client bear 100 to 100,000 outstanding calls?
+
+    python benchmarks/scale.py [--calls 100 1000 10000 100000] [--running 400]
+
+The jobs ask for more than the service has, so that they wait there and nothing is executed; the service is a process
+of its own. Measured in the client: time to submit, memory for each outstanding call (what Python has allocated, and
+the process's resident size), and CPU seconds for each look at all jobs. Then calls that do run, with as many waiting
+behind them: the time from the end of a call to its future's callback, beside the interval of the looks at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+sys.path.pop(0)  # this folder, where a file is named as a library
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+
+NOWHERE = Resources(cpus=1000, walltime=10)  # no slot is that large
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+def now(_: int) -> float:
+    return time.time()
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def outstanding(calls: int, looks: int) -> None:
+    with ProminenceExecutor(url="local", resources=NOWHERE, poll_interval=0.5) as executor:
+        executor.submit(square, 0).cancel()
+        gc.collect()
+        before, began = resident(), time.perf_counter()
+        futures = [executor.submit(square, n) for n in range(calls)]
+        submitted = time.perf_counter() - began
+        while any(future.job_id is None for future in reversed(futures)):
+            time.sleep(0.1)
+        accepted = time.perf_counter() - began
+        gc.collect()
+        rss = (resident() - before) / calls
+        polls, cpu, began = executor.client.requests_sent["GET /jobs"], time.process_time(), time.perf_counter()
+        while executor.client.requests_sent["GET /jobs"] < polls + looks:
+            time.sleep(0.05)
+        made = executor.client.requests_sent["GET /jobs"] - polls
+        cpu, took = (time.process_time() - cpu) / made, (time.perf_counter() - began) / made
+        requests = sum(n for kind, n in executor.client.requests_sent.items() if not kind.startswith("GET"))
+        began = time.perf_counter()
+        executor.shutdown(cancel_futures=True)
+        cancelled = time.perf_counter() - began
+    memory = allocated(calls)
+    print(
+        f"{calls:>8}{submitted:>10.2f}{accepted:>10.2f}{requests:>10}{memory:>11.0f}{rss:>11.0f}"
+        f"{cpu * 1e3:>10.1f}{took:>10.2f}{cancelled:>10.2f}",
+        flush=True,
+    )
+
+
+def allocated(calls: int) -> float:
+    """Bytes that Python holds for each outstanding call once the service has accepted them; a run of its own."""
+    calls = min(calls, 10_000)  # tracing makes everything slow
+    with ProminenceExecutor(url="local", resources=NOWHERE, poll_interval=0.5) as executor:
+        executor.submit(square, 0).cancel()
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        futures = [executor.submit(square, n) for n in range(calls)]
+        while any(future.job_id is None for future in reversed(futures)):
+            time.sleep(0.1)
+        time.sleep(1)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        executor.shutdown(cancel_futures=True)
+    return held / calls
+
+
+def latency(calls: int, waiting: int) -> None:
+    """From the end of a call to its callback, while many others wait."""
+    delays: list[float] = []
+    with ProminenceExecutor(url="local", resources=Resources(walltime=10)) as executor:
+        waits = executor.with_options(resources=NOWHERE)
+        behind = [waits.submit(square, n) for n in range(waiting)]
+        while any(future.job_id is None for future in behind):
+            time.sleep(0.1)
+        futures = [executor.submit(now, n) for n in range(calls)]
+        for future in futures:
+            future.add_done_callback(lambda done: delays.append(time.time() - done.result()))
+        polls, began = executor.client.requests_sent["GET /jobs"], time.perf_counter()
+        while len(delays) < calls:
+            time.sleep(0.05)
+        interval = (time.perf_counter() - began) / max(1, executor.client.requests_sent["GET /jobs"] - polls) * 2
+        executor.shutdown(cancel_futures=True)
+    print(f"{calls:>8}{waiting:>10}{statistics.median(delays):>12.2f}{max(delays):>12.2f}{interval:>16.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, nargs="+", default=[100, 1000, 10_000, 100_000], help="outstanding ones")
+    parser.add_argument("--running", type=int, default=200, help="calls that are executed (default: %(default)s)")
+    parser.add_argument("--waiting", type=int, nargs="+", default=[0, 10_000], help="jobs that wait behind those")
+    parser.add_argument("--looks", type=int, default=3, help="at all jobs, to be measured (default: %(default)s)")
+    options = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    print("   calls  submit s  accept s  requests  B/call py  B/call rss  ms/look    s/look  cancel s", flush=True)
+    for calls in options.calls:
+        outstanding(calls, options.looks)
+    print("  calls   waiting    median s       max s  s between looks", flush=True)
+    for waiting in options.waiting:
+        latency(options.running, waiting)
+
+
+if __name__ == "__main__":
+    main()

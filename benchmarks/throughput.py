@@ -1,0 +1,184 @@
+"""How long do 10,000 short calls take, beside what users would pick instead on the same machine?
+
+    python benchmarks/throughput.py [--calls 10000] [--slow-calls 200] [--rounds 3]
+
+Calls that do nothing, that compute for 5 ms, and that sleep for 50 ms, with as many workers as the machine has cores:
+``map(chunksize="auto")`` on the embedded service against ProcessPoolExecutor, and, as far as they are installed (extra
+``bench``), loky, executorlib, Parsl and dask's LocalCluster. Starting a pool is not counted; the median of the rounds
+is. Peers that start a process for each call run `--slow-calls` calls, and their time is scaled up (marked with *).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from typing import Any
+
+sys.path.pop(0)  # this folder, where a file is named as a library
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+
+WORKERS = os.cpu_count() or 1
+Map = Callable[[Callable[[int], int], int], list[int]]
+
+
+def nothing(n: int) -> int:
+    return n
+
+
+def computes(n: int) -> int:
+    end = time.process_time() + 0.005
+    while time.process_time() < end:
+        pass
+    return n
+
+
+def sleeps(n: int) -> int:
+    time.sleep(0.05)
+    return n
+
+
+@contextmanager
+def ours() -> Iterator[Map]:
+    with ProminenceExecutor(url="local", resources=Resources(walltime=60)) as executor:
+        executor.submit(nothing, 0).result()  # the service has started, the runner has been built
+        yield lambda call, calls: list(executor.map(call, range(calls), chunksize="auto"))
+
+
+def mapping(executor: Executor, **options: Any) -> Map:
+    executor.submit(nothing, 0).result()
+    return lambda call, calls: list(executor.map(call, range(calls), **options))
+
+
+@contextmanager
+def process_pool(chunksize: int = 1) -> Iterator[Map]:
+    with ProcessPoolExecutor(WORKERS) as executor:
+        yield mapping(executor, chunksize=chunksize)
+
+
+@contextmanager
+def loky() -> Iterator[Map]:
+    from loky import ProcessPoolExecutor as LokyExecutor
+
+    executor = LokyExecutor(max_workers=WORKERS)
+    try:
+        yield mapping(executor)
+    finally:
+        executor.shutdown()
+
+
+@contextmanager
+def executorlib(block_allocation: bool) -> Iterator[Map]:
+    from executorlib import SingleNodeExecutor
+
+    with SingleNodeExecutor(max_workers=WORKERS, block_allocation=block_allocation) as executor:
+
+        def run(call: Callable[[int], int], calls: int) -> list[int]:
+            futures = [executor.submit(call, n) for n in range(calls)]
+            return [future.result() for future in futures]
+
+        run(nothing, 1)
+        yield run
+
+
+@contextmanager
+def parsl() -> Iterator[Map]:
+    import parsl as library
+    from parsl.config import Config
+    from parsl.executors import HighThroughputExecutor
+    from parsl.providers import LocalProvider
+
+    with TemporaryDirectory() as folder:
+        executor = HighThroughputExecutor(
+            label="local", address="127.0.0.1", max_workers_per_node=WORKERS, provider=LocalProvider(max_blocks=1)
+        )
+        config = Config(executors=[executor], run_dir=folder, usage_tracking=0, initialize_logging=False)
+        with library.load(config):
+
+            def run(call: Callable[[int], int], calls: int) -> list[int]:
+                app = library.python_app(call)
+                futures = [app(n) for n in range(calls)]
+                return [future.result() for future in futures]
+
+            run(nothing, 1)
+            yield run
+
+
+@contextmanager
+def dask() -> Iterator[Map]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+
+        def run(call: Callable[[int], int], calls: int) -> list[int]:
+            result: list[int] = client.gather(client.map(call, range(calls), pure=False))
+            return result
+
+        run(nothing, WORKERS)
+        yield run
+
+
+def seconds(run: Map, call: Callable[[int], int], calls: int) -> float:
+    began = time.perf_counter()
+    if run(call, calls) != list(range(calls)):
+        raise SystemExit("wrong results")
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument(
+        "--calls", type=int, default=10_000, help="of each kind; of those that sleep a tenth (%(default)s)"
+    )
+    parser.add_argument("--slow-calls", type=int, default=200, help="for a process for each call (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (default: %(default)s)")
+    options = parser.parse_args()
+    kinds = {
+        "nothing": (nothing, options.calls),
+        "5 ms": (computes, options.calls),
+        "50 ms": (sleeps, options.calls // 10),
+    }
+    peers: dict[
+        str, tuple[str | None, bool, Callable[[], Any]]
+    ] = {  # library, a process for each call, how to start it
+        "ProcessPoolExecutor": (None, False, process_pool),
+        "ProcessPoolExecutor, chunksize=50": (None, False, partial(process_pool, 50)),
+        "ProminenceExecutor, auto": (None, False, ours),
+        "loky": ("loky", False, loky),
+        "dask LocalCluster": ("distributed", False, dask),
+        "Parsl": ("parsl", False, parsl),
+        "executorlib, blocks": ("executorlib", False, partial(executorlib, True)),
+        "executorlib": ("executorlib", True, partial(executorlib, False)),
+    }
+    print(f"Python {sys.version.split()[0]}, {WORKERS} cores; seconds, and the ratio to ProcessPoolExecutor")
+    print(f"{'':<36}" + "".join(f"{f'{calls} x {kind}':>22}" for kind, (_, calls) in kinds.items()), flush=True)
+    base: dict[str, float] = {}
+    for peer, (library, slow, start) in peers.items():
+        if library and find_spec(library) is None:
+            print(f"{peer:<36}{'not installed':>22}")
+            continue
+        print(f"{peer:<36}", end="", flush=True)
+        with start() as run:
+            for kind, (call, calls) in kinds.items():
+                few = min(calls, options.slow_calls) if slow else calls
+                took = statistics.median(seconds(run, call, few) for _ in range(1 if slow else options.rounds))
+                took *= calls / few
+                base.setdefault(kind, took)
+                print(f"{took:>14.2f}{'*' if few < calls else ' '}{took / base[kind]:>7.2f}", end="", flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

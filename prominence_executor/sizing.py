@@ -1,0 +1,90 @@
+"""How many calls to put into one job: what ``map(chunksize="auto")`` makes of its first calls.
+
+Arithmetic and bookkeeping only: no HTTP, no threads, no clock of its own. `Run` asks it, and divides the rest.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .job import ENDED
+
+if TYPE_CHECKING:
+    from .chunk import Chunk
+
+_EFFICIENCY = 0.92  # of the time of a job, the part that its calls are to have; 0.9 is promised
+_OF_WALLTIME = 0.5  # the part of it that the calls of a job may be expected to need
+_UNKNOWN_SLOTS = 8  # jobs of the first wave when nothing bounds them
+_WAVES = 4  # chunks for each slot when nothing is known of the calls, as in multiprocessing's map
+
+
+def first_wave(calls: int, max_workers: int | None) -> int:
+    """How many calls go out at first, one to a job."""
+    return min(calls, max_workers or _UNKNOWN_SLOTS)
+
+
+class Held:
+    """The calls of a ``map`` that wait for what the first ones tell.
+
+    Args:
+        first: the chunks of the first wave, of one call each.
+        rest: the chunk of all other calls, which is not sent as it is.
+        until: the time (of `time.monotonic`) at which they have waited long enough.
+    """
+
+    def __init__(self, first: Sequence[Chunk], rest: Chunk, max_workers: int | None, until: float) -> None:
+        self.rest = rest
+        self.until = until
+        self._first = first
+        self._slots = max_workers
+        self._seconds: list[float] = []  # of each call that has ended
+        self._overheads: list[float] = []  # of each job
+
+    def tell(self, job: dict[str, Any], seconds: Sequence[float]) -> None:
+        """A job of the first wave has ended, and its calls took these seconds."""
+        self._seconds += seconds
+        self._overheads.append(overhead(job, sum(seconds)))
+
+    def size(self, now: float) -> int | None:
+        """Calls for each job of the rest, or None to wait on."""
+        left = self.rest.size
+        slots = self._slots or max(1, sum(chunk.status in ("running", *ENDED) for chunk in self._first))
+        if self._seconds:
+            walltime = self.rest.options.resources.json()["walltime"] * 60.0
+            return chunk_size(self._seconds, statistics.median(self._overheads), left, slots, walltime)
+        if now >= self.until or not any(chunk.is_wanted() for chunk in self._first):
+            return max(1, left // (_WAVES * (self._slots or _UNKNOWN_SLOTS)))
+        return None
+
+
+def overhead(job: dict[str, Any], seconds: float) -> float:
+    """The seconds for which a job kept its slot beyond those of its calls: images, files, the start of Python.
+
+    The service gives the task's time and those of the transfers as fractions, the job's own only in whole seconds.
+    """
+    execution, events = job.get("execution") or {}, job.get("events") or {}
+    task = (execution.get("tasks") or [{}])[-1]
+    parts = [task.get("wallTimeUsage"), task.get("imagePullTime"), execution.get("stageInTime")]
+    kept = sum(float(part or 0.0) for part in [*parts, execution.get("stageOutTime")])
+    if "startTime" in events and "endTime" in events:
+        kept = max(kept, events["endTime"] - events["startTime"] - 1.0)
+    return max(kept - seconds, 0.05)
+
+
+def chunk_size(seconds: Sequence[float], overhead: float, left: int, slots: int, walltime: float) -> int:
+    """Calls for each job, so that the overhead is small against their time.
+
+    Never so many that a slot would stay empty, or that they would not fit well into the walltime.
+
+    Args:
+        seconds: what calls took.
+        overhead: seconds that a job needs besides.
+        left: calls that are to be divided.
+        slots: jobs that can run at once.
+        walltime: seconds.
+    """
+    mean, longest = max(statistics.fmean(seconds), 1e-6), max(*seconds, 1e-6)
+    efficient = overhead * _EFFICIENCY / (1 - _EFFICIENCY) / mean
+    return max(1, min(int(efficient) + 1, left // slots, int(_OF_WALLTIME * walltime / longest)))
