@@ -36,14 +36,18 @@ def nothing(n: int) -> int:
 
 
 def computes(n: int) -> int:
-    end = time.process_time() + 0.005
-    while time.process_time() < end:
+    from time import process_time  # Parsl's functions bring their own imports
+
+    end = process_time() + 0.005
+    while process_time() < end:
         pass
     return n
 
 
 def sleeps(n: int) -> int:
-    time.sleep(0.05)
+    from time import sleep
+
+    sleep(0.05)
     return n
 
 
@@ -92,6 +96,7 @@ def executorlib(block_allocation: bool) -> Iterator[Map]:
 
 @contextmanager
 def parsl() -> Iterator[Map]:
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # Parsl's programs
     import parsl as library
     from parsl.config import Config
     from parsl.executors import HighThroughputExecutor
