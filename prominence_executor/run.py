@@ -490,7 +490,7 @@ class Run:
             self._changed.notify_all()
             last = self._closing and not self._open
         chunk.let_go()
-        if array is not None and over and array.bundle:
+        if array is not None and over and array.bundle and not self.away:
             self.dispatcher.discard_object(array.bundle)
         elif array is not None and array.workflow_id is not None and not array.is_wanted():
             for other in list(array.left.values()):
