@@ -114,6 +114,21 @@ def check_whole(response: requests.Response) -> None:
         raise ServiceUnavailableError(f"{what_of(response)}: {sentence}", response.status_code)
 
 
+def resumes(response: requests.Response, have: int) -> bool:
+    """Whether this is the rest of an object of which the first bytes are there."""
+    return (
+        have > 0
+        and response.status_code == 206
+        and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    )
+
+
+def strong_tag(response: requests.Response) -> str:
+    """The version of an object, byte by byte; "" when the store does not tell it."""
+    tag = response.headers.get("ETag", "")
+    return "" if tag.startswith("W/") else tag
+
+
 def refusal(response: requests.Response, token: str | None = None) -> ProminenceError:
     status = response.status_code
     sentence = _sentence(response)

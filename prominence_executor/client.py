@@ -26,6 +26,8 @@ from .answers import (
     read_only,
     read_text,
     read_url,
+    resumes,
+    strong_tag,
 )
 from .errors import InvalidRequestError, NotFoundError
 from .funnel import Funnel
@@ -254,6 +256,8 @@ class ProminenceClient(Funnel):
     def download(self, url: str, target: str | os.PathLike[str] | BinaryIO | None = None) -> bytes | None:
         """Fetches a presigned URL, without a token: as bytes, or streamed to a path or an open binary file.
 
+        A download that was cut short goes on where it was, if the object is still the same.
+
         A path appears only when it is whole: until then the bytes go to ``path.part``, which goes away on any failure.
 
         Raises:
@@ -275,16 +279,20 @@ class ProminenceClient(Funnel):
     def _fetch(self, url: str, file: BinaryIO) -> None:
         # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
         start = file.tell() if getattr(file, "seekable", lambda: True)() else None
-
-        attempts = itertools.count()
+        have, tag = 0, ""  # bytes of the object that an attempt has left, and which version of it they are of
 
         def once() -> None:
-            if next(attempts) and start is not None:
-                file.seek(start)
-                file.truncate()
-            with self._send_bare("GET", url, stream=True) as response, transferring():
+            nonlocal have, tag
+            headers = {"Range": f"bytes={have}-", "If-Range": tag} if have and tag else {}
+            with self._send_bare("GET", url, headers=headers, stream=True) as response, transferring():
+                if start is not None and have and not resumes(response, have):
+                    have = 0
+                    file.seek(start)
+                    file.truncate()
+                tag = strong_tag(response)
                 for chunk in chunks_of(response):
                     file.write(chunk)
+                    have += len(chunk)
                 check_whole(response)
 
         self._retrying(once, repeat=start is not None)

@@ -241,6 +241,13 @@ def test_large_payloads_arrive_through_failing_uploads(
     assert all(rule.injected for rule in rules)
 
 
+def test_a_download_that_was_cut_short_goes_on_where_it_was(proxy: FaultProxy, executor: ProminenceExecutor) -> None:
+    rule = proxy.inject(truncated(), method="GET", path=OUTCOMES, times=1)
+    assert len(executor.submit(os.urandom, 4_000_000).result(30)) == 4_000_000
+    assert rule.injected == 1
+    assert proxy.bytes_received < 4_300_000
+
+
 # -- exactly once ------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,7 @@ def get_object(key: str) -> Answer:
     path = _allowed("GET", key)
     if not path.is_file():
         abort(404)
-    return send_file(path, mimetype="application/octet-stream", conditional=True, etag=False, max_age=0)
+    return send_file(path, mimetype="application/octet-stream", conditional=True, max_age=0)
 
 
 @routes.put(f"/{BUCKET}/<path:key>")
