@@ -108,26 +108,68 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         return super().reducer_override(obj)
 
 
+class _PicklerOfReferences(_Pickler):
+    """Writes `Scattered` handles as references; apart, since it is asked about every object of a pickle."""
+
+    def __init__(self, file: Blob) -> None:
+        super().__init__(file)
+        self.objects: set[Scattered] = set()
+
+    def persistent_id(self, obj: Any) -> str | None:
+        if type(obj) is Scattered:
+            self.objects.add(obj)
+            return obj.name
+        return None
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Stands for an object that is stored at the service: a call that is given one is given the object itself.
+
+    `ProminenceExecutor.scatter` makes it. It may stand anywhere inside the arguments of a call.
+    """
+
+    name: str  # of the stored object
+    sha256: str
+    size: int  # bytes of its pickle
+    modules: frozenset[str] = field(repr=False, compare=False)
+    code: frozenset[types.CodeType] = field(repr=False, compare=False)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a scattered object belongs to its executor: only that executor's calls can be given it")
+
+
 @dataclass
 class Pickled:
-    """A pickle, the modules it refers to by name, and the code objects that it carries by value."""
+    """A pickle, the modules it refers to by name, the code that it carries by value, and the objects it refers to."""
 
     blob: Blob
     modules: frozenset[str]
     code: frozenset[types.CodeType]
+    objects: frozenset[Scattered] = frozenset()
 
 
-def dumps(value: Any) -> Pickled:
-    """Pickle a value for the remote side.
+def dumps(value: Any, references: bool = False) -> Pickled:
+    """Pickle a value for the remote side; with ``references`` it may contain `Scattered` handles.
 
     Raises:
         whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
         pickled (a lock, an open file, a socket).
     """
     blob = Blob()
-    pickler = _Pickler(blob)
-    pickler.dump(value)
-    return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
+    if not references:
+        pickler = _Pickler(blob)
+        pickler.dump(value)
+        return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
+    referring = _PicklerOfReferences(blob)
+    referring.dump(value)
+    objects = frozenset(referring.objects)
+    return Pickled(
+        blob,
+        frozenset(referring.modules).union(*(item.modules for item in objects)),
+        frozenset(referring.code).union(*(item.code for item in objects)),
+        objects,
+    )
 
 
 @dataclass
@@ -137,11 +179,13 @@ class Payload:
     function: Blob  # of (function, initializer or None, initializer's arguments)
     arguments: list[Blob | None]  # each of (args, kwargs); None: this call is not to run
     modules: ModuleZip | None = None
+    objects: frozenset[Scattered] = frozenset()  # to which the pickles refer
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
         """The same for some of the calls, those that are not wanted left out."""
         chosen = frozenset(wanted)
-        return Payload(self.function, [self.arguments[p] if p in chosen else None for p in positions], self.modules)
+        arguments = [self.arguments[position] if position in chosen else None for position in positions]
+        return Payload(self.function, arguments, self.modules, self.objects)
 
 
 def calls_file(payload: Payload, with_function: bool = True) -> Blob:
