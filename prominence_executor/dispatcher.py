@@ -29,6 +29,7 @@ from .errors import (
     TransferError,
 )
 from .packing import Packer
+from .payload import Scattered
 from .pool import started_pool
 
 if TYPE_CHECKING:
@@ -351,6 +352,7 @@ def _in_arrays(chunks: list[Chunk]) -> list[list[Chunk]]:
             and chunk.size <= last.size == together[-1][0].size
             and chunk.attempt == last.attempt
             and chunk.options == last.options
+            and _objects_of(chunk) == _objects_of(last)
             and not chunk.in_doubt
         ):
             together[-1].append(chunk)
@@ -359,3 +361,7 @@ def _in_arrays(chunks: list[Chunk]) -> list[list[Chunk]]:
             together.append([chunk])
             room = 0 if chunk.in_doubt or size > _SMALL else _BUNDLE - size
     return together
+
+
+def _objects_of(chunk: Chunk) -> frozenset[Scattered]:
+    return frozenset() if chunk.payload is None else chunk.payload.objects

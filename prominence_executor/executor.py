@@ -297,6 +297,16 @@ class ProminenceExecutor(Executor):
         leaves = self._run.leaves
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
 
+    def scatter(self, value: T) -> T:
+        """Store an object at the service once, for many calls; returns a handle to give to calls in its place.
+
+        The handle may stand anywhere inside the arguments; the call finds the object itself there. The calls of one job
+        share it, so they should not change it. It is pickled now, and uploaded when the first call is sent that needs
+        it, unless the service has it from an earlier run; `purge` removes it.
+        """
+        self._check_usable()
+        return cast(T, self._run.objects.scatter(value))
+
     def with_options(
         self,
         *,
@@ -377,7 +387,7 @@ class ProminenceExecutor(Executor):
         for call in calls:
             try:
                 function.pickled()
-                pickled.append(dumps(call))
+                pickled.append(dumps(call, references=bool(self._run.objects)))
             except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
                 failed: ProminenceFuture[Any] = ProminenceFuture()
                 failed._settle(False, error)
@@ -390,7 +400,8 @@ class ProminenceExecutor(Executor):
             modules = ours.modules.union(*(item.modules for item in pickled))
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
-            payload = Payload(ours.blob, [item.blob for item in pickled], packed)
+            objects = ours.objects.union(*(item.objects for item in pickled))
+            payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects)
             sent = iter(
                 self._run.submit(payload, self._options)
                 if patience is None

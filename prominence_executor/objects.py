@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .client import ProminenceClient
 
 PREFIX = "px-"
+PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-")  # of everything that executors upload
 LARGE = 1 << 20  # bytes from which on an argument that several calls share is worth an object: a second per job
 
 
@@ -27,7 +28,7 @@ class Objects:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uploading: dict[str, threading.Lock] = {}
-        self._present: set[str] | None = None  # names of those that the service has; None: not asked yet
+        self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
         self._contents: dict[str, Blob] = {}  # of those that have not been uploaded
 
     def __bool__(self) -> bool:
@@ -50,27 +51,32 @@ class Objects:
     def ensure(self, client: ProminenceClient, handle: Scattered) -> None:
         """Upload an object unless the service has it; blocks for that."""
         with self._lock:
-            if self._present is None:
-                stored = {item["name"]: item["size"] for item in client.list_data()}
-                self._present = {name for name, blob in self._contents.items() if stored.get(name) == blob.size}
-            lock = self._uploading[handle.name]
+            if self._stored is None:
+                self._stored = {item["name"]: item["size"] for item in client.list_data()}
+            stored, lock = self._stored, self._uploading[handle.name]
         with lock:
-            if handle.name not in self._present:
+            if stored.get(handle.name) != handle.size:
                 blob = self._contents[handle.name]
                 client.upload(handle.name, blob, size=blob.size)
-                self._present.add(handle.name)
+                stored[handle.name] = handle.size
+            self._contents.pop(handle.name, None)
 
 
 def purge(client: ProminenceClient, older_than: float) -> list[str]:
-    """Delete the executor's objects that are older than so many seconds and that no active job uses; returns their names."""
+    """Delete what executors have uploaded, where it is older than so many seconds and no active job uses it.
+
+    Returns the names of what was deleted.
+    """
     used = set()
-    for listed in (client.list_jobs(detail=True), *(item["jobs"] for item in client.list_workflows(detail=True))):
-        used |= {artifact["url"] for job in listed for artifact in job.get("artifacts") or ()}
+    for jobs in (client.list_jobs(detail=True), *(item["jobs"] for item in client.list_workflows(detail=True))):
+        used |= {artifact["url"] for job in jobs for artifact in job.get("artifacts") or ()}
+    before = time.time() - older_than
     names = [
         item["name"]
         for item in client.list_data()
-        if item["name"].startswith(("px-", "pxarray-", "pxcalls-", "pxmods-")) and item["name"] not in used
-        and parsedate_to_datetime(item["lastModified"]).timestamp() < time.time() - older_than
+        if item["name"].startswith(PREFIXES)
+        and item["name"] not in used
+        and parsedate_to_datetime(item["lastModified"]).timestamp() < before
     ]
     for name in names:
         client.delete_data(name)

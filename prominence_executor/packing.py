@@ -54,13 +54,14 @@ class Packer:
         content = bundle((chunk.identity, _wanted(chunk)) for chunk in chunks)
         array.bundle = f"pxarray-{array.name}"
         run.client.upload(array.bundle, content, size=content.size)
+        objects = self._uploaded(chunks[0])
         instructions = array_file(
-            run.run_id, run.key, bundle=(array.bundle, content.sha256()), seconds=_seconds(options)
+            run.run_id, run.key, bundle=(array.bundle, content.sha256()), objects=objects, seconds=_seconds(options)
         )
         member = self._described(
             options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", {_START_FILE: _start_program(), JOB_FILE: instructions}
         )
-        member |= {"name": MEMBER, "artifacts": [{"url": array.bundle}]}
+        member |= {"name": MEMBER, "artifacts": [{"url": name} for name in (array.bundle, *objects)]}
         positions = {"name": _INDEX, "values": list(array.left)}
         return {
             "name": array.name,
@@ -90,11 +91,13 @@ class Packer:
             elif modules:
                 self._upload_once(modules_name, modules.content)
                 uploads.append(modules_name)
+        objects = self._uploaded(chunk)
         instructions = job_file(
             chunk.identity,
             self._run.key,
             calls=(calls_name, calls.sha256()),
             modules=[(modules_name, modules.sha256)] if modules else [],
+            objects=objects,
             seconds=_seconds(options),
         )
         inputs = {RUNNER_FILE: runner_archive(), JOB_FILE: instructions}
@@ -103,8 +106,8 @@ class Packer:
         if modules and modules_name not in uploads:
             inputs[modules_name] = modules.content
         description = {"name": chunk.name, **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
-        if uploads:
-            description["artifacts"] = [{"url": name} for name in uploads]
+        if uploads or objects:
+            description["artifacts"] = [{"url": name} for name in (*uploads, *objects)]
         size = len(encode(description))
         if size > BODY_LIMIT:
             raise InvalidRequestError(f"the job's description has {size} bytes; the service takes {BODY_LIMIT}")
@@ -122,6 +125,14 @@ class Packer:
         if options.policies is not None and (policies := options.policies.json()):
             description["policies"] = policies
         return description
+
+    def _uploaded(self, chunk: Chunk) -> dict[str, str]:
+        """See that the objects are there to which the chunk's calls refer; returns their digests by name."""
+        assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
+        handles = sorted(chunk.payload.objects, key=lambda handle: handle.name)
+        for handle in handles:
+            self._run.objects.ensure(self._run.client, handle)
+        return {handle.name: handle.sha256 for handle in handles}
 
     def _upload_once(self, name: str, content: bytes) -> None:
         """Upload an object that other jobs of this run use too, unless one of them has."""

@@ -225,9 +225,11 @@ def job_file(
     *,
     calls: tuple[str, str],
     modules: list[tuple[str, str]],
+    objects: dict[str, str] | None = None,
     seconds: float | None,
 ) -> bytes:
-    """The runner's instructions. ``calls`` and ``modules`` are (file name, SHA-256); ``seconds`` the time it has."""
+    """The runner's instructions. ``calls`` and ``modules`` are (file name, SHA-256), ``objects`` SHA-256 by name;
+    ``seconds`` is the time it has."""
     return json.dumps(
         {
             "format": FORMAT,
@@ -240,11 +242,14 @@ def job_file(
             "seconds": seconds,
             "calls": {"name": calls[0], "sha256": calls[1]},
             "modules": [{"name": name, "sha256": digest} for name, digest in modules],
+            "objects": objects or {},
         }
     ).encode()
 
 
-def array_file(run_id: str, key: bytes, *, bundle: tuple[str, str], seconds: float | None) -> bytes:
+def array_file(
+    run_id: str, key: bytes, *, bundle: tuple[str, str], objects: dict[str, str], seconds: float | None
+) -> bytes:
     """What the jobs of an array have in common of a `job_file`; ``bundle`` is (object's name, SHA-256)."""
     return json.dumps(
         {
@@ -255,6 +260,7 @@ def array_file(run_id: str, key: bytes, *, bundle: tuple[str, str], seconds: flo
             "outcome": OUTCOME_FILE,
             "seconds": seconds,
             "bundle": {"name": bundle[0], "sha256": bundle[1]},
+            "objects": objects,
         }
     ).encode()
 

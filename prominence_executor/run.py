@@ -21,6 +21,7 @@ from .dispatcher import Dispatcher
 from .errors import BrokenRunError, JobDeletedError, NotFoundError, ProminenceError
 from .futures import ProminenceFuture
 from .names import job_name, parse_job_name
+from .objects import Objects
 from .sizing import Held, first_wave
 from .tracker import Tracker
 
@@ -79,6 +80,7 @@ class Run:
         self._next_call = 0
         self._journal = journal
         self._attached = attached  # reads and cancels what another program has submitted
+        self.objects = Objects()
         self.dispatcher = Dispatcher(self)
         self.tracker = Tracker(self, poll_interval)
 

@@ -139,8 +139,9 @@ def run_calls(job, outcomes, argv):
     check_digest(job, job["calls"])
     import cloudpickle  # ours, from the archive that this program runs from: the client's own version
 
+    load = loader(job)
     with open_part(job, job["calls"]["name"]) as file:
-        (function, initializer, initargs), offsets = read_calls(job, file)
+        (function, initializer, initargs), offsets = read_calls(job, file, load)
         if initializer is not None and not initialized(outcomes, cloudpickle, initializer, initargs):
             return
         for call, offset in enumerate(offsets):
@@ -151,7 +152,7 @@ def run_calls(job, outcomes, argv):
             began = time.time()
             try:
                 file.seek(offset)
-                args, kwargs = pickle.load(file)
+                args, kwargs = load(file)
                 result = function(*args, **kwargs)
                 del args, kwargs
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
@@ -184,7 +185,23 @@ def module_file(job, name):
     return path
 
 
-def read_calls(job, file):
+def loader(job):
+    """Return a function that unpickles a file whose pickle may refer to the job's objects, each of them loaded once."""
+    home, loaded = os.getcwd(), {}
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, name):
+            if name not in loaded:
+                path = os.path.join(home, name)
+                verify(path, job["objects"][name])
+                with open(path, "rb") as file:
+                    loaded[name] = Unpickler(file).load()
+            return loaded[name]
+
+    return lambda file: Unpickler(file).load()
+
+
+def read_calls(job, file, load):
     """Return what stands before the calls, and the offset of each call's arguments in the file of calls."""
     if file.readline() != CALLS_MAGIC:
         raise ValueError("the file of calls is not in the format of this runner")
@@ -192,9 +209,9 @@ def read_calls(job, file):
     start = file.tell()
     if "function" in job:
         with open_part(job, job["function"]) as part:
-            head = pickle.load(part)
+            head = load(part)
     else:
-        head = pickle.load(file)
+        head = load(file)
     offsets = []
     start += index["function"]
     for length in index["calls"]:
@@ -219,12 +236,16 @@ def check_digest(job, entry):
     """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
     if "bundle" in job:
         return  # start.py has made sure of it as a whole
+    verify(entry["name"], entry["sha256"])
+
+
+def verify(path, sha256):
     digest = hashlib.sha256()
-    with open(entry["name"], "rb") as file:
+    with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
-    if digest.hexdigest() != entry["sha256"]:
-        raise ValueError("%s did not arrive as it was sent (its SHA-256 differs)" % entry["name"])
+    if digest.hexdigest() != sha256:
+        raise ValueError("%s did not arrive as it was sent (its SHA-256 differs)" % os.path.basename(path))
 
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
