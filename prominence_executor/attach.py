@@ -47,7 +47,7 @@ class Found:
         arrays = self._in_arrays()
         unseen = [calls for calls in arrays if calls not in self.jobs]
         unsent: dict[Calls, Kept] = {}
-        for item in journal.kept() if journal else ():
+        for item in journal.kept(run.objects) if journal else ():
             calls = parse_job_name(self.run_id, item.name)
             if (calls in self.jobs or calls in arrays) and journal:
                 journal.remove([item.name])  # the program ended before it heard that the service had accepted it

@@ -17,7 +17,8 @@ import json
 import zipfile
 from collections.abc import Iterable
 
-from .payload import Blob, Identity, Payload, calls_file, runner_archive, zip_entry
+from .payload import Identity, Payload, calls_file, runner_archive, zip_entry
+from .pickling import Blob
 
 
 def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:

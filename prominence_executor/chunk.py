@@ -80,7 +80,7 @@ class Chunk:
     job_id: int | None = None  # of a job in an array known once the job has been seen
     status: str = "unsent"
     accepted_at: float = 0.0  # time.monotonic() of the answer to the POST
-    uploaded: list[str] = field(default_factory=list)  # objects of this chunk alone, to delete when it is settled
+    uploaded: set[str] = field(default_factory=set)  # objects of this chunk alone, to delete when it is settled
     missed_since: float | None = None  # when the service first did not know the job any more
     misses: int = 0
     fetches: int = 0  # of its outcome, failed ones

@@ -29,7 +29,7 @@ from .errors import (
     TransferError,
 )
 from .packing import Packer
-from .payload import Scattered
+from .pickling import Reference
 from .pool import started_pool
 
 if TYPE_CHECKING:
@@ -242,6 +242,11 @@ class Dispatcher:
                 created = post(description)
                 run.answered()
                 return created
+            except InvalidRequestError as error:
+                refusals += 1
+                if refusals >= 3 or not run.objects.missing(str(error)):
+                    raise
+                description, wait = None, 0.0
             except (ServiceError, TransferError) as error:
                 in_doubt = in_doubt or not (
                     isinstance(error, TransferError) or not getattr(error, "request_sent", True)
@@ -363,5 +368,5 @@ def _in_arrays(chunks: list[Chunk]) -> list[list[Chunk]]:
     return together
 
 
-def _objects_of(chunk: Chunk) -> frozenset[Scattered]:
+def _objects_of(chunk: Chunk) -> frozenset[Reference]:
     return frozenset() if chunk.payload is None else chunk.payload.objects

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import islice
+from itertools import islice, repeat
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -30,7 +30,9 @@ from .journal import Journal
 from .mapping import Results
 from .model import JobPolicies, Resources
 from .modules import LocalModules
-from .payload import Payload, Pickled, dumps
+from .objects import Known, Objects, purge
+from .payload import Payload
+from .pickling import Pickled
 from .run import Run, new_run_id
 
 P = ParamSpec("P")
@@ -223,7 +225,7 @@ class ProminenceExecutor(Executor):
             RuntimeError: after `shutdown`, or in a forked child.
             BrokenRunError: the run is broken, for example because the token is refused.
         """
-        return cast("ProminenceFuture[T]", self._submit(_Function(fn, *self._initializer), [(args, kwargs)])[0])
+        return cast("ProminenceFuture[T]", self._submit(self._function(fn), [(args, kwargs)])[0])
 
     def map(
         self,
@@ -286,26 +288,45 @@ class ProminenceExecutor(Executor):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
-        function = _Function(fn, *self._initializer)
+        function = self._function(fn)
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
+        # No code runs between two elements of these, so that a value which comes again is still what it was.
+        still = buffersize is None and all(type(values) in (list, tuple, range, repeat) for values in iterables)
+        known: Known | None = {} if still else None
 
         def submit() -> list[ProminenceFuture[T]]:
             chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
             patience = probe_timeout if chunksize == "auto" else None
-            return self._submit(function, [(args, {}) for args in chunk], patience) if chunk else []
+            return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
 
         leaves = self._run.leaves
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
 
     def scatter(self, value: T) -> T:
-        """Store an object at the service once, for many calls; returns a handle to give to calls in its place.
+        """Store an object at the service once, for many calls; returns a reference to give to calls in its place.
 
-        The handle may stand anywhere inside the arguments; the call finds the object itself there. The calls of one job
-        share it, so they should not change it. It is pickled now, and uploaded when the first call is sent that needs
-        it, unless the service has it from an earlier run; `purge` removes it.
+        The reference may stand anywhere inside the arguments; the call finds the object itself there. The calls of one
+        job share it, so they should not change it. It is pickled now, and uploaded when the first call is sent that
+        needs it, unless the service has it from an earlier run; it stays there until `purge` removes it.
+
+        A large argument (1 MB) of several calls is uploaded once without this, too, but has to be hashed for each call.
         """
         self._check_usable()
         return cast(T, self._run.objects.scatter(value))
+
+    def purge(self, older_than: float) -> list[str]:
+        """Delete what executors have stored at the service, of this user's runs, and no run needs any more.
+
+        That is what is older than ``older_than`` seconds, and is used neither by an active job nor by this executor.
+        Returns the names of the deleted objects. Blocks for a few requests, and one for each object.
+
+        Raises:
+            ValueError: ``older_than`` is negative.
+            ProminenceError: the service does not answer, or refuses.
+        """
+        if older_than < 0:
+            raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
+        return purge(self.client, older_than, self._run.objects.names())
 
     def with_options(
         self,
@@ -374,20 +395,27 @@ class ProminenceExecutor(Executor):
                 "attach(..., takeover=True)"
             )
 
+    def _function(self, fn: Callable[..., Any]) -> _Function:
+        return _Function(self._run.objects, fn, *self._initializer)
+
     def _submit(
-        self, function: _Function, calls: Sequence[tuple[Any, Any]], patience: float | None = None
+        self,
+        function: _Function,
+        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        patience: float | None = None,
+        known: Known | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
-        With ``patience`` the calls are no chunk: see `Run.submit_held`.
+        With ``patience`` the calls are no chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
         """
         self._check_usable()
         futures: list[ProminenceFuture[Any] | None] = []
         pickled: list[Pickled] = []
-        for call in calls:
+        for args, kwargs in calls:
             try:
-                function.pickled()
-                pickled.append(dumps(call, references=bool(self._run.objects)))
+                ours = function.pickled()
+                pickled.append(self._run.objects.dumps((args, kwargs), (*args, *kwargs.values()), known))
             except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
                 failed: ProminenceFuture[Any] = ProminenceFuture()
                 failed._settle(False, error)
@@ -396,7 +424,6 @@ class ProminenceExecutor(Executor):
                 futures.append(None)
         sent: Iterator[ProminenceFuture[Any]] = iter(())
         if pickled:
-            ours = function.pickled()
             modules = ours.modules.union(*(item.modules for item in pickled))
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
@@ -418,16 +445,22 @@ class _Function:
 
     def __init__(
         self,
+        objects: Objects,
         function: Callable[..., Any],
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
     ) -> None:
+        self._objects = objects
         self._whole = (function, initializer, initargs)
         self._pickled: Pickled | None = None
 
     def pickled(self) -> Pickled:
+        """For one more call."""
         if self._pickled is None:
-            self._pickled = dumps(self._whole)
+            self._pickled = self._objects.dumps(self._whole, (self._whole,))
+        else:
+            for reference in self._pickled.objects:
+                self._objects.used(reference)
         return self._pickled
 
 

@@ -20,8 +20,11 @@ from .chunk import Chunk, Options
 from .errors import RunExistsError
 from .model import JobPolicies, Resources
 from .modules import ModuleZip
+from .objects import Objects
 from .payload import Payload, calls_file, read_calls_file
+from .pickling import Blob, Reference
 
+_PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
     CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL, key BLOB NOT NULL, next_call INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS modules (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL, names TEXT NOT NULL);
@@ -32,6 +35,8 @@ _TABLES = """
         options TEXT NOT NULL,
         sending INTEGER NOT NULL DEFAULT 0
     );
+    CREATE TABLE IF NOT EXISTS uses (chunk TEXT NOT NULL, object TEXT NOT NULL, size INTEGER, shared INTEGER);
+    CREATE TABLE IF NOT EXISTS piece (object TEXT NOT NULL, number INTEGER, content BLOB, PRIMARY KEY (object, number));
 """
 
 
@@ -52,6 +57,8 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         self._modules: set[str] = set()
+        self._objects: set[str] = set()  # whose content is in it
+        self._has_uses = True
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
@@ -121,6 +128,16 @@ class Journal:
                 "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, 0)",
                 (chunk.name, calls_file(payload).tobytes(), modules and modules.sha256, options),
             )
+            for reference in payload.objects:
+                self._has_uses = True
+                use = (chunk.name, reference.sha256, reference.size, reference.shared)
+                db.execute("INSERT INTO uses VALUES (?, ?, ?, ?)", use)
+                if reference.content is not None and reference.sha256 not in self._objects:
+                    rows = (
+                        (reference.sha256, number, piece) for number, piece in enumerate(_pieces(reference.content))
+                    )
+                    db.executemany("INSERT OR IGNORE INTO piece VALUES (?, ?, ?)", rows)
+                    self._objects.add(reference.sha256)
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
     def sending(self, names: Iterable[str]) -> None:
@@ -130,19 +147,36 @@ class Journal:
 
     def remove(self, names: Iterable[str]) -> None:
         """The service has these chunks, or nobody wants them any more."""
+        names = list(names)
         with self._writing() as db:
             db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
+            if self._has_uses:
+                db.executemany("DELETE FROM uses WHERE chunk = ?", ((name,) for name in names))
+                db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
+                self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
+                self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
 
-    def kept(self) -> list[Kept]:
-        """What the service may not have."""
+    def kept(self, objects: Objects) -> list[Kept]:
+        """What the service may not have; the objects that its calls use are made known to ``objects``."""
         with self._writing() as db:
             rows = db.execute("SELECT name, calls, modules, options, sending FROM chunk").fetchall()
             zips = {
                 sha256: ModuleZip(content, sha256, frozenset(json.loads(names)))
                 for sha256, content, names in db.execute("SELECT sha256, content, names FROM modules")
             }
+            uses: dict[str, set[Reference]] = {}
+            for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
+                found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
+                content = Blob(row[0] for row in found)
+                reference = objects.restore(sha256, size, bool(shared), content if content.size else None)
+                uses.setdefault(name, set()).add(reference)
         return [
-            Kept(name, read_calls_file(calls, zips.get(modules)), _options(json.loads(options)), bool(sending))
+            Kept(
+                name,
+                read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ()))),
+                _options(json.loads(options)),
+                bool(sending),
+            )
             for name, calls, modules, options, sending in rows
         ]
 
@@ -163,6 +197,12 @@ class Journal:
                     yield self._db
             except sqlite3.Error as error:
                 raise OSError(f"the journal {self._path} cannot be written: {error}") from error
+
+
+def _pieces(content: Blob) -> Iterator[memoryview]:
+    for piece in content:
+        for at in range(0, len(piece), _PIECE):
+            yield memoryview(piece)[at : at + _PIECE]
 
 
 def _plain(options: Options) -> dict[str, object]:

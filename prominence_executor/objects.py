@@ -1,75 +1,206 @@
-"""Objects that many calls use: pickled once, uploaded once, named by their content, fetched by each job that needs one.
+"""Large objects that calls use: pickled once, uploaded once under a name of their content, fetched by each job.
 
-`Objects` is a run's; it makes `Scattered` handles, which travel in place of their values, and uploads what the service
-does not have yet. The names begin with `PREFIX`, so that `purge` can tell them. An object stays at the service beyond
-its run, for the next one to use; only `purge` removes it.
+`Objects` is a run's. It pickles calls, leaving large arguments apart, and uploads what the service does not have. An
+object that several calls use stays at the service for the next run; only `purge` removes it. What one call alone uses
+goes when that call is over. It knows nothing of jobs; the packer tells it when one needs its objects.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from .payload import Blob, Pickled, Scattered, dumps
+from .errors import NotFoundError
+from .pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha256_of
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
 
 PREFIX = "px-"
-PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-")  # of everything that executors upload
-LARGE = 1 << 20  # bytes from which on an argument that several calls share is worth an object: a second per job
+PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-", "pxonce-")  # of everything that executors upload
+LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact costs a second at the start of a job
+
+_HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least
+_LIGHT = frozenset({int, float, complex, bool, type(None)})
+
+Known = dict[int, tuple[Any, Reference]]  # values, by their id, that are surely as they were, and what stands for them
 
 
 class Objects:
     """The objects of one run. Its methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._uploading: dict[str, threading.Lock] = {}
+        self._changed = threading.Condition()
+        self._scattered = False
+        self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
+        self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
+        self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
         self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
-        self._contents: dict[str, Blob] = {}  # of those that have not been uploaded
+        self._listing = threading.Lock()
+        self._uploading: dict[str, threading.Lock] = {}  # by name
 
-    def __bool__(self) -> bool:
-        return bool(self._uploading)
+    # -- the caller's thread ---------------------------------------------------------------------------------------
 
-    def scatter(self, value: Any) -> Scattered:
-        """Pickle a value and make a handle of it; nothing is sent."""
-        return self.add(dumps(value))
+    def scatter(self, value: Any) -> Reference:
+        """Pickle a value and make a reference to it; nothing is sent."""
+        self._scattered = True
+        return self._refer(dumps_apart(value), shared=True)
 
-    def add(self, pickled: Pickled) -> Scattered:
-        """Make a handle of a pickle."""
-        digest = pickled.blob.sha256()
-        handle = Scattered(f"{PREFIX}{digest[:40]}", digest, pickled.blob.size, pickled.modules, pickled.code)
-        with self._lock:
-            if handle.name not in self._uploading:
-                self._uploading[handle.name] = threading.Lock()
-                self._contents[handle.name] = pickled.blob
-        return handle
+    def dumps(self, value: Any, parts: Sequence[Any], known: Known | None = None) -> Pickled:
+        """Pickle a value, and those of its parts apart that are large. Raises what pickling raises.
 
-    def ensure(self, client: ProminenceClient, handle: Scattered) -> None:
-        """Upload an object unless the service has it; blocks for that."""
-        with self._lock:
+        Args:
+            value: a call or a function, with all that belongs to it.
+            parts: what in it may be stored apart: the arguments of a call, or the whole.
+            known: remembers parts that were pickled before; to be given only where none of them can have been changed
+                since.
+        """
+        heavy = [part for part in parts if _weight(part) >= LARGE]
+        if not heavy:
+            pickled = dumps(value, {} if self._scattered else None)
+            if pickled.blob.size < LARGE:
+                return pickled
+            heavy = list(parts)  # the weight lies deeper
+        references = {id(part): reference for part in heavy if (reference := self._apart(part, known))}
+        return dumps(value, references)
+
+    def _apart(self, value: Any, known: Known | None) -> Reference | None:
+        """The reference to a large argument, or None if it turns out to be small."""
+        if type(value) is Reference or type(value) in _LIGHT:
+            return None
+        if known is not None and id(value) in known:
+            reference = known[id(value)][1]
+            self.used(reference)
+            return reference
+        began = time.monotonic()
+        apart = dumps_apart(value)
+        if apart.size < LARGE:
+            return None
+        reference = self._refer(apart, shared=False)
+        self.used(reference, time.monotonic() - began)
+        if known is not None:
+            known[id(value)] = value, reference
+        return reference
+
+    def used(self, reference: Reference, took: float = 0.0) -> None:
+        """One more call needs the object; ``took``: the seconds that its pickling did."""
+        with self._changed:
+            self._uses[reference.sha256] += 1
+            self._first_use.setdefault(reference.sha256, (time.monotonic(), max(_HESITATION, 3 * took)))
+            self._changed.notify_all()
+
+    def _refer(self, apart: Apart, *, shared: bool) -> Reference:
+        """The one reference to this content."""
+        reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
+        with self._changed:
+            reference = self._references.setdefault(reference.pid, reference)
+            if reference.content is None and _name(reference) not in (self._stored or ()):
+                reference.content = Blob(apart.pieces)
+            return reference
+
+    def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> Reference:
+        """A reference that a journal has kept; it is known again."""
+        reference = Reference(sha256, size, shared, content=content)
+        with self._changed:
+            self._scattered = self._scattered or shared
+            self._uses[sha256] += 2 * (content is None)
+            return self._references.setdefault(reference.pid, reference)
+
+    # -- the sender's threads --------------------------------------------------------------------------------------
+
+    def place(self, client: ProminenceClient, reference: Reference, once: str | None) -> str:
+        """See that an object is at the service; blocks for that. Returns its name there.
+
+        ``once``: the name for an object of this call alone, which may be deleted after it; None when there are several.
+
+        Raises:
+            NotFoundError: the service has it no longer, and its content is not here any more.
+            ProminenceError: it could not be uploaded.
+        """
+        name = _name(reference)
+        with self._listing:
             if self._stored is None:
                 self._stored = {item["name"]: item["size"] for item in client.list_data()}
-            stored, lock = self._stored, self._uploading[handle.name]
+            stored = self._stored
+            lock = self._uploading.setdefault(name, threading.Lock())
+        if once is not None and stored.get(name) != reference.size and not self._is_shared(reference):
+            name = once
         with lock:
-            if stored.get(handle.name) != handle.size:
-                blob = self._contents[handle.name]
-                client.upload(handle.name, blob, size=blob.size)
-                stored[handle.name] = handle.size
-            self._contents.pop(handle.name, None)
+            if stored.get(name) == reference.size:
+                return name
+            content = reference.content
+            if content is None:
+                raise NotFoundError(
+                    f"object {name} is not at the service any more (was it purged?), and its content is not here"
+                )
+            client.upload(name, content, size=content.size)
+            if name != once:
+                stored[name] = reference.size
+                reference.content = None
+        return name
+
+    def _is_shared(self, reference: Reference) -> bool:
+        """Whether several calls use the object; waits a moment for the second."""
+        digest = reference.sha256
+        if reference.shared or digest not in self._first_use:
+            return True
+        since, patience = self._first_use[digest]
+        with self._changed:
+            self._changed.wait_for(lambda: self._uses[digest] > 1, max(0.0, since + patience - time.monotonic()))
+            return self._uses[digest] > 1
+
+    def missing(self, refusal: str) -> bool:
+        """Whether the service has refused a job because it has an object no longer, which is to be uploaded again."""
+        match = re.search(rf"Artifact ({PREFIX}[0-9a-f]+) does not exist", refusal)
+        if not match:
+            return False
+        with self._changed:
+            if self._stored:
+                self._stored.pop(match.group(1), None)
+        return True
+
+    def names(self) -> set[str]:
+        """The objects that calls of this run may still use."""
+        with self._changed:
+            return {_name(reference) for reference in self._references.values()}
 
 
-def purge(client: ProminenceClient, older_than: float) -> list[str]:
+def _name(reference: Reference) -> str:
+    return f"{PREFIX}{reference.sha256[:40]}"
+
+
+def _weight(value: Any) -> int:
+    """Roughly the bytes of a value's pickle if that can be told at a glance, else 0."""
+    if type(value) in _LIGHT:
+        return 0
+    if isinstance(value, (bytes, bytearray, str)):
+        return len(value)
+    try:
+        size = value.nbytes
+    except Exception:  # noqa: BLE001  __getattr__ is somebody else's code
+        return 0
+    return size if type(size) is int else 0
+
+
+def purge(client: ProminenceClient, older_than: float, spare: set[str]) -> list[str]:
     """Delete what executors have uploaded, where it is older than so many seconds and no active job uses it.
 
-    Returns the names of what was deleted.
+    ``spare``: names that stay. Returns the names of what was deleted.
     """
-    used = set()
-    for jobs in (client.list_jobs(detail=True), *(item["jobs"] for item in client.list_workflows(detail=True))):
-        used |= {artifact["url"] for job in jobs for artifact in job.get("artifacts") or ()}
+    used = set(spare)
+    for job in client.list_jobs(detail=True):
+        used |= _artifacts_of(job)
+    for workflow in client.list_workflows():  # of its jobs, some may not exist yet
+        with suppress(NotFoundError):  # it has ended meanwhile
+            for job in client.describe_workflow(workflow["id"]).get("jobs") or ():
+                used |= _artifacts_of(job)
     before = time.time() - older_than
     names = [
         item["name"]
@@ -81,3 +212,7 @@ def purge(client: ProminenceClient, older_than: float) -> list[str]:
     for name in names:
         client.delete_data(name)
     return names
+
+
+def _artifacts_of(job: dict[str, Any]) -> set[str]:
+    return {artifact["url"] for artifact in job.get("artifacts") or ()}

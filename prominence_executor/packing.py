@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,13 @@ from .payload import (
     JOB_FILE,
     OUTCOME_FILE,
     RUNNER_FILE,
-    Blob,
     Payload,
     array_file,
     calls_file,
     job_file,
     runner_archive,
 )
+from .pickling import Blob
 
 if TYPE_CHECKING:
     from .run import Run
@@ -54,14 +55,14 @@ class Packer:
         content = bundle((chunk.identity, _wanted(chunk)) for chunk in chunks)
         array.bundle = f"pxarray-{array.name}"
         run.client.upload(array.bundle, content, size=content.size)
-        objects = self._uploaded(chunks[0])
+        objects = self._placed(array.left.values())
         instructions = array_file(
             run.run_id, run.key, bundle=(array.bundle, content.sha256()), objects=objects, seconds=_seconds(options)
         )
         member = self._described(
             options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", {_START_FILE: _start_program(), JOB_FILE: instructions}
         )
-        member |= {"name": MEMBER, "artifacts": [{"url": name} for name in (array.bundle, *objects)]}
+        member |= {"name": MEMBER, "artifacts": [{"url": name} for name in (array.bundle, *objects.values())]}
         positions = {"name": _INDEX, "values": list(array.left)}
         return {
             "name": array.name,
@@ -85,13 +86,13 @@ class Packer:
             sizes[what] = 0
             if what == "calls":
                 calls_name = f"{CALLS_FILE}-{chunk.name.replace('/', '-')}"
-                chunk.uploaded = [calls_name]
+                chunk.uploaded.add(calls_name)
                 self._run.client.upload(calls_name, calls, size=calls.size)
                 uploads.append(calls_name)
             elif modules:
                 self._upload_once(modules_name, modules.content)
                 uploads.append(modules_name)
-        objects = self._uploaded(chunk)
+        objects = self._placed([chunk])
         instructions = job_file(
             chunk.identity,
             self._run.key,
@@ -107,7 +108,7 @@ class Packer:
             inputs[modules_name] = modules.content
         description = {"name": chunk.name, **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
         if uploads or objects:
-            description["artifacts"] = [{"url": name} for name in (*uploads, *objects)]
+            description["artifacts"] = [{"url": name} for name in (*uploads, *objects.values())]
         size = len(encode(description))
         if size > BODY_LIMIT:
             raise InvalidRequestError(f"the job's description has {size} bytes; the service takes {BODY_LIMIT}")
@@ -126,13 +127,19 @@ class Packer:
             description["policies"] = policies
         return description
 
-    def _uploaded(self, chunk: Chunk) -> dict[str, str]:
-        """See that the objects are there to which the chunk's calls refer; returns their digests by name."""
-        assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
-        handles = sorted(chunk.payload.objects, key=lambda handle: handle.name)
-        for handle in handles:
-            self._run.objects.ensure(self._run.client, handle)
-        return {handle.name: handle.sha256 for handle in handles}
+    def _placed(self, chunks: Collection[Chunk]) -> dict[str, str]:
+        """See that the objects are at the service to which these chunks' calls refer; returns names by digest."""
+        placed = {}
+        for chunk in chunks:
+            assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
+            for reference in chunk.payload.objects:
+                if reference.sha256 not in placed:
+                    once = f"pxonce-{chunk.name.replace('/', '-')}-{reference.sha256[:12]}"
+                    name = self._run.objects.place(self._run.client, reference, once if len(chunks) == 1 else None)
+                    placed[reference.sha256] = name
+                    if name == once:
+                        chunk.uploaded.add(name)
+        return placed
 
     def _upload_once(self, name: str, content: bytes) -> None:
         """Upload an object that other jobs of this run use too, unless one of them has."""

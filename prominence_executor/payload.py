@@ -1,10 +1,10 @@
 """What travels: packs calls for the runner, and unpacks the outcomes that come back.
 
-The only module that uses cloudpickle. It knows nothing of jobs, threads or HTTP: bytes in, bytes out. Nothing here
-unpickles an outcome before its signature and digest have been verified.
+It knows nothing of jobs, threads or HTTP: bytes in, bytes out. Nothing here unpickles an outcome before its signature
+and digest have been verified.
 
-The journey: ``dumps`` pickles a function or a call's arguments into a `Blob`, in the caller's thread. The dispatcher
-puts the blobs of a chunk into one file with `calls_file`, describes the job in `job_file`, and adds the runner in
+The journey: pickling.py makes a `Blob` of a function or a call's arguments, in the caller's thread. The dispatcher puts
+the blobs of a chunk into one file with `calls_file`, describes the job in `job_file`, and adds the runner in
 `runner_archive`. The runner appends records to the outcome file; `read_outcomes` verifies them, and `unpack` makes a
 result or an exception of one.
 """
@@ -19,8 +19,7 @@ import pickle
 import platform
 import struct
 import sys
-import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cloudpickle
 
 from .errors import RemotePicklingError, SignatureError
+from .pickling import Blob, Reference
 
 if TYPE_CHECKING:
     from .modules import ModuleZip
@@ -42,134 +42,6 @@ PYTHON = "{}.{}".format(*sys.version_info[:2])
 _CALLS_MAGIC = b"PXCALLS1\n"
 _OUTCOME_MAGIC = b"PXOUT1\n"
 _PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
-_PIECE = 1 << 16  # bytes: pieces at least this long are kept as they are, shorter ones are joined
-
-
-class Blob:
-    """Bytes in pieces: large ``bytes`` arguments and buffers stand in it as they are, not copied."""
-
-    def __init__(self, pieces: Iterable[bytes] = ()) -> None:
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self._small = bytearray()
-        for piece in pieces:
-            self.write(piece)
-
-    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> int:
-        """Append a piece; the pickler's file interface."""
-        size = len(data) if isinstance(data, (bytes, bytearray)) else memoryview(data).nbytes
-        if size < _PIECE:
-            self._small += data
-        else:
-            self._flush()
-            self.pieces.append(data if isinstance(data, bytes) else bytes(data))
-        self.size += size
-        return size
-
-    def _flush(self) -> None:
-        if self._small:
-            self.pieces.append(bytes(self._small))
-            self._small.clear()
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._flush()
-        return iter(self.pieces)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def sha256(self) -> str:
-        digest = hashlib.sha256()
-        for piece in self:
-            digest.update(piece)
-        return digest.hexdigest()
-
-    def tobytes(self) -> bytes:
-        return b"".join(self)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no annotations
-    """Notes which modules a pickle refers to, and the code that travels by value."""
-
-    def __init__(self, file: Blob) -> None:
-        super().__init__(file, protocol=5)
-        self.modules: set[str] = set()
-        self.code: set[types.CodeType] = set()
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.ModuleType):
-            self.modules.add(obj.__name__)
-        elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
-            module = getattr(obj, "__module__", None)
-            if isinstance(module, str):
-                self.modules.add(module)
-            if module == "__main__" and isinstance(obj, types.FunctionType):
-                self.code.add(obj.__code__)
-        return super().reducer_override(obj)
-
-
-class _PicklerOfReferences(_Pickler):
-    """Writes `Scattered` handles as references; apart, since it is asked about every object of a pickle."""
-
-    def __init__(self, file: Blob) -> None:
-        super().__init__(file)
-        self.objects: set[Scattered] = set()
-
-    def persistent_id(self, obj: Any) -> str | None:
-        if type(obj) is Scattered:
-            self.objects.add(obj)
-            return obj.name
-        return None
-
-
-@dataclass(frozen=True)
-class Scattered:
-    """Stands for an object that is stored at the service: a call that is given one is given the object itself.
-
-    `ProminenceExecutor.scatter` makes it. It may stand anywhere inside the arguments of a call.
-    """
-
-    name: str  # of the stored object
-    sha256: str
-    size: int  # bytes of its pickle
-    modules: frozenset[str] = field(repr=False, compare=False)
-    code: frozenset[types.CodeType] = field(repr=False, compare=False)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a scattered object belongs to its executor: only that executor's calls can be given it")
-
-
-@dataclass
-class Pickled:
-    """A pickle, the modules it refers to by name, the code that it carries by value, and the objects it refers to."""
-
-    blob: Blob
-    modules: frozenset[str]
-    code: frozenset[types.CodeType]
-    objects: frozenset[Scattered] = frozenset()
-
-
-def dumps(value: Any, references: bool = False) -> Pickled:
-    """Pickle a value for the remote side; with ``references`` it may contain `Scattered` handles.
-
-    Raises:
-        whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
-        pickled (a lock, an open file, a socket).
-    """
-    blob = Blob()
-    if not references:
-        pickler = _Pickler(blob)
-        pickler.dump(value)
-        return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
-    referring = _PicklerOfReferences(blob)
-    referring.dump(value)
-    objects = frozenset(referring.objects)
-    return Pickled(
-        blob,
-        frozenset(referring.modules).union(*(item.modules for item in objects)),
-        frozenset(referring.code).union(*(item.code for item in objects)),
-        objects,
-    )
 
 
 @dataclass
@@ -179,7 +51,7 @@ class Payload:
     function: Blob  # of (function, initializer or None, initializer's arguments)
     arguments: list[Blob | None]  # each of (args, kwargs); None: this call is not to run
     modules: ModuleZip | None = None
-    objects: frozenset[Scattered] = frozenset()  # to which the pickles refer
+    objects: frozenset[Reference] = frozenset()  # to which the pickles refer
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
         """The same for some of the calls, those that are not wanted left out."""
@@ -200,14 +72,14 @@ def calls_file(payload: Payload, with_function: bool = True) -> Blob:
     return whole
 
 
-def read_calls_file(content: bytes, modules: ModuleZip | None) -> Payload:
-    """The inverse of `calls_file`."""
+def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
+    """The inverse of `calls_file`; ``objects`` are those that the calls refer to."""
     file = io.BytesIO(content)
     file.readline()
     index = json.loads(file.readline())
     function = Blob([file.read(index["function"])])
     arguments = [None if size is None else Blob([file.read(size)]) for size in index["calls"]]
-    return Payload(function, arguments, modules)
+    return Payload(function, arguments, modules, objects)
 
 
 @dataclass(frozen=True)
@@ -225,11 +97,16 @@ def job_file(
     *,
     calls: tuple[str, str],
     modules: list[tuple[str, str]],
-    objects: dict[str, str] | None = None,
+    objects: dict[str, str],
     seconds: float | None,
 ) -> bytes:
-    """The runner's instructions. ``calls`` and ``modules`` are (file name, SHA-256), ``objects`` SHA-256 by name;
-    ``seconds`` is the time it has."""
+    """The runner's instructions.
+
+    Args:
+        calls, modules: (file name, SHA-256).
+        objects: file names by SHA-256.
+        seconds: the time that it has.
+    """
     return json.dumps(
         {
             "format": FORMAT,
@@ -242,7 +119,7 @@ def job_file(
             "seconds": seconds,
             "calls": {"name": calls[0], "sha256": calls[1]},
             "modules": [{"name": name, "sha256": digest} for name, digest in modules],
-            "objects": objects or {},
+            "objects": objects,
         }
     ).encode()
 

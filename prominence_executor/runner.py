@@ -9,6 +9,7 @@ The way of a job, in its working directory:
     pxjob.json      who this is (run, job, attempt), the key to sign with, the Python wanted, names and digests
     <calls>         the function and the arguments of each call (see payload.py, which writes it)
     <modules>       a zip of the user's own modules, put on sys.path
+    <objects>       large arguments, each in a file of its own (see pickling.py)
     <bundle>        of an array: this program, and the calls and modules of all its jobs (see bundle.py)
     pxoutcome       written here: one signed record after the other, uploaded by the platform when the job ends
 
@@ -23,6 +24,7 @@ the prefix holds both lengths and the header's HMAC, and is written last: a reco
 import hashlib
 import hmac
 import json
+import mmap
 import os
 import pickle
 import signal
@@ -35,6 +37,7 @@ FORMAT = 1
 JOB_FILE = "pxjob.json"
 MAGIC = b"PXOUT1\n"
 CALLS_MAGIC = b"PXCALLS1\n"
+OBJECT_MAGIC = b"PXOBJ1\n"
 PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
 WORKER_PROGRAM = "promlet"  # of the platform; this program is its descendant
 NO_CALL = -1  # a record that speaks of the whole job
@@ -186,19 +189,45 @@ def module_file(job, name):
 
 
 def loader(job):
-    """Return a function that unpickles a file whose pickle may refer to the job's objects, each of them loaded once."""
-    home, loaded = os.getcwd(), {}
+    """Return a function that unpickles a file, whose pickle may refer to objects that came as files of their own.
 
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, name):
-            if name not in loaded:
-                path = os.path.join(home, name)
-                verify(path, job["objects"][name])
-                with open(path, "rb") as file:
-                    loaded[name] = Unpickler(file).load()
-            return loaded[name]
+    A shared one is loaded once; each pickle has a copy of its own of a private one, made when it is written to.
+    """
+    home = os.getcwd()
+    verified = set()  # type: set[str]
+    shared = {}  # type: dict[str, object]
 
-    return lambda file: Unpickler(file).load()
+    def load_object(digest):
+        path = os.path.join(home, job["objects"][digest])
+        if digest not in verified:
+            verify(path, digest)
+            verified.add(digest)
+        with open(path, "rb") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            if file.readline() != OBJECT_MAGIC:
+                raise ValueError("%s is not in the format of this runner" % path)
+            parts = json.loads(file.readline().decode("utf-8"))
+            start = file.tell()
+            buffers = []
+            for at, size, readonly in parts["buffers"]:
+                view = memory[start + at : start + at + size]
+                buffers.append(view.toreadonly() if readonly else view)
+            return pickle.Unpickler(file, buffers=buffers).load()
+
+    def load(file):
+        private = {}  # type: dict[str, object]
+
+        class Unpickler(pickle.Unpickler):
+            def persistent_load(self, pid):
+                kind, _, digest = pid.partition(" ")
+                loaded = shared if kind == "shared" else private
+                if digest not in loaded:
+                    loaded[digest] = load_object(digest)
+                return loaded[digest]
+
+        return Unpickler(file).load()
+
+    return load
 
 
 def read_calls(job, file, load):

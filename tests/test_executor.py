@@ -369,7 +369,7 @@ def test_terminate_deletes_a_running_job(executor: ProminenceExecutor, until: Un
     futures_of_chunk: list[Any] = []
     with_two = executor.with_options(labels={"kind": "chunk"})
     single = executor.submit(time.sleep, 60)
-    futures_of_chunk = with_two._submit(prominence_executor.executor._Function(time.sleep), [((60,), {}), ((61,), {})])
+    futures_of_chunk = with_two._submit(with_two._function(time.sleep), [((60,), {}), ((61,), {})])
     until(lambda: single.running() and futures_of_chunk[0].running())
     assert single.terminate()
     assert futures_of_chunk[1].terminate()
@@ -387,7 +387,7 @@ def test_stdout_of_a_call_in_a_chunk_is_its_own_part(executor: ProminenceExecuto
         print("saying", x)
         return x
 
-    said = executor._submit(prominence_executor.executor._Function(say), [((1,), {}), ((2,), {})])
+    said = executor._submit(executor._function(say), [((1,), {}), ((2,), {})])
     assert [future.result() for future in said] == [1, 2]
     assert [future.stdout() for future in said] == ["saying 1\n", "saying 2\n"]
 

@@ -20,7 +20,6 @@ from prominence_executor import (
     ProminenceFuture,
     RemotePicklingError,
 )
-from prominence_executor.executor import _Function
 from prominence_executor.local import LocalService
 
 Until = Callable[..., None]
@@ -78,7 +77,7 @@ def waits_for(path: str) -> bool:
 
 
 def in_one_job(executor: ProminenceExecutor, fn: Callable[..., Any], *calls: tuple[Any, ...]) -> list[ProminenceFuture]:  # type: ignore[type-arg]
-    return executor._submit(_Function(fn, *executor._initializer), [(call, {}) for call in calls])
+    return executor._submit(executor._function(fn), [(call, {}) for call in calls])
 
 
 @pytest.fixture

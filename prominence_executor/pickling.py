@@ -1,0 +1,208 @@
+"""Values to bytes for the remote side: pickles, what they need there, and references to objects stored apart.
+
+The only module that pickles with cloudpickle. It knows nothing of jobs, threads or HTTP, and unpickles nothing.
+
+An object that is stored apart is one file: a line that says where its parts lie, a pickle of protocol 5, and the
+pickle's large buffers (of numpy, pandas, Arrow) behind it, so that they are neither copied to be hashed nor, on the
+remote side, to be read: runner.py maps them into memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+
+OBJECT_MAGIC = b"PXOBJ1\n"
+ALIGNMENT = 64  # bytes: at a multiple of it a buffer begins, as numpy and Arrow like it
+
+_PIECE = 1 << 16  # bytes: pieces at least this long are kept as they are, shorter ones are joined
+
+Piece = bytes | memoryview
+
+
+class Blob:
+    """Bytes in pieces: large ``bytes`` arguments and buffers stand in it as they are, not copied."""
+
+    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self._small = bytearray()
+        for piece in pieces:
+            self.write(piece)
+
+    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> int:
+        """Append a piece; the pickler's file interface."""
+        size = len(data) if isinstance(data, (bytes, bytearray)) else memoryview(data).nbytes
+        if size < _PIECE:
+            self._small += data
+        else:
+            self._flush()
+            self.pieces.append(data if isinstance(data, bytes) else bytes(data))
+        self.size += size
+        return size
+
+    def _flush(self) -> None:
+        if self._small:
+            self.pieces.append(bytes(self._small))
+            self._small.clear()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._flush()
+        return iter(self.pieces)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def sha256(self) -> str:
+        return sha256_of(self)
+
+    def tobytes(self) -> bytes:
+        return b"".join(self)
+
+
+def sha256_of(pieces: Iterable[Piece]) -> str:
+    """The digest of all pieces together, in hexadecimal."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+@dataclass(eq=False)
+class Reference:
+    """Stands in a pickle for an object that is stored apart; `ProminenceExecutor.scatter` gives one to the user.
+
+    It may stand anywhere inside the arguments of a call, which is given the object itself.
+    """
+
+    sha256: str  # of the object's file
+    size: int  # bytes of it
+    shared: bool  # by all calls of a job; otherwise each has a copy of its own, as of any argument
+    modules: frozenset[str] = field(default=frozenset(), repr=False)
+    code: frozenset[types.CodeType] = field(default=frozenset(), repr=False)
+    content: Blob | None = field(default=None, repr=False)  # until it is surely at the service
+
+    @property
+    def pid(self) -> str:
+        """The persistent id in pickles, by which runner.py finds the object."""
+        return f"{'shared' if self.shared else 'private'} {self.sha256}"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a scattered object belongs to its executor: only the arguments of its calls may contain it")
+
+
+@dataclass
+class Pickled:
+    """A pickle, the modules it refers to by name, the code that it carries by value, and the objects it refers to."""
+
+    blob: Blob
+    modules: frozenset[str]
+    code: frozenset[types.CodeType]
+    objects: frozenset[Reference] = frozenset()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no annotations
+    """Notes which modules a pickle refers to, and the code that travels by value."""
+
+    def __init__(self, file: Blob, **options: Any) -> None:
+        super().__init__(file, protocol=5, **options)
+        self.modules: set[str] = set()
+        self.code: set[types.CodeType] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.ModuleType):
+            self.modules.add(obj.__name__)
+        elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            module = getattr(obj, "__module__", None)
+            if isinstance(module, str):
+                self.modules.add(module)
+            if module == "__main__" and isinstance(obj, types.FunctionType):
+                self.code.add(obj.__code__)
+        return super().reducer_override(obj)
+
+
+class _ReferringPickler(_Pickler):
+    """Writes references; apart from the other, since it is asked about every object of a pickle."""
+
+    def __init__(self, file: Blob, references: Mapping[int, Reference]) -> None:
+        super().__init__(file)
+        self._references = references
+        self.objects: set[Reference] = set()
+
+    def persistent_id(self, obj: Any) -> str | None:
+        reference = obj if type(obj) is Reference else self._references.get(id(obj))
+        if reference is None:
+            return None
+        self.objects.add(reference)
+        return reference.pid
+
+
+def dumps(value: Any, references: Mapping[int, Reference] | None = None) -> Pickled:
+    """Pickle a value for the remote side.
+
+    Args:
+        references: what stands for some of the objects in it, by their ``id``; when given, be it empty, the value may
+            contain references itself, too.
+
+    Raises:
+        whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
+        pickled (a lock, an open file, a socket).
+    """
+    blob = Blob()
+    if references is None:
+        pickler = _Pickler(blob)
+        pickler.dump(value)
+        return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
+    referring = _ReferringPickler(blob, references)
+    referring.dump(value)
+    objects = frozenset(referring.objects)
+    modules = frozenset(referring.modules).union(*(item.modules for item in objects))
+    code = frozenset(referring.code).union(*(item.code for item in objects))
+    return Pickled(blob, modules, code, objects)
+
+
+@dataclass
+class Apart:
+    """A value as the file of an object: its pieces are the value's own memory, where that is possible."""
+
+    pieces: list[Piece]
+    modules: frozenset[str]
+    code: frozenset[types.CodeType]
+
+    @property
+    def size(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+
+def dumps_apart(value: Any) -> Apart:
+    """Pickle a value as a file of its own; raises what `dumps` raises. The value must not change while it is used."""
+    buffers: list[memoryview] = []
+
+    def takes_apart(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < _PIECE:
+            return True  # it stays in the pickle
+        buffers.append(view)
+        return False
+
+    blob = Blob()
+    pickler = _Pickler(blob, buffer_callback=takes_apart)
+    pickler.dump(value)
+    pieces: list[Piece] = []
+    at = blob.size
+    places = []
+    for view in buffers:
+        gap = -at % ALIGNMENT
+        pieces += [bytes(gap), view]
+        places.append([at + gap, view.nbytes, view.readonly])
+        at += gap + view.nbytes
+    line = json.dumps({"pickle": blob.size, "buffers": places}).encode()
+    line += b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
+    return Apart([OBJECT_MAGIC, line, *blob, *pieces], frozenset(pickler.modules), frozenset(pickler.code))
