@@ -18,6 +18,7 @@ import pytest
 
 from prominence_executor import payload
 from prominence_executor.payload import Identity, Outcomes
+from prominence_executor.pickling import dumps
 
 KEY = bytes(range(32))
 IDENTITY = Identity("run-1", 7, 1)
@@ -30,10 +31,12 @@ class Remote:
         self.folder = folder
 
     def prepare(self, function: Callable[..., Any], *calls: tuple[Any, ...], seconds: float | None = None) -> None:
-        arguments = [payload.dumps((call, {})).blob for call in calls]
-        whole = payload.Payload(payload.dumps((function, None, ())).blob, list(arguments))
+        arguments = [dumps((call, {})).blob for call in calls]
+        whole = payload.Payload(dumps((function, None, ())).blob, list(arguments))
         calls_file = payload.calls_file(whole)
-        job = payload.job_file(IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], seconds=seconds)
+        job = payload.job_file(
+            IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], objects={}, seconds=seconds
+        )
         (self.folder / "pxrun.pyz").write_bytes(payload.runner_archive())
         (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
         (self.folder / "pxjob.json").write_bytes(job)
@@ -322,4 +325,7 @@ def test_the_runner_uses_the_standard_library_and_old_syntax_only() -> None:
         for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
     assert names <= set(sys.stdlib_module_names) | {"cloudpickle"}
-    assert json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], seconds=None))["format"] == 1
+    assert (
+        json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], objects={}, seconds=None))["format"]
+        == 1
+    )

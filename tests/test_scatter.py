@@ -1,4 +1,4 @@
-"""Large arguments are uploaded once, found by what they are, and given to each call as if they had travelled with it."""
+"""Large arguments are uploaded once, and each call gets them as if they had travelled with it."""
 
 from __future__ import annotations
 
