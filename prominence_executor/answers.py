@@ -114,13 +114,9 @@ def check_whole(response: requests.Response) -> None:
         raise ServiceUnavailableError(f"{what_of(response)}: {sentence}", response.status_code)
 
 
-def resumes(response: requests.Response, have: int) -> bool:
-    """Whether this is the rest of an object of which the first bytes are there."""
-    return (
-        have > 0
-        and response.status_code == 206
-        and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    )
+def begins_at(response: requests.Response, offset: int) -> bool:
+    """Whether this is a part of an object, from this byte on; otherwise it is the whole."""
+    return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 def strong_tag(response: requests.Response) -> str:

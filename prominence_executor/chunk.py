@@ -157,7 +157,8 @@ class Chunk:
         """A call's part of the job's stdout or stderr."""
         if self.job_id is None:
             return ""
-        content = self.run.read_stream(self.job_id, name)
+        job_id = self.job_id
+        content = self.run.ask(lambda client: client.stdout(job_id) if name == "stdout" else client.stderr(job_id))
         if call._streams and self.size > 1:
             column = 0 if name == "stdout" else 1
             content = content[call._streams[0][column] : call._streams[1][column]]

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal, TypeVar, overload
 from urllib.parse import quote
 
 from .answers import (
+    begins_at,
     check_whole,
     field_of,
     read_bytes,
@@ -26,10 +27,9 @@ from .answers import (
     read_only,
     read_text,
     read_url,
-    resumes,
     strong_tag,
 )
-from .errors import InvalidRequestError, NotFoundError
+from .errors import InvalidRequestError, NotFoundError, TransferError
 from .funnel import Funnel
 from .model import BODY_LIMIT, check_labels, encode
 from .streams import Form, Source, Stream, appearing_whole, chunks_of, transferring
@@ -43,6 +43,7 @@ CHECKSUM_LIMIT = 2 << 30
 """From this size on, in bytes, an upload goes without a checksum: the store's form takes no more."""
 
 T = TypeVar("T")
+Target = str | os.PathLike[str] | BinaryIO
 
 _IDS_LENGTH = 3500  # characters of ids in one URL; servers refuse lines of more than about 4000
 _ENDING = 3.0  # seconds around a job's end during which the service may not know it
@@ -250,13 +251,14 @@ class ProminenceClient(Funnel):
         self._retrying(once, stream.repeatable)
 
     @overload
-    def download(self, url: str) -> bytes: ...
+    def download(self, url: str, target: None = None, *, part: tuple[int, int] | None = None) -> bytes: ...
     @overload
-    def download(self, url: str, target: str | os.PathLike[str] | BinaryIO) -> None: ...
-    def download(self, url: str, target: str | os.PathLike[str] | BinaryIO | None = None) -> bytes | None:
+    def download(self, url: str, target: Target, *, part: tuple[int, int] | None = None) -> None: ...
+    def download(self, url: str, target: Target | None = None, *, part: tuple[int, int] | None = None) -> bytes | None:
         """Fetches a presigned URL, without a token: as bytes, or streamed to a path or an open binary file.
 
-        A download that was cut short goes on where it was, if the object is still the same.
+        A download that was cut short goes on where it was, if the object is still the same. ``part``: only so many
+        bytes of the object: (the first one's offset, their number).
 
         A path appears only when it is whole: until then the bytes go to ``path.part``, which goes away on any failure.
 
@@ -267,33 +269,43 @@ class ProminenceClient(Funnel):
         """
         if target is None:
             buffer = io.BytesIO()
-            self._fetch(url, buffer)
+            self._fetch(url, buffer, part)
             return buffer.getvalue()
         if isinstance(target, str | os.PathLike):
             with appearing_whole(os.fspath(target)) as file:
-                self._fetch(url, file)
+                self._fetch(url, file, part)
         else:
-            self._fetch(url, target)
+            self._fetch(url, target, part)
         return None
 
-    def _fetch(self, url: str, file: BinaryIO) -> None:
+    def _fetch(self, url: str, file: BinaryIO, part: tuple[int, int] | None) -> None:
         # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
         start = file.tell() if getattr(file, "seekable", lambda: True)() else None
-        have, tag = 0, ""  # bytes of the object that an attempt has left, and which version of it they are of
+        have, tag = 0, ""  # bytes that an attempt has left, and of which version of the object they are
+        first, wanted = part or (0, None)
 
         def once() -> None:
             nonlocal have, tag
-            headers = {"Range": f"bytes={have}-", "If-Range": tag} if have and tag else {}
+            last = "" if wanted is None else first + wanted - 1
+            headers = {"Range": f"bytes={first + have}-{last}"} if part or (have and tag) else {}
+            if have and tag:
+                headers["If-Range"] = tag
             with self._send_bare("GET", url, headers=headers, stream=True) as response, transferring():
-                if start is not None and have and not resumes(response, have):
+                partly = begins_at(response, first + have)
+                if start is not None and have and not partly:
                     have = 0
                     file.seek(start)
                     file.truncate()
                 tag = strong_tag(response)
+                skip = 0 if partly else first
                 for chunk in chunks_of(response):
-                    file.write(chunk)
-                    have += len(chunk)
+                    useful = chunk[skip:] if wanted is None else chunk[skip : skip + wanted - have]
+                    skip = max(0, skip - len(chunk))
+                    file.write(useful)
+                    have += len(useful)
                 check_whole(response)
+                if wanted is not None and have < wanted:
+                    raise TransferError(f"of {wanted} bytes of an object came {have}")
 
         self._retrying(once, repeat=start is not None)
 

@@ -73,6 +73,8 @@ class ProminenceExecutor(Executor):
         service_timeout: seconds for which the service may be away before open futures give up.
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
             ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
+        lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
+            executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -102,6 +104,7 @@ class ProminenceExecutor(Executor):
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "delete",
+        lazy: bool = False,
     ) -> None:
         options = Options().changed(
             image=image,
@@ -119,7 +122,7 @@ class ProminenceExecutor(Executor):
         for field, value in (("name", name), ("run_id", run_id)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
-        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
         connect, at_end = _connect(url, token, service_timeout)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
@@ -146,6 +149,7 @@ class ProminenceExecutor(Executor):
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "leave",
+        lazy: bool = False,
     ) -> ProminenceExecutor:
         """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -158,14 +162,14 @@ class ProminenceExecutor(Executor):
             takeover: take new calls, too; only when the program that began the run is no more. Its functions and
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt: as for the executor itself.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy: as for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunExistsError: the journal is in use: the program that began the run is still there.
             ValueError: the journal is another run's.
         """
-        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt)
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
         connect, at_end = _connect(url, token, service_timeout)
         kept = None
         try:
@@ -472,7 +476,11 @@ def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
 
 
 def _settings(
-    max_workers: int | None, poll_interval: float | tuple[float, float], service_timeout: float, on_interrupt: str
+    max_workers: int | None,
+    poll_interval: float | tuple[float, float],
+    service_timeout: float,
+    on_interrupt: str,
+    lazy: bool,
 ) -> dict[str, Any]:
     """The checked arguments of a `Run` that an executor's user chooses."""
     if max_workers is not None and max_workers < 1:
@@ -484,6 +492,7 @@ def _settings(
         "poll_interval": _interval(poll_interval),
         "service_timeout": service_timeout,
         "on_interrupt": on_interrupt,
+        "lazy": bool(lazy),
     }
 
 

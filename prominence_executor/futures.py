@@ -7,9 +7,14 @@ by the user.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .pickling import dumps
+from .streams import appearing_whole
+from .unfetched import Unfetched
 
 if TYPE_CHECKING:
     from .chunk import Chunk
@@ -85,6 +90,33 @@ class ProminenceFuture(Future[T]):
         if self.cancel():
             return True
         return not self.done() and self._chunk is not None and self._chunk.terminate()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the call and return its result, or raise its exception, as the base class's.
+
+        With ``lazy=True`` a large result is fetched now, which takes its time beyond ``timeout``; when it does not
+        come, this raises `ServiceUnavailableError` or `TransferError`, and may be called again.
+        """
+        result: Any = super().result(timeout)
+        return cast(T, result.value() if type(result) is Unfetched else result)
+
+    def save(self, path: str | os.PathLike[str], timeout: float | None = None) -> None:
+        """Wait for the call and write its result's pickle to a file, which appears when it is whole.
+
+        With ``lazy=True`` a large result goes from the service to the file without being held in memory.
+        ``pickle.load`` reads it, with the modules that it needs.
+
+        Raises:
+            OSError: the file cannot be written.
+            Exception: what `result` raises.
+        """
+        result: Any = super().result(timeout)
+        if type(result) is Unfetched:
+            result.save(path)
+        else:
+            with appearing_whole(os.fspath(path)) as file:
+                for piece in dumps(result).blob:
+                    file.write(piece)
 
     def set_running_or_notify_cancel(self) -> bool:
         """As the base class's, but it may be called again: every poll that shows the job running does.

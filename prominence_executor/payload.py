@@ -274,7 +274,7 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
         )
     if outcome.kind == "noroom":
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
-    _verify_body(file, outcome)
+    verify_body(file, outcome)
     file.seek(outcome.offset)
     if outcome.kind == "result":
         try:
@@ -288,7 +288,8 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
     return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed and verified
 
 
-def _verify_body(file: BinaryIO, outcome: Outcome) -> None:
+def verify_body(file: BinaryIO, outcome: Outcome) -> None:
+    """Raise SignatureError unless the body is the one that was signed."""
     file.seek(outcome.offset)
     digest, left = hashlib.sha256(), int(outcome.header["size"])
     while left:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .chunk import RUN_LABEL, Array, Chunk, Options
 from .dispatcher import Dispatcher
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .client import ProminenceClient
     from .journal import Journal
     from .payload import Payload
+
+T = TypeVar("T")
 
 _GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
@@ -49,6 +51,7 @@ class Run:
         poll_interval: tuple[float, float],
         service_timeout: float,
         on_interrupt: str,
+        lazy: bool,
         at_end: Callable[[], None],
         journal: Journal | None = None,
         attached: bool = False,
@@ -64,6 +67,7 @@ class Run:
         self.reached = False  # True once the service has answered anything in this run
         self._away_since: float | None = None  # time.monotonic() of the first request without an answer
         self.in_doubt = False  # True once a POST has gone unanswered
+        self.lazy = lazy  # large results stay at the service until they are asked for
         self._process = os.getpid()
         self.leaves = on_interrupt == "leave"  # its jobs at the service, when the program is interrupted
         self._connect = connect
@@ -295,12 +299,12 @@ class Run:
         with self._changed:
             return [call for chunk in self._open.values() for call in chunk.calls if not call.done()]
 
-    def read_stream(self, job_id: int, name: str) -> bytes:
-        """A job's stdout or stderr, now: one request."""
+    def ask(self, question: Callable[[ProminenceClient], T]) -> T:
+        """Ask the service something, also after the run has ended."""
         if not self.ended.is_set():
-            return self.client.stdout(job_id) if name == "stdout" else self.client.stderr(job_id)
+            return question(self.client)
         with self._connect() as client:
-            return client.stdout(job_id) if name == "stdout" else client.stderr(job_id)
+            return question(client)
 
     # -- the threads' side -----------------------------------------------------------------------------------------
 

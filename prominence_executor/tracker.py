@@ -34,6 +34,7 @@ from .job import ENDED
 from .names import workflow_of
 from .payload import Outcomes, read_outcomes, unpack
 from .pool import started_pool
+from .unfetched import LARGE, PartsOfFile, Unfetched
 
 if TYPE_CHECKING:
     from .run import Run
@@ -294,9 +295,11 @@ class Tracker:
     def _settle_from(self, url: str, chunk: Chunk, job: dict[str, Any]) -> None:
         """Download the outcome file, verify it, and settle call by call."""
         size = diagnosis.outcome_size(job)
-        with _spool(size) as file:
-            self._run.client.download(url, file)
-            came = file.tell()
+        lazily = self._run.lazy and size > LARGE and not chunk.fetches
+        with PartsOfFile.buffered(self._run.client, url, size) if lazily else _spool(size) as file:
+            if not lazily:
+                self._run.client.download(url, file)
+            came = size if lazily else file.tell()
             outcomes = self._outcomes_in(file, chunk)
             if chunk.held is not None:
                 seconds = [call.header.get("seconds") for call in outcomes.calls.values()]
@@ -306,7 +309,7 @@ class Tracker:
             if size and came != size:
                 raise _Damaged(f"of an outcome file of {size} bytes came {came}")
             if outcomes.job is None:
-                self._believe(file, chunk)
+                self._believe(file, chunk, lazily)
         missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
         if not missing:
             return
@@ -327,15 +330,20 @@ class Tracker:
             outcome = outcomes.calls.get(position)
             if outcome is not None:
                 call._streams = outcome.header.get("streams")
-                call._settle(*unpack(file, outcome, where))
+                if self._run.lazy and outcome.kind == "result" and outcome.header["size"] > LARGE:
+                    call._settle(True, Unfetched(self._run, cast(int, chunk.job_id), outcome))
+                else:
+                    call._settle(*unpack(file, outcome, where))
         if outcomes.job is not None and outcomes.job.kind == "initializer":
             _, cause = unpack(file, outcomes.job, where)
             for call in chunk.calls:
                 call._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
         return outcomes
 
-    def _believe(self, file: BinaryIO, chunk: Chunk) -> None:
+    def _believe(self, file: BinaryIO, chunk: Chunk, lazily: bool) -> None:
         """A file without an end is of a runner that was killed, or was damaged on its way: it must come twice alike."""
+        if lazily:
+            raise _Damaged("the outcome file has no end")
         file.seek(0)
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

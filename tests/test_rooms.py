@@ -14,8 +14,8 @@ PACKAGE = Path(prominence_executor.__file__).parent
 # Each room may import those named before it; `local` stands apart.
 ORDER = [
     "errors", "auth", "answers", "streams", "model", "funnel", "client", "job", "workflow", "runner", "start",
-    "pickling", "payload", "bundle", "objects", "modules", "futures", "mapping", "diagnosis", "pool", "names", "chunk",
-    "sizing", "journal", "attach", "packing", "dispatcher", "tracker", "run", "executor", "cli",
+    "pickling", "payload", "bundle", "objects", "modules", "diagnosis", "unfetched", "futures", "mapping", "pool",
+    "names", "chunk", "sizing", "journal", "attach", "packing", "dispatcher", "tracker", "run", "executor", "cli",
 ]  # fmt: skip
 
 
