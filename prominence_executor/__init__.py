@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .job import Job
     from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
     from .payload import RemoteTraceback
+    from .pickling import load
     from .workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "Workflow",
     "WorkflowPolicies",
     "Zip",
+    "load",
     *_errors,
 ]
 
@@ -52,6 +54,7 @@ _HOMES = {
     "job": ("Job",),
     "model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload": ("RemoteTraceback",),
+    "pickling": ("load",),
     "workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 

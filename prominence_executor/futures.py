@@ -12,7 +12,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .pickling import dumps
+from .pickling import dumps_apart
 from .streams import appearing_whole
 from .unfetched import Unfetched
 
@@ -100,11 +100,23 @@ class ProminenceFuture(Future[T]):
         result: Any = super().result(timeout)
         return cast(T, result.value() if type(result) is Unfetched else result)
 
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the call and return what `result` would raise, or None, as the base class's.
+
+        With ``lazy=True`` a large result is fetched for that, too: it may still turn out not to be there.
+        """
+        error = super().exception(timeout)
+        if error is None:
+            try:
+                self.result(timeout)
+            except Exception as problem:  # noqa: BLE001  returned, as all that a call raises
+                return problem
+        return error
+
     def save(self, path: str | os.PathLike[str], timeout: float | None = None) -> None:
-        """Wait for the call and write its result's pickle to a file, which appears when it is whole.
+        """Wait for the call and write its result to a file, for `load`; the file appears when it is whole.
 
         With ``lazy=True`` a large result goes from the service to the file without being held in memory.
-        ``pickle.load`` reads it, with the modules that it needs.
 
         Raises:
             OSError: the file cannot be written.
@@ -115,7 +127,7 @@ class ProminenceFuture(Future[T]):
             result.save(path)
         else:
             with appearing_whole(os.fspath(path)) as file:
-                for piece in dumps(result).blob:
+                for piece in dumps_apart(result).pieces:
                     file.write(piece)
 
     def set_running_or_notify_cancel(self) -> bool:

@@ -57,7 +57,7 @@ class LocalModules:
         for item in code:
             wanted |= _imports_of_code(item)
         if "__main__" in wanted:
-            wanted |= set(_imports_of_main())
+            wanted |= set(_imports_of_main()) - {__package__}  # every script imports it, hardly a call needs it
         roots = frozenset(name for name in wanted if name != "__main__" and _location(name))
         if not roots:
             return None

@@ -40,6 +40,7 @@ class Objects:
         self._changed = threading.Condition()
         self._scattered = False
         self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
+        self._sizes: set[int] = set()  # of all that were made
         self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
         self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
         self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
@@ -98,11 +99,18 @@ class Objects:
 
     def _refer(self, apart: Apart, *, shared: bool) -> Reference:
         """The one reference to this content."""
+        copies: list[Blob] = []
+        copying = threading.Thread(target=lambda: copies.append(Blob(apart.pieces)))
+        if apart.size not in self._sizes:
+            copying.start()  # it is surely new: copied while it is hashed
         reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
+        if copying.ident:
+            copying.join()
         with self._changed:
+            self._sizes.add(apart.size)
             reference = self._references.setdefault(reference.pid, reference)
             if reference.content is None and _name(reference) not in (self._stored or ()):
-                reference.content = Blob(apart.pieces)
+                reference.content = copies[0] if copies else Blob(apart.pieces)
             return reference
 
     def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> Reference:

@@ -52,10 +52,10 @@ class Packer:
         """The workflow of an array, whose payload has been uploaded as one object."""
         run, chunks = self._run, list(array.left.values())
         options = chunks[0].options
+        objects = self._placed(array.left.values())
         content = bundle((chunk.identity, _wanted(chunk)) for chunk in chunks)
         array.bundle = f"pxarray-{array.name}"
         run.client.upload(array.bundle, content, size=content.size)
-        objects = self._placed(array.left.values())
         instructions = array_file(
             run.run_id, run.key, bundle=(array.bundle, content.sha256()), objects=objects, seconds=_seconds(options)
         )

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cloudpickle
 
 from .errors import RemotePicklingError, SignatureError
-from .pickling import Blob, Reference
+from .pickling import Blob, Reference, loads_apart
 
 if TYPE_CHECKING:
     from .modules import ModuleZip
@@ -40,6 +40,7 @@ OUTCOME_FILE = "pxoutcome"
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
 _CALLS_MAGIC = b"PXCALLS1\n"
+_BLOCK = 1 << 20  # bytes
 _OUTCOME_MAGIC = b"PXOUT1\n"
 _PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
 
@@ -274,30 +275,53 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
         )
     if outcome.kind == "noroom":
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
-    verify_body(file, outcome)
-    file.seek(outcome.offset)
-    if outcome.kind == "result":
-        try:
-            return True, pickle.load(file)  # noqa: S301  signed by this run, verified above
-        except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
-            problem = RemotePicklingError(
-                f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
-            )
-            problem.__cause__ = error
-            return False, problem
-    return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed and verified
+    body = _body(file, outcome)
+    if outcome.kind != "result":
+        return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed by this run, verified
+    try:
+        return True, pickle.load(file) if body is None else loads_apart(body, header)  # noqa: S301  likewise
+    except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
+        problem = RemotePicklingError(
+            f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
+        )
+        problem.__cause__ = error
+        return False, problem
+
+
+def _body(file: BinaryIO, outcome: Outcome) -> memoryview | None:
+    """Verify a body; with large buffers in it, the memory in which they may stay, else the file is where it begins.
+
+    Raises:
+        SignatureError: the body is not the one that was signed.
+    """
+    if not outcome.header.get("buffers"):
+        verify_body(file, outcome)
+        file.seek(outcome.offset)
+        return None
+    if isinstance(file, io.BytesIO):
+        memory = file.getbuffer()[outcome.offset : outcome.offset + outcome.header["size"]]
+    else:
+        memory = memoryview(bytearray(outcome.header["size"]))
+        file.seek(outcome.offset)
+        at = 0
+        while block := file.read(min(_BLOCK, len(memory) - at)):
+            memory[at : at + len(block)] = block
+            at += len(block)
+    _check_digest(hashlib.sha256(memory), outcome)
+    return memory
 
 
 def verify_body(file: BinaryIO, outcome: Outcome) -> None:
     """Raise SignatureError unless the body is the one that was signed."""
     file.seek(outcome.offset)
     digest, left = hashlib.sha256(), int(outcome.header["size"])
-    while left:
-        block = file.read(min(left, 1 << 20))
-        if not block:
-            break
+    while left and (block := file.read(min(left, _BLOCK))):
         digest.update(block)
         left -= len(block)
+    _check_digest(digest, outcome)
+
+
+def _check_digest(digest: hashlib._Hash, outcome: Outcome) -> None:
     if not hmac.compare_digest(digest.hexdigest(), outcome.header["sha256"]):
         raise SignatureError("an outcome's content is not what was signed; it was not unpickled")
 

@@ -1,6 +1,6 @@
 """Values to bytes for the remote side: pickles, what they need there, and references to objects stored apart.
 
-The only module that pickles with cloudpickle. It knows nothing of jobs, threads or HTTP, and unpickles nothing.
+The only module that pickles with cloudpickle. It knows nothing of jobs, threads or HTTP, and verifies nothing.
 
 An object that is stored apart is one file: a line that says where its parts lie, a pickle of protocol 5, and the
 pickle's large buffers (of numpy, pandas, Arrow) behind it, so that they are neither copied to be hashed nor, on the
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import os
 import pickle
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -170,7 +172,7 @@ def dumps(value: Any, references: Mapping[int, Reference] | None = None) -> Pick
 
 @dataclass
 class Apart:
-    """A value as the file of an object: its pieces are the value's own memory, where that is possible."""
+    """A value as a file of its own: the pieces are the value's own memory, where that is possible."""
 
     pieces: list[Piece]
     modules: frozenset[str]
@@ -185,15 +187,14 @@ def dumps_apart(value: Any) -> Apart:
     """Pickle a value as a file of its own; raises what `dumps` raises. The value must not change while it is used."""
     buffers: list[memoryview] = []
 
-    def takes_apart(buffer: pickle.PickleBuffer) -> bool:
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < _PIECE:
-            return True  # it stays in the pickle
-        buffers.append(view)
-        return False
+        if view.nbytes >= _PIECE:
+            buffers.append(view)
+        return view.nbytes < _PIECE
 
     blob = Blob()
-    pickler = _Pickler(blob, buffer_callback=takes_apart)
+    pickler = _Pickler(blob, buffer_callback=stays_inside)
     pickler.dump(value)
     pieces: list[Piece] = []
     at = blob.size
@@ -203,6 +204,39 @@ def dumps_apart(value: Any) -> Apart:
         pieces += [bytes(gap), view]
         places.append([at + gap, view.nbytes, view.readonly])
         at += gap + view.nbytes
-    line = json.dumps({"pickle": blob.size, "buffers": places}).encode()
-    line += b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
-    return Apart([OBJECT_MAGIC, line, *blob, *pieces], frozenset(pickler.modules), frozenset(pickler.code))
+    head = head_of({"pickle": blob.size, "buffers": places})
+    return Apart([head, *blob, *pieces], frozenset(pickler.modules), frozenset(pickler.code))
+
+
+def head_of(parts: Mapping[str, Any]) -> bytes:
+    """The lines before a pickle and its buffers, which make a file of them."""
+    line = json.dumps({"pickle": parts["pickle"], "buffers": parts["buffers"]}).encode()
+    return OBJECT_MAGIC + line + b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
+
+
+def loads_apart(memory: memoryview, parts: Mapping[str, Any]) -> Any:
+    """Unpickle a pickle with its buffers behind it, which stay where they are: the value keeps the memory.
+
+    ``parts`` says how long the pickle is, and where each buffer lies: [offset, bytes, readonly].
+    """
+    views = [memory[at : at + size] for at, size, _ in parts["buffers"]]
+    fixed = [view.toreadonly() if part[2] else view for view, part in zip(views, parts["buffers"], strict=True)]
+    return pickle.loads(memory[: parts["pickle"]], buffers=fixed)  # noqa: S301  the caller has verified it
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a result that `ProminenceFuture.save` wrote. Large arrays in it are read from the file when they are used.
+
+    Writing to such an array changes this program's copy, not the file. As with ``pickle.load``: only for files that
+    you have made yourself.
+
+    Raises:
+        ValueError: the file is none of those.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        if file.readline(len(OBJECT_MAGIC)) != OBJECT_MAGIC:
+            raise ValueError(f"{os.fspath(path)} was not written by ProminenceFuture.save")
+        parts = json.loads(file.readline())
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        return loads_apart(memory[file.tell() :], parts)

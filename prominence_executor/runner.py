@@ -41,6 +41,8 @@ OBJECT_MAGIC = b"PXOBJ1\n"
 PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
 WORKER_PROGRAM = "promlet"  # of the platform; this program is its descendant
 NO_CALL = -1  # a record that speaks of the whole job
+LARGE_BUFFER = 1 << 16  # bytes from which on a buffer of a result lies behind its pickle
+ALIGNMENT = 64  # bytes: at a multiple of it such a buffer begins, as numpy and Arrow like it
 TEXT_LIMIT = 100000  # characters of a traceback or message that travel
 
 
@@ -280,12 +282,32 @@ def verify(path, sha256):
 def write_result(outcomes, cloudpickle, call, result, began, position):
     facts = call_facts(began, position)
     try:
-        outcomes.write(call, "result", lambda file: cloudpickle.dump(result, file, protocol=5), **facts)
+        outcomes.write(call, "result", lambda file: dump_apart(cloudpickle, result, file), **facts)
     except OSError as error:
         write_no_room(outcomes, call, error, facts)
     except BaseException as error:  # __reduce__ is somebody else's code
         facts.update(type=type_name(result), error=error_text(error), traceback=traceback_text(error, 0))
         outcomes.write(call, "unpicklable", **facts)
+
+
+def dump_apart(cloudpickle, value, file):
+    """Pickle a value, its large buffers uncopied behind the pickle; returns where they lie, for the header."""
+    views = []
+
+    def stays_inside(buffer):
+        view = buffer.raw()
+        if view.nbytes >= LARGE_BUFFER:
+            views.append(view)
+            return False
+        return True
+
+    cloudpickle.dump(value, file, protocol=5, buffer_callback=stays_inside)
+    facts = {"pickle": file.size, "buffers": []}
+    for view in views:
+        file.write(bytes(-file.size % ALIGNMENT))
+        facts["buffers"].append([file.size, view.nbytes, view.readonly])
+        file.write(view)
+    return facts if views else {}
 
 
 def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):
@@ -429,7 +451,7 @@ class Outcomes:
             self._file.write(bytes(PREFIX.size))
             body = Body(self._file)
             if dump is not None:
-                dump(body)
+                facts.update(dump(body) or {})
             header = {"format": FORMAT, "call": call, "kind": kind, "size": body.size, "sha256": body.hexdigest()}
             for name in ("run", "job", "attempt"):
                 header[name] = self._job[name]

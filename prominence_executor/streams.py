@@ -42,7 +42,7 @@ def appearing_whole(path: str) -> Iterator[BinaryIO]:
     """A file that appears at ``path`` when the block ends well, and leaves nothing behind when it does not."""
     partial = path + ".part"
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "w+b") as file:
             yield file
         os.replace(partial, path)
     finally:

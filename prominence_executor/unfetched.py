@@ -6,15 +6,18 @@ large result, and fetches it once. Nothing is unpickled here: that is payload.py
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 from . import diagnosis
 from .errors import OutcomeLostError
 from .payload import Outcome, unpack, verify_body
+from .pickling import head_of
+from .streams import appearing_whole
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
@@ -68,7 +71,7 @@ class Unfetched:
 
     @property
     def size(self) -> int:
-        """Bytes of the result's pickle."""
+        """Bytes of the result as it travels."""
         return int(self._outcome.header["size"])
 
     def value(self) -> Any:
@@ -82,9 +85,12 @@ class Unfetched:
         """
         with self._lock:
             if self._fetched is None:
-                with tempfile.TemporaryFile() as file:
+                here = Outcome(self._outcome.header, 0)
+                with contextlib.ExitStack() as stack:
+                    file: Any = io.BytesIO()  # in which the result's buffers stay, if it has any
+                    if not here.header.get("buffers"):
+                        file = stack.enter_context(tempfile.TemporaryFile())
                     self._fetch(file)
-                    here = Outcome(self._outcome.header, 0)
                     self._fetched = unpack(file, here, f"in job {self._job_id}")
             succeeded, value = self._fetched
         if not succeeded:
@@ -92,17 +98,13 @@ class Unfetched:
         return value
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result's pickle to a file, which appears when it is whole; raises what `value` raises."""
-        target = os.path.abspath(path)
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), prefix=".px-", delete=False) as file:
-            try:
-                self._fetch(file)
-                verify_body(cast(BinaryIO, file), Outcome(self._outcome.header, 0))
-                file.flush()
-                os.replace(file.name, target)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        """Write the result to a file, for `load`; it appears when it is whole. Raises what `value` raises."""
+        header = self._outcome.header
+        head = head_of({"pickle": self.size, "buffers": [], **header})
+        with appearing_whole(os.fspath(path)) as file:
+            file.write(head)
+            self._fetch(file)
+            verify_body(file, Outcome(header, len(head)))
 
     def _fetch(self, file: Any) -> None:
         def fetch(client: ProminenceClient) -> None:

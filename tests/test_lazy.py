@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from proxy import FaultProxy, reset_before, truncated
 
-from prominence_executor import ProminenceExecutor, RemotePicklingError, TransferError
+from prominence_executor import ProminenceExecutor, RemotePicklingError, TransferError, load
 from prominence_executor.local import LocalService
 
 Until = Callable[..., None]
@@ -32,7 +32,7 @@ def ramp(start: float) -> Any:
 
 def test_a_large_result_comes_when_it_is_asked_for(lazy: ProminenceExecutor) -> None:
     futures = [lazy.submit(ramp, n) for n in range(2)]
-    assert [future.exception(30) for future in futures] == [None, None]
+    assert not wait(futures, 30).not_done
     downloads = lazy.client.requests_sent["GET output"]
     for n, future in enumerate(futures):
         result = future.result()
@@ -58,20 +58,27 @@ def test_the_client_holds_nothing_of_it(lazy: ProminenceExecutor, tmp_path: Path
     future = lazy.submit(bytes, 40_000_000)
     tracemalloc.start()
     try:
-        assert future.exception(30) is None
+        assert not wait([future], 30).not_done
         future.save(tmp_path / "result")
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
     assert (tmp_path / "result").stat().st_size > 40_000_000
+    assert load(tmp_path / "result") == bytes(40_000_000)
+    (tmp_path / "other").write_bytes(b"something")
+    with pytest.raises(ValueError, match="other was not written"):
+        load(tmp_path / "other")
 
 
 def test_a_result_goes_to_a_file(lazy: ProminenceExecutor, tmp_path: Path) -> None:
     large, small = lazy.submit(ramp, 5), lazy.submit(abs, -3)
     large.save(tmp_path / "large", timeout=30)
     small.save(tmp_path / "small", timeout=30)
-    assert np.array_equal(pickle.loads((tmp_path / "large").read_bytes()), ramp(5))
-    assert pickle.loads((tmp_path / "small").read_bytes()) == 3
+    found = load(tmp_path / "large")
+    assert np.array_equal(found, ramp(5))
+    found[0] = 7.0  # a copy of this program's own
+    assert load(tmp_path / "large")[0] == 5.0
+    assert load(tmp_path / "small") == 3
     assert {path.name for path in tmp_path.iterdir()} == {"large", "small"}
     with pytest.raises(FileNotFoundError):
         large.save(tmp_path / "nowhere" / "large")
@@ -104,9 +111,9 @@ def test_a_result_that_does_not_unpickle_says_so(lazy: ProminenceExecutor) -> No
             raise ValueError("not here")
 
     future = lazy.submit(lambda: OnlyThere())
-    assert future.exception(30) is None
     with pytest.raises(RemotePicklingError, match="not here"):
-        future.result()
+        future.result(30)
+    assert isinstance(future.exception(), RemotePicklingError)
 
 
 def test_a_service_that_is_away_can_be_asked_again(service: LocalService) -> None:
@@ -117,10 +124,16 @@ def test_a_service_that_is_away_can_be_asked_again(service: LocalService) -> Non
         ) as executor,
     ):
         future = executor.submit(ramp, 3)
-        assert future.exception(30) is None
+        assert not wait([future], 30).not_done
         rule = proxy.inject(reset_before(), method="GET", path=r"pxoutcome")
         with pytest.raises(TransferError):
             future.result()
+
+        async def ask() -> Any:
+            return await asyncio.wrap_future(future)
+
+        with pytest.raises(TransferError):
+            asyncio.run(ask())
         proxy.heal(rule)
         proxy.inject(truncated(), method="GET", path=r"pxoutcome", times=1)
         assert np.array_equal(future.result(), ramp(3))

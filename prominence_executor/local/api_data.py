@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from flask import Blueprint, Request, Response, abort, jsonify, request, send_file
+from werkzeug.wsgi import wrap_file
 
-from .objects import ObjectStore, sha256_of
+from .objects import PIECE, ObjectStore, sha256_of
 from .staging import upload_key
 from .tokens import BUCKET, UPLOAD_SECONDS
 from .web import BASE, api, me, owns, refuse
@@ -99,7 +100,13 @@ def get_object(key: str) -> Answer:
     path = _allowed("GET", key)
     if not path.is_file():
         abort(404)
-    return send_file(path, mimetype="application/octet-stream", conditional=True, max_age=0)
+    answer = send_file(path, mimetype="application/octet-stream", conditional=True, max_age=0)
+    if answer.status_code == 206:  # sent by the server itself; werkzeug's own way reads 8 kB at a time
+        answer.close()
+        file = path.open("rb")
+        file.seek(answer.content_range.start or 0)
+        answer.response = wrap_file(request.environ, file, PIECE)
+    return answer
 
 
 @routes.put(f"/{BUCKET}/<path:key>")

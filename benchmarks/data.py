@@ -1,0 +1,183 @@
+"""What do large arguments and results cost, beside moving and hashing the same bytes with nothing around it?
+
+    python benchmarks/data.py [--calls 100] [--shared 200] [--result 500]
+
+MB of random floats. Shared: calls that are all given one array, by a map and by a loop of submit; the time from the
+first submit until the array is at the service, against a bare PUT of its bytes; the client's peak memory beyond what
+it had before the array, in arrays; bytes that were uploaded, counted where they pass, in a second run through a plain
+proxy. Result: one large array, which stays at the service until asked for (lazy), so that the job's time is apart;
+against a bare GET of the same bytes with their SHA-256. The service is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, where a file is named as a library
+
+import numpy as np  # noqa: E402
+import requests  # noqa: E402
+from proxy import FaultProxy  # noqa: E402  the tests' own, here without any faults
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor.local.launch import launch  # noqa: E402
+
+MB = 1_000_000
+SMALL = Resources(walltime=10)
+Run = Callable[[ProminenceExecutor, Any, int], list[float]]
+
+
+def at(values: Any, n: int) -> float:
+    return float(values[n])
+
+
+def made(megabytes: int) -> Any:
+    return np.random.default_rng(megabytes).random(megabytes * MB // 8)
+
+
+def mapped(executor: ProminenceExecutor, values: Any, calls: int) -> list[float]:
+    return list(executor.map(at, repeat(values), range(calls), chunksize=10))
+
+
+def submitted(executor: ProminenceExecutor, values: Any, calls: int) -> list[float]:
+    futures = [executor.submit(at, values, n) for n in range(calls)]
+    return [future.result() for future in futures]
+
+
+def in_memory(kind: str) -> int:
+    """Bytes of this process in memory now (VmRSS) or at most (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(kind))) * 1024
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def bare_upload(service: Any, values: Any) -> None:
+    headers = {"Authorization": f"Bearer {service.token}"}
+    answer = requests.post(f"{service.url}/data/upload", json={"filename": "bare"}, headers=headers, timeout=60)
+    requests.put(answer.json()["url"], data=memoryview(values).cast("B"), timeout=600).raise_for_status()
+
+
+def shared(service: Any, run: Run, megabytes: int, calls: int) -> tuple[float, float, float]:
+    """Seconds until the array was there, seconds of all, and peak memory in arrays."""
+    arrived: list[float] = []
+    with ProminenceExecutor(service.url, service.token, resources=SMALL) as executor:
+        client = executor.client
+
+        def watch() -> None:
+            while not any(item["name"].startswith("px-") for item in client.list_data()):
+                time.sleep(0.02)
+            arrived.append(time.perf_counter())
+
+        before = in_memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+        values = made(megabytes)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        began = time.perf_counter()
+        check(run(executor, values, calls), values)
+        took = time.perf_counter() - began
+        peak = (in_memory("VmHWM") - before) / values.nbytes
+        watcher.join()
+        executor.purge(older_than=0)
+    return arrived[0] - began, took, peak
+
+
+def bytes_sent(service: Any, run: Run, megabytes: int, calls: int) -> float:
+    values = made(megabytes)
+    with (
+        FaultProxy(service.url) as proxy,
+        ProminenceExecutor(proxy.url, service.token, resources=SMALL) as executor,
+    ):
+        check(run(executor, values, calls), values)
+        sent = proxy.bytes_sent
+    with ProminenceExecutor(service.url, service.token) as executor:
+        executor.purge(older_than=0)
+    return sent / values.nbytes
+
+
+def result(service: Any, megabytes: int) -> tuple[float, float, float]:
+    """Seconds of a bare download with its SHA-256, of `future.result()`, and of the job."""
+    with ProminenceExecutor(service.url, service.token, resources=SMALL, lazy=True) as executor:
+        began = time.perf_counter()
+        future = executor.submit(made, megabytes)
+        wait([future])
+        job = time.perf_counter() - began
+        url = executor.client.describe_job(future.job_id or 0)["outputFiles"][0]["url"]
+        bare = [seconds(lambda: bare_download(url)) for _ in range(2)][-1]
+        ours = seconds(future.result)
+        check([float(future.result()[0])], made(megabytes))
+    return bare, ours, job
+
+
+def bare_download(url: str) -> str:
+    """Into memory, where the result is to be, too."""
+    memory = io.BytesIO()
+    with requests.get(url, stream=True, timeout=600) as answer:
+        for block in answer.iter_content(1 << 18):
+            memory.write(block)
+    return hashlib.sha256(memory.getbuffer()).hexdigest()
+
+
+def check(results: list[float], values: Any) -> None:
+    if results != values[: len(results)].tolist():
+        raise SystemExit("wrong results")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, default=100, help="calls that share an array (default: %(default)s)")
+    parser.add_argument("--shared", type=int, default=200, help="MB of it (default: %(default)s)")
+    parser.add_argument("--result", type=int, default=500, help="MB of a result (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the medians count (default: %(default)s)")
+    options = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; medians of {options.rounds}")
+    service = launch()
+    try:
+        print(
+            f"{'':<26}{'calls':>6}{'bytes':>8}{'ratio':>7}{'there s':>9}{'bare s':>8}{'peak':>8}{'all s':>8}",
+            flush=True,
+        )
+        runs: dict[str, Run] = {"map(chunksize=10)": mapped, "submit in a loop": submitted}
+        for name, run in runs.items():
+            bare, there, took, peak = [], [], [], []
+            for _ in range(options.rounds):
+                values = made(options.shared)
+                bare.append(seconds(lambda values=values: bare_upload(service, values)))  # type: ignore[misc]
+                del values
+                measured = shared(service, run, options.shared, options.calls)
+                for figures, figure in zip((there, took, peak), measured, strict=True):
+                    figures.append(figure)
+            ratio = statistics.median(there) / statistics.median(bare)
+            sent = bytes_sent(service, run, options.shared, options.calls)
+            seen = (statistics.median(figures) for figures in (there, bare, peak, took))
+            line = "{:>9.2f}{:>8.2f}{:>7.2f}x{:>8.1f}".format(*seen)
+            print(f"{name:<26}{options.calls:>6}{sent:>7.2f}x{ratio:>6.2f}x{line}", flush=True)
+        print(f"{'':<26}{'MB':>6}{'result() s':>12}{'bare s':>8}{'ratio':>7}{'job s':>8}", flush=True)
+        rounds = [result(service, options.result) for _ in range(options.rounds)]
+        bares, ours, jobs = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(
+            f"{'large result, lazy':<26}{options.result:>6}{ours:>12.2f}{bares:>8.2f}{ours / bares:>6.2f}x{jobs:>8.2f}"
+        )
+    finally:
+        service.stop()
+
+
+if __name__ == "__main__":
+    main()
