@@ -68,6 +68,7 @@ class Objects:
             pickled = dumps(value, {} if self._scattered else None)
             if pickled.blob.size < LARGE:
                 return pickled
+            del pickled
             heavy = list(parts)  # the weight lies deeper
         references = {id(part): reference for part in heavy if (reference := self._apart(part, known))}
         return dumps(value, references)

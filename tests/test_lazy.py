@@ -95,6 +95,19 @@ def test_it_can_be_asked_for_after_the_end_and_from_another_program(service: Loc
         assert np.array_equal(found.result(30), ramp(1))
 
 
+def test_a_result_that_comes_at_once_is_writable_where_it_was(executor: ProminenceExecutor) -> None:
+    def two(start: float) -> Any:
+        fixed, free = ramp(start), ramp(start)
+        fixed.flags.writeable = False
+        return {"fixed": fixed, "free": free, "same": free, "text": "x" * 100_000}
+
+    (found,) = executor.map(two, [3.0])
+    assert found["same"] is found["free"]
+    found["free"][0] = 1.0
+    assert np.array_equal(found["fixed"], ramp(3.0))
+    assert (found["fixed"].flags.writeable, found["free"].flags.aligned, len(found["text"])) == (False, True, 100_000)
+
+
 def test_asyncio_gets_it(lazy: ProminenceExecutor) -> None:
     async def ask() -> Any:
         return await asyncio.wrap_future(lazy.submit(ramp, 2))

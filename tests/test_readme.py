@@ -25,7 +25,7 @@ def test_an_example_of_the_readme_runs(number: int, service: LocalService, tmp_p
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=120,
-        check=False,
+        check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout

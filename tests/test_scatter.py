@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from proxy import FaultProxy, reset_before, status
 
 from prominence_executor import NotFoundError, ProminenceExecutor
 from prominence_executor.local import LocalService
@@ -208,6 +209,17 @@ def test_an_object_that_somebody_deletes_is_uploaded_again(service: LocalService
         assert executor.submit(total, reference).result(30) == total(data())
         with pytest.raises(NotFoundError, match="not at the service"):
             executor.submit(len, small).result(30)
+
+
+def test_an_upload_that_breaks_off_is_made_again(service: LocalService) -> None:
+    with (
+        FaultProxy(service.url, seed=1) as proxy,
+        ProminenceExecutor(proxy.url, service.token, poll_interval=(0.05, 0.5)) as executor,
+    ):
+        proxy.inject(reset_before(), method="PUT", times=2)
+        proxy.inject(status(503), method="POST", path="/data/upload", times=1)
+        futures = [executor.submit(total, data(), n) for n in range(2)]
+        assert [future.result(30) for future in futures] == [total(data()), total(data(), 1)]
 
 
 # -- purge -------------------------------------------------------------------------------------------------------------
