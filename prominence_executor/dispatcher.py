@@ -69,8 +69,11 @@ class Dispatcher:
         self._thread.start()
 
     def put(self, chunk: Chunk) -> None:
-        """Queue a chunk; returns at once."""
+        """Queue a chunk, and begin to upload what it shares with others; returns at once."""
         self._waiting.put(chunk)
+        objects = self._run.objects
+        for reference in objects.early(chunk.payload.objects if chunk.payload else ()):
+            self._in_pool(objects.place, self._run.client, reference, None)  # what fails is done again
 
     def delete(self, chunk: Chunk) -> None:
         """Delete the chunk's job and objects in the background, together with others that come within a moment."""
@@ -99,7 +102,7 @@ class Dispatcher:
         """Delete an uploaded object in the background."""
         self._in_pool(self._delete_object, name)
 
-    def _in_pool(self, work: Callable[..., None], *arguments: Any) -> None:
+    def _in_pool(self, work: Callable[..., object], *arguments: Any) -> None:
         if self._pool is None:
             raise RuntimeError("the dispatcher has not been started")
         self._pool.submit(work, *arguments)

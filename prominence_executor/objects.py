@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -40,10 +40,10 @@ class Objects:
         self._changed = threading.Condition()
         self._scattered = False
         self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
-        self._sizes: set[int] = set()  # of all that were made
         self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
         self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
         self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
+        self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
         self._listing = threading.Lock()
         self._uploading: dict[str, threading.Lock] = {}  # by name
 
@@ -100,18 +100,11 @@ class Objects:
 
     def _refer(self, apart: Apart, *, shared: bool) -> Reference:
         """The one reference to this content."""
-        copies: list[Blob] = []
-        copying = threading.Thread(target=lambda: copies.append(Blob(apart.pieces)))
-        if apart.size not in self._sizes:
-            copying.start()  # it is surely new: copied while it is hashed
         reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
-        if copying.ident:
-            copying.join()
         with self._changed:
-            self._sizes.add(apart.size)
             reference = self._references.setdefault(reference.pid, reference)
             if reference.content is None and _name(reference) not in (self._stored or ()):
-                reference.content = copies[0] if copies else Blob(apart.pieces)
+                reference.content = Blob(apart.pieces)
             return reference
 
     def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> Reference:
@@ -123,6 +116,17 @@ class Objects:
             return self._references.setdefault(reference.pid, reference)
 
     # -- the sender's threads --------------------------------------------------------------------------------------
+
+    def early(self, references: Iterable[Reference]) -> list[Reference]:
+        """Which of these are surely needed by several calls, and may be placed at once; each is named once only."""
+        with self._changed:
+            found = [
+                item
+                for item in references
+                if (item.shared or self._uses[item.sha256] > 1) and item.pid not in self._early
+            ]
+            self._early |= {item.pid for item in found}
+        return found
 
     def place(self, client: ProminenceClient, reference: Reference, once: str | None) -> str:
         """See that an object is at the service; blocks for that. Returns its name there.

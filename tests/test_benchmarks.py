@@ -56,3 +56,10 @@ def test_scale_measures_submission_memory_and_latency() -> None:
     text = printed("scale.py", "--calls", "50", "--running", "10", "--waiting", "20", "--looks", "1")
     assert re.search(r"^ +50( +[\d.]+){8}$", text, re.MULTILINE), text
     assert re.search(r"^ +10 +20( +[\d.]+){3}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_data_compares_with_bare_transfers() -> None:
+    text = printed("data.py", "--calls", "4", "--shared", "3", "--result", "3", "--rounds", "1")
+    for who in (r"map\(chunksize=10\) +4 +1\.\d\dx", r"submit in a loop +4 +1\.\d\dx", "large result, lazy +3"):
+        assert re.search(rf"^{who} +[\d.]+", text, re.MULTILINE), text
