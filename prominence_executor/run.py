@@ -490,6 +490,7 @@ class Run:
             self._sent.discard(chunk.name)
             self._unseen.discard(chunk.name)
             array = chunk.array
+            was_wanted = array is not None and array.is_wanted()
             if array is not None:
                 array.wanted.discard(array.position(chunk))
             over = array is not None and bool(array.left.pop(array.position(chunk), False)) and not array.left
@@ -498,7 +499,7 @@ class Run:
         chunk.let_go()
         if array is not None and over and array.bundle and not self.away:
             self.dispatcher.discard_object(array.bundle)
-        elif array is not None and array.workflow_id is not None and not array.is_wanted():
+        elif array is not None and array.workflow_id is not None and was_wanted and not array.is_wanted():
             for other in list(array.left.values()):
                 self._remove(other)
         if last:
