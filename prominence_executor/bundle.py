@@ -15,7 +15,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from .payload import Identity, Payload, calls_file, runner_archive, zip_entry
 from .pickling import Blob
@@ -28,23 +29,27 @@ def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:
     known: set[str] = set()
     with zipfile.ZipFile(file, "a") as archive:
 
-        def add(name: str, content: bytes) -> str:
+        def add(name: str, content: Callable[[], bytes]) -> str:
             if name not in known:
                 known.add(name)
                 entry = zip_entry(name)
                 entry.compress_type = zipfile.ZIP_STORED  # pickles are read by offset
-                archive.writestr(entry, content)
+                archive.writestr(entry, content())
             return name
 
         for position, (identity, payload) in enumerate(jobs):
-            digest = digests.setdefault(id(payload.function), payload.function.sha256())
-            modules = payload.modules
+            function, modules = payload.function, payload.modules
+            if id(function) not in digests:
+                digests[id(function)] = function.sha256()
+            calls = calls_file(payload, with_function=False)
             facts = {
                 "job": identity.job,
                 "attempt": identity.attempt,
-                "function": add(f"functions/{digest}", payload.function.tobytes()),
-                "calls": {"name": add(f"calls/{position}", calls_file(payload, with_function=False).tobytes())},
-                "modules": [{"name": add(f"modules/{modules.sha256}", modules.content)}] if modules else [],
+                "function": add(f"functions/{digests[id(function)]}", function.tobytes),
+                "calls": {"name": add(f"calls/{position}", calls.tobytes)},
+                "modules": [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
+                if modules
+                else [],
             }
-            add(f"jobs/{position}.json", json.dumps(facts).encode())
+            add(f"jobs/{position}.json", json.dumps(facts).encode)
     return Blob([file.getvalue()])

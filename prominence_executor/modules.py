@@ -20,6 +20,7 @@ import site
 import sys
 import sysconfig
 import threading
+import time
 import types
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from .payload import zip_entry
+
+_SAME = 0.2  # seconds in which no file is looked at again
+_Asked = tuple[frozenset[str], frozenset[types.CodeType]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class LocalModules:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._last: tuple[_Asked, float, ModuleZip | None] | None = None  # what a loop of submit asks again and again
         self._zips: dict[frozenset[str], tuple[dict[Path, tuple[int, int]], ModuleZip]] = {}
 
     def pack(self, modules: Iterable[str], code: Iterable[types.CodeType] = ()) -> ModuleZip | None:
@@ -53,6 +58,16 @@ class LocalModules:
             modules: full names, as found in the pickles.
             code: functions of ``__main__``; what they and the script import counts, too.
         """
+        asked, now = (frozenset(modules), frozenset(code)), time.monotonic()
+        with self._lock:
+            if self._last is not None and self._last[0] == asked and now - self._last[1] < _SAME:
+                return self._last[2]
+        packed = self._pack(*asked)
+        with self._lock:
+            self._last = (asked, now, packed)
+        return packed
+
+    def _pack(self, modules: frozenset[str], code: frozenset[types.CodeType]) -> ModuleZip | None:
         wanted = {name.partition(".")[0] for name in modules}
         for item in code:
             wanted |= _imports_of_code(item)

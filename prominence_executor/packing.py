@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,7 @@ def _seconds(options: Options) -> float:
     return walltime - min(60.0, walltime / 20)
 
 
+@lru_cache(maxsize=1)
 def _start_program() -> bytes:
     return Path(__file__).with_name("start.py").read_bytes()
 
