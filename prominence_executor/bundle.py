@@ -17,6 +17,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from .payload import Identity, Payload, calls_file, runner_archive, zip_entry
 from .pickling import Blob
@@ -42,14 +43,14 @@ def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:
             if id(function) not in digests:
                 digests[id(function)] = function.sha256()
             calls = calls_file(payload, with_function=False)
-            facts = {
+            facts: dict[str, Any] = {
                 "job": identity.job,
                 "attempt": identity.attempt,
                 "function": add(f"functions/{digests[id(function)]}", function.tobytes),
                 "calls": {"name": add(f"calls/{position}", calls.tobytes)},
-                "modules": [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
-                if modules
-                else [],
+                "modules": [],
             }
+            if modules:
+                facts["modules"] = [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
             add(f"jobs/{position}.json", json.dumps(facts).encode)
     return Blob([file.getvalue()])

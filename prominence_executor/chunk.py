@@ -65,7 +65,7 @@ class Options:
         return Task(image=self.image, runtime=self.runtime, command=command, env=dict(self.env))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Chunk:
     """The calls that travel in one job, and what has become of it."""
 
@@ -80,7 +80,7 @@ class Chunk:
     job_id: int | None = None  # of a job in an array known once the job has been seen
     status: str = "unsent"
     accepted_at: float = 0.0  # time.monotonic() of the answer to the POST
-    uploaded: set[str] = field(default_factory=set)  # objects of this chunk alone, to delete when it is settled
+    uploaded: frozenset[str] = frozenset()  # objects of this chunk alone, to delete when it is settled
     missed_since: float | None = None  # when the service first did not know the job any more
     misses: int = 0
     fetches: int = 0  # of its outcome, failed ones
@@ -91,6 +91,7 @@ class Chunk:
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
     removing: bool = False  # its job or objects are being deleted
+    size: int = field(init=False)  # how many calls it has, or had
 
     def __post_init__(self) -> None:
         self.size = len(self.calls)

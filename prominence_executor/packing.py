@@ -87,7 +87,7 @@ class Packer:
             sizes[what] = 0
             if what == "calls":
                 calls_name = f"{CALLS_FILE}-{chunk.name.replace('/', '-')}"
-                chunk.uploaded.add(calls_name)
+                chunk.uploaded |= {calls_name}
                 self._run.client.upload(calls_name, calls, size=calls.size)
                 uploads.append(calls_name)
             elif modules:
@@ -139,7 +139,7 @@ class Packer:
                     name = self._run.objects.place(self._run.client, reference, once if len(chunks) == 1 else None)
                     placed[reference.sha256] = name
                     if name == once:
-                        chunk.uploaded.add(name)
+                        chunk.uploaded |= {name}
         return placed
 
     def _upload_once(self, name: str, content: bytes) -> None:

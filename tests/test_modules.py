@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_equal_sources_give_equal_zips_and_a_change_gives_another(project: Proje
     assert first is again
     assert first == other
     project.write("changing@.py", "x = 2222\n")
+    time.sleep(0.25)  # until it looks again
     changed = modules.pack({name})
     assert first is not None
     assert changed is not None
