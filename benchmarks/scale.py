@@ -1,6 +1,6 @@
 """How does the client bear 100 to 100,000 outstanding calls?
 
-    python benchmarks/scale.py [--calls 100 1000 10000 100000] [--running 400]
+    python benchmarks/scale.py [--calls 100 1000 10000 100000] [--running 200] [--plot benchmarks/scale.svg]
 
 The jobs ask for more than the service has, so that they wait there and nothing is executed; the service is a process
 of its own. Measured in the client: time to submit, memory for each outstanding call (what Python has allocated, and
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import statistics
 import sys
@@ -39,7 +40,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def outstanding(calls: int, looks: int) -> None:
+def outstanding(calls: int, looks: int) -> dict[str, float]:
     with ProminenceExecutor(url="local", resources=NOWHERE, poll_interval=0.5) as executor:
         executor.submit(square, 0).cancel()
         gc.collect()
@@ -66,6 +67,13 @@ def outstanding(calls: int, looks: int) -> None:
         f"{cpu * 1e3:>10.1f}{took:>10.2f}{cancelled:>10.2f}",
         flush=True,
     )
+    return {
+        "submit, s": submitted,
+        "accepted, s": accepted,
+        "cancelled, s": cancelled,
+        "CPU of a look, s": cpu,
+        "resident memory, MB": rss * calls / 1e6,
+    }
 
 
 def allocated(calls: int) -> float:
@@ -106,17 +114,57 @@ def latency(calls: int, waiting: int) -> None:
     print(f"{calls:>8}{waiting:>10}{statistics.median(delays):>12.2f}{max(delays):>12.2f}{interval:>16.2f}", flush=True)
 
 
+def plot(figures: dict[int, dict[str, float]]) -> str:
+    """Lines over the number of calls, both axes logarithmic, as SVG; parallel to the grey ones they are linear."""
+    left, bottom, decade = 60, 440, 60  # pixels
+    low = -3  # 0.001
+    first, last = math.log10(min(figures)), math.log10(max(figures))
+    wide = 460 / max(last - first, 1)
+
+    def x(calls: float) -> float:
+        return left + (math.log10(calls) - first) * wide
+
+    def y(value: float) -> float:
+        return bottom - (math.log10(max(value, 10.0**low)) - low) * decade
+
+    drawn = []
+    for power in range(low, low + 8):
+        drawn.append(f'<text x="{left - 8}" y="{y(10.0**power) + 4:.0f}" text-anchor="end">{10.0**power:g}</text>')
+        drawn.append(f'<path d="M{left} {y(10.0**power):.0f}h460" stroke="#eee"/>')
+    for start in range(low, low + 8 - math.ceil(last - first)):  # y = x, shifted
+        drawn.append(
+            f'<path d="M{left} {y(10.0**start):.1f}L{x(max(figures)):.1f} '
+            f'{y(10.0 ** (start + last - first)):.1f}" stroke="#ddd" stroke-dasharray="3"/>'
+        )
+    for calls in figures:
+        drawn.append(f'<text x="{x(calls):.0f}" y="{bottom + 18}" text-anchor="middle">{calls:,}</text>')
+    colours = ("#1b6ca8", "#3aa655", "#c0392b", "#8e44ad", "#b9770e")
+    free = 0.0  # for the next label
+    names = sorted(next(iter(figures.values())), key=lambda name: -figures[max(figures)][name])
+    for name, colour in zip(names, colours, strict=True):
+        points = [(x(calls), y(values[name])) for calls, values in figures.items()]
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        drawn.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        free = max(free + 14, points[-1][1] + 4)
+        drawn.append(f'<text x="{points[-1][0] + 6:.0f}" y="{free:.0f}" fill="{colour}">{name}</text>')
+    drawn.append(f'<text x="{left + 230}" y="{bottom + 38}" text-anchor="middle">outstanding calls</text>')
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="700" height="490" font-family="sans-serif" font-size="12">'
+    return "\n".join([head, '<rect width="700" height="490" fill="white"/>', *drawn, "</svg>"]) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--calls", type=int, nargs="+", default=[100, 1000, 10_000, 100_000], help="outstanding ones")
     parser.add_argument("--running", type=int, default=200, help="calls that are executed (default: %(default)s)")
     parser.add_argument("--waiting", type=int, nargs="+", default=[0, 10_000], help="jobs that wait behind those")
     parser.add_argument("--looks", type=int, default=3, help="at all jobs, to be measured (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, help="a file for the first table as a picture (SVG)")
     options = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     print("   calls  submit s  accept s  requests  B/call py  B/call rss  ms/look    s/look  cancel s", flush=True)
-    for calls in options.calls:
-        outstanding(calls, options.looks)
+    figures = {calls: outstanding(calls, options.looks) for calls in options.calls}
+    if options.plot:
+        options.plot.write_text(plot(figures))
     print("  calls   waiting    median s       max s  s between looks", flush=True)
     for waiting in options.waiting:
         latency(options.running, waiting)

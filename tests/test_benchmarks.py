@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,8 +53,11 @@ def test_throughput_compares_with_what_is_installed() -> None:
 
 
 @pytest.mark.slow
-def test_scale_measures_submission_memory_and_latency() -> None:
-    text = printed("scale.py", "--calls", "50", "--running", "10", "--waiting", "20", "--looks", "1")
+def test_scale_measures_submission_memory_and_latency(tmp_path: Path) -> None:
+    picture = tmp_path / "scale.svg"
+    numbers = ("--calls", "50", "100", "--running", "10", "--waiting", "20", "--looks", "1")
+    text = printed("scale.py", *numbers, "--plot", str(picture))
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert re.search(r"^ +50( +[\d.]+){8}$", text, re.MULTILINE), text
     assert re.search(r"^ +10 +20( +[\d.]+){3}$", text, re.MULTILINE), text
 
