@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .sizing import Held
 
 RUN_LABEL = "pxrun"
+WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Options:
         if not self.image or not isinstance(self.image, str):
             raise ValueError(f"image must name a container image, not {self.image!r}")
         check_labels(self.labels)
-        if RUN_LABEL in self.labels:
-            raise ValueError(f"labels: {RUN_LABEL!r} is the executor's own label")
+        for own in (RUN_LABEL, WORKER_LABEL):
+            if own in self.labels:
+                raise ValueError(f"labels: {own!r} is the executor's own label")
         if not isinstance(self.retries, int) or self.retries < 0:
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
         self.task("true").json()
@@ -90,6 +92,8 @@ class Chunk:
     in_doubt: bool = False  # a POST of it may have been carried out though nobody knows
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
+    warm: bool = False  # it goes to a warm worker, not into a job of its own
+    losses: int = 0  # warm workers that were lost with it
     removing: bool = False  # its job or objects are being deleted
     size: int = field(init=False)  # how many calls it has, or had
 
@@ -160,7 +164,7 @@ class Chunk:
             return ""
         job_id = self.job_id
         content = self.run.ask(lambda client: client.stdout(job_id) if name == "stdout" else client.stderr(job_id))
-        if call._streams and self.size > 1:
+        if call._streams and (self.size > 1 or self.warm):
             column = 0 if name == "stdout" else 1
             content = content[call._streams[0][column] : call._streams[1][column]]
         return content.decode("utf-8", "replace")

@@ -54,7 +54,7 @@ class Dispatcher:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._packer = Packer(run)
+        self.packer = Packer(run)
         self._waiting: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._next: Chunk | None = None  # taken from the queue, and not yet sent: there was no room for it
         self._gathering_until = 0.0  # time.monotonic() when the last array was full, or had gathered for long enough
@@ -161,7 +161,7 @@ class Dispatcher:
         try:
             workflow_id = self._create(
                 chunks,
-                describe=lambda: self._packer.array(array),
+                describe=lambda: self.packer.array(array),
                 post=run.client.create_workflow,
                 find=lambda: self._find_array(array),
             )
@@ -198,7 +198,7 @@ class Dispatcher:
                 return
             job_id = self._create(
                 [chunk],
-                describe=lambda: self._packer.job(chunk),
+                describe=lambda: self.packer.job(chunk),
                 post=run.client.create_job,
                 find=lambda: self._find(chunk),
             )

@@ -226,6 +226,10 @@ class OutcomeLostError(JobError):
     """The job ended, or disappeared from the service, without leaving an outcome behind."""
 
 
+class WorkerLostError(JobError):
+    """Warm workers were lost again and again while they ran the call: killed, evicted, or silent."""
+
+
 class OutcomeError(ProminenceError):
     """An outcome arrived that may not, or cannot, be unpickled."""
 

@@ -34,10 +34,12 @@ from .objects import Known, Objects, purge
 from .payload import Payload
 from .pickling import Pickled
 from .run import Run, new_run_id
+from .warm import WarmOptions, WorkerInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_WORKERS = 8  # warm workers at most, by default
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
 _REPEAT = 30.0  # seconds for which one request is repeated before dispatcher or tracker look at what else is to do
 _MODULES = LocalModules()
@@ -76,6 +78,14 @@ class ProminenceExecutor(Executor):
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
+        workers: ``"warm"``: calls go to jobs that stay, and take one after the other, so that a call need not wait for
+            a job; for many short calls. A call then runs in a process in which others ran before; one whose worker is
+            lost goes to another one, and may so run more than once. What is large (128 kB) has a job of its own.
+            ``resources.walltime`` is that of a worker.
+        max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
+        idle_timeout: seconds after which a warm worker without calls ends.
+        max_requests_per_second: of all warm workers and this program together, while calls run.
+
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
@@ -105,6 +115,10 @@ class ProminenceExecutor(Executor):
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "delete",
         lazy: bool = False,
+        workers: Literal["warm"] | None = None,
+        min_workers: int = 0,
+        idle_timeout: float = 300.0,
+        max_requests_per_second: float = 200.0,
     ) -> None:
         options = Options().changed(
             image=image,
@@ -123,6 +137,16 @@ class ProminenceExecutor(Executor):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
+        warm = None
+        if workers is not None:
+            if workers != "warm":
+                raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
+            max_workers = max_workers or _WORKERS
+            if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
+                raise ValueError(
+                    "min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0"
+                )
+            warm = WarmOptions(min_workers, max_workers, idle_timeout, max_requests_per_second)
         connect, at_end = _connect(url, token, service_timeout)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
@@ -133,7 +157,8 @@ class ProminenceExecutor(Executor):
         except BaseException:
             at_end()
             raise
-        self._take(Run(connect, new_id, key, at_end=at_end, journal=kept, **settings), options)
+        self._take(Run(connect, new_id, key, warm=warm, at_end=at_end, journal=kept, **settings), options)
+        self._max_workers = max_workers or _MANY
         self._initializer = (initializer, tuple(initargs))
 
     @classmethod
@@ -283,6 +308,8 @@ class ProminenceExecutor(Executor):
         probe_timeout: float,
         ordered: bool,
     ) -> Results[T]:
+        if chunksize == "auto" and self._run.is_warm:
+            chunksize = 1  # they are put together when they are dealt out
         if chunksize == "auto":
             if buffersize is not None:
                 raise ValueError("chunksize='auto' and buffersize exclude each other")
@@ -317,6 +344,21 @@ class ProminenceExecutor(Executor):
         """
         self._check_usable()
         return cast(T, self._run.objects.scatter(value))
+
+    def scale(self, workers: int) -> None:
+        """Have so many warm workers at least from now on; up to ``max_workers`` more are started for calls.
+
+        Returns at once. Nothing is started before the first `submit`.
+
+        Raises:
+            ValueError: ``workers`` is not 0 to ``max_workers``.
+            RuntimeError: the executor has no warm workers.
+        """
+        self._run.scale(workers)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The warm workers: job, state, calls done, and how many seconds ago each was last seen."""
+        return self._run.pool.workers() if self._run.pool else []
 
     def purge(self, older_than: float) -> list[str]:
         """Delete what executors have stored at the service, of this user's runs, and no run needs any more.

@@ -43,8 +43,11 @@ class ProminenceFuture(Future[T]):
 
     @property
     def attempts(self) -> int:
-        """How many jobs have been tried for this call, the present one included: more than 1 only with ``retries``."""
-        return self._chunk.attempt if self._chunk else 0
+        """How many jobs have been tried for this call, the present one included.
+
+        More than 1 only with ``retries``, or when a warm worker was lost with it.
+        """
+        return self._chunk.attempt + self._chunk.losses if self._chunk else 0
 
     def status(self) -> str:
         """The service's word for the job as of the last poll (no request is made).

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bundle import bundle
-from .chunk import RUN_LABEL, Array, Chunk, Options
+from .chunk import RUN_LABEL, WORKER_LABEL, Array, Chunk, Options
 from .errors import InvalidRequestError
 from .model import BODY_LIMIT, encode
 from .names import MEMBER
@@ -29,6 +29,7 @@ from .payload import (
     calls_file,
     job_file,
     runner_archive,
+    worker_file,
 )
 from .pickling import Blob
 
@@ -113,6 +114,16 @@ class Packer:
         size = len(encode(description))
         if size > BODY_LIMIT:
             raise InvalidRequestError(f"the job's description has {size} bytes; the service takes {BODY_LIMIT}")
+        return description
+
+    def worker(self, number: int, options: Options, **settings: Any) -> dict[str, Any]:
+        """A warm worker; ``settings`` are those of its instructions."""
+        run = self._run
+        seconds = _seconds(options)
+        instructions = worker_file(run.run_id, run.key, number, seconds=seconds, reserve=seconds / 20, **settings)
+        inputs = {RUNNER_FILE: runner_archive(), JOB_FILE: instructions}
+        description = {"name": f"{run.run_id}.w{number}", **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
+        description["labels"] = {**options.labels, WORKER_LABEL: run.run_id}
         return description
 
     def _described(self, options: Options, command: str, inputs: dict[str, bytes]) -> dict[str, Any]:

@@ -37,11 +37,11 @@ RUNNER_FILE = "pxrun.pyz"
 JOB_FILE = "pxjob.json"
 CALLS_FILE = "pxcalls"
 OUTCOME_FILE = "pxoutcome"
+OUTCOME_MAGIC = b"PXOUT1\n"
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
 _CALLS_MAGIC = b"PXCALLS1\n"
 _BLOCK = 1 << 20  # bytes
-_OUTCOME_MAGIC = b"PXOUT1\n"
 _PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
 
 
@@ -71,6 +71,11 @@ def calls_file(payload: Payload, with_function: bool = True) -> Blob:
         for piece in blob or ():
             whole.write(piece)
     return whole
+
+
+def calls_body(payload: Payload) -> bytes:
+    """The pickles of the wanted calls, one after the other."""
+    return b"".join(blob.tobytes() for blob in payload.arguments if blob is not None)
 
 
 def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
@@ -125,6 +130,12 @@ def job_file(
     ).encode()
 
 
+def worker_file(run_id: str, key: bytes, worker: int, **settings: Any) -> bytes:
+    """The instructions of a warm worker; see worker.py for the settings."""
+    common = {"format": FORMAT, "run": run_id, "job": worker, "attempt": 0, "key": key.hex(), "python": PYTHON}
+    return json.dumps({**common, "outcome": OUTCOME_FILE, "worker": worker, **settings}).encode()
+
+
 def array_file(
     run_id: str, key: bytes, *, bundle: tuple[str, str], objects: dict[str, str], seconds: float | None
 ) -> bytes:
@@ -157,6 +168,7 @@ def runner_archive() -> bytes:
 
     package = Path(cloudpickle.__file__).parent
     sources = {f"cloudpickle/{path.name}": path for path in sorted(package.glob("*.py"))}
+    sources["pxworker.py"] = Path(__file__).with_name("worker.py")
     main = Path(__file__).with_name("runner.py")
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()
@@ -222,7 +234,7 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
     Raises:
         SignatureError: a record is not signed with this run's key, or belongs to another job or attempt.
     """
-    if file.read(len(_OUTCOME_MAGIC)) != _OUTCOME_MAGIC:
+    if file.read(len(OUTCOME_MAGIC)) != OUTCOME_MAGIC:
         raise SignatureError("the outcome file is not one of this run's runner")
     outcomes = Outcomes()
     begin, end = file.tell(), file.seek(0, io.SEEK_END)

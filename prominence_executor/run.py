@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .chunk import RUN_LABEL, Array, Chunk, Options
@@ -24,6 +25,7 @@ from .names import job_name, parse_job_name
 from .objects import Objects
 from .sizing import Held, first_wave
 from .tracker import Tracker
+from .warm import WarmOptions, WarmPool
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
@@ -52,6 +54,7 @@ class Run:
         service_timeout: float,
         on_interrupt: str,
         lazy: bool,
+        warm: WarmOptions | None = None,
         at_end: Callable[[], None],
         journal: Journal | None = None,
         attached: bool = False,
@@ -87,6 +90,8 @@ class Run:
         self.objects = Objects()
         self.dispatcher = Dispatcher(self)
         self.tracker = Tracker(self, poll_interval)
+        self.pool: WarmPool | None = None
+        self._warm = warm
 
     # -- the executor's side ---------------------------------------------------------------------------------------
 
@@ -184,11 +189,16 @@ class Run:
         if not self._started:
             self._started = True
             self.dispatcher.start()
+            if self._warm is not None:
+                self.pool = WarmPool(self, self._warm, self.dispatcher.packer)
             self.tracker.start()
 
     def _queue(self, chunk: Chunk) -> None:
         self._keep(chunk)
-        self.dispatcher.put(chunk)
+        if self.pool is not None and self.pool.takes(chunk):
+            self.pool.put(chunk)
+        else:
+            self.dispatcher.put(chunk)
 
     def _keep(self, chunk: Chunk) -> None:
         """Put the chunk into the journal, if there is one."""
@@ -219,6 +229,21 @@ class Run:
                 self.dispatcher.put(chunk)
         self.tracker.look_soon()
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether calls go to warm workers."""
+        return self._warm is not None
+
+    def scale(self, workers: int) -> None:
+        """Have so many warm workers at least. ValueError, RuntimeError: see `ProminenceExecutor.scale`."""
+        if self._warm is None:
+            raise RuntimeError("this executor has no warm workers: it was made without workers='warm'")
+        if not 0 <= workers <= self._warm.max_workers:
+            raise ValueError(f"workers must be 0 to max_workers, {self._warm.max_workers}, not {workers!r}")
+        self._warm = replace(self._warm, min_workers=workers)
+        if self.pool is not None:
+            self.pool.scale(workers)
+
     def check_open(self) -> None:
         """Raise what `submit` must raise when the run takes no more calls."""
         if self.broken is not None:
@@ -242,7 +267,7 @@ class Run:
         if never_used:
             self.end()
         self.tracker.look_soon()
-        own = self.tracker.threads() | self.dispatcher.threads()
+        own = self.tracker.threads() | self.dispatcher.threads() | (self.pool.threads() if self.pool else set())
         if wait and threading.current_thread() not in own:  # a callback that waited here would wait for itself
             while not self.ended.wait(_GLANCE):
                 pass
@@ -273,7 +298,9 @@ class Run:
             if not chunk.cancelled():
                 chunk.terminated = True
                 chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
-                if chunk.job_id is not None:
+                if chunk.warm:
+                    self.settled(chunk)
+                elif chunk.job_id is not None:
                     self._remove(chunk)
         self.ended.wait(_INTERRUPTED)
         done = "have been deleted" if self.ended.is_set() else "are being deleted; the service does not answer"
@@ -286,7 +313,9 @@ class Run:
                 return False
             chunk.terminated = True
             accepted = chunk.job_id is not None
-        if accepted:
+        if chunk.warm and self.pool is not None:
+            self.pool.terminate(chunk)
+        elif accepted:
             self.dispatcher.terminate(chunk)
         else:  # a call that is to have another attempt; the sender will see
             chunk.settle_all(JobDeletedError("the call was ended by terminate() before its next job began"))
@@ -315,6 +344,7 @@ class Run:
                 chunk
                 for chunk in self._open.values()
                 if not chunk.ended
+                and not chunk.warm
                 and (not chunk.cancelled() if chunk.job_id is not None else chunk.name in self._unseen)
             ]
 
@@ -459,6 +489,9 @@ class Run:
         array = chunk.array
         if array is not None:
             array.wanted.discard(array.position(chunk))
+        if chunk.warm and self.pool is not None:
+            self.pool.discard(chunk)
+            return
         if chunk.job_id is not None or (array and array.workflow_id is not None and not array.is_wanted()):
             self._remove(chunk)
             return
@@ -527,6 +560,8 @@ class Run:
     def end(self) -> None:
         """The last act, in the tracker's thread: everything is settled; let go of threads, sockets and the service."""
         self.stopping.set()
+        if self.pool is not None:
+            self.pool.stop()
         self.dispatcher.stop()
         self.client.close()
         if self._journal is not None:

@@ -58,6 +58,12 @@ def main(argv):
     if here != job["python"]:
         outcomes.write(NO_CALL, "python", here=here, wanted=job["python"], executable=sys.executable)
         return
+    if "worker" in job:
+        import pxworker  # type: ignore[import-not-found]  # from the archive
+
+        pxworker.Worker(job).run()
+        outcomes.write(NO_CALL, "end")
+        return
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -150,26 +156,29 @@ def run_calls(job, outcomes, argv):
         if initializer is not None and not initialized(outcomes, cloudpickle, initializer, initargs):
             return
         for call, offset in enumerate(offsets):
-            if offset is None:
-                continue  # cancelled before the job was sent
-            position = stream_positions()
-            outcomes.write(call, "started", streams=position)
-            began = time.time()
-            try:
-                file.seek(offset)
-                args, kwargs = load(file)
-                result = function(*args, **kwargs)
-                del args, kwargs
-            except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
-                flush_streams()
-                write_exception(outcomes, cloudpickle, call, error, began, position)
-                del error
-            else:
-                flush_streams()
-                write_result(outcomes, cloudpickle, call, result, began, position)
-                del result
+            if offset is not None:  # else it was cancelled before the job was sent
+                run_call(outcomes, cloudpickle, call, function, lambda at=offset: file.seek(at) and load(file))
     outcomes.write(NO_CALL, "end")
     outcomes.close()
+
+
+def run_call(outcomes, cloudpickle, call, function, arguments):
+    """Run one call and write its outcome; ``arguments()`` gives its args and kwargs."""
+    position = stream_positions()
+    outcomes.write(call, "started", streams=position)
+    began = time.time()
+    try:
+        args, kwargs = arguments()
+        result = function(*args, **kwargs)
+        del args, kwargs
+    except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
+        flush_streams()
+        write_exception(outcomes, cloudpickle, call, error, began, position)
+        del error
+    else:
+        flush_streams()
+        write_result(outcomes, cloudpickle, call, result, began, position)
+        del result
 
 
 def open_part(job, name):

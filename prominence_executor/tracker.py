@@ -32,8 +32,9 @@ from .errors import (
 )
 from .job import ENDED
 from .names import workflow_of
-from .payload import Outcomes, read_outcomes, unpack
+from .payload import Outcome, Outcomes, read_outcomes
 from .pool import started_pool
+from .settling import conclude, settle_from
 from .unfetched import LARGE, PartsOfFile, Unfetched
 
 if TYPE_CHECKING:
@@ -310,34 +311,19 @@ class Tracker:
                 raise _Damaged(f"of an outcome file of {size} bytes came {came}")
             if outcomes.job is None:
                 self._believe(file, chunk, lazily)
-        missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
-        if not missing:
-            return
-        stderr = self._stderr_of(chunk)
-        errors = {p: diagnosis.call_error(outcomes, p, chunk.first, job, stderr) for p in missing}
-        if chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
-            self._run.repeat(chunk, _apart(missing, outcomes.running))
-            return
-        for position, reason in errors.items():
-            chunk.calls[position]._settle(False, reason)
+        conclude(self._run, chunk, outcomes, job, lambda: self._stderr_of(chunk))
 
     def _outcomes_in(self, file: BinaryIO, chunk: Chunk) -> Outcomes:
         """Verify an outcome file, and settle the calls that have one in it."""
+        job_id = cast(int, chunk.job_id)
+
+        def later(outcome: Outcome) -> Unfetched | None:
+            large = outcome.kind == "result" and outcome.header["size"] > LARGE
+            return Unfetched(self._run, job_id, outcome) if large else None
+
         file.seek(0)
         outcomes = read_outcomes(file, self._run.key, chunk.identity)
-        where = f"in job {chunk.job_id}"
-        for position, call in enumerate(chunk.calls):
-            outcome = outcomes.calls.get(position)
-            if outcome is not None:
-                call._streams = outcome.header.get("streams")
-                if self._run.lazy and outcome.kind == "result" and outcome.header["size"] > LARGE:
-                    call._settle(True, Unfetched(self._run, cast(int, chunk.job_id), outcome))
-                else:
-                    call._settle(*unpack(file, outcome, where))
-        if outcomes.job is not None and outcomes.job.kind == "initializer":
-            _, cause = unpack(file, outcomes.job, where)
-            for call in chunk.calls:
-                call._settle(False, diagnosis.initializer_error(cause, chunk.job_id))
+        settle_from(file, outcomes, chunk, job_id, later if self._run.lazy else None)
         return outcomes
 
     def _believe(self, file: BinaryIO, chunk: Chunk, lazily: bool) -> None:
@@ -386,14 +372,6 @@ class Tracker:
 
 class _Damaged(TransferError):
     """What came is not what the runner wrote; a few more fetches will tell."""
-
-
-def _apart(missing: list[int], running: int | None) -> list[list[int]]:
-    """The call that was running when its job ended may have ended it: it goes alone from now on."""
-    if running not in missing:
-        return [missing]
-    others = [position for position in missing if position != running]
-    return [[running], others] if others else [[running]]
 
 
 def _spool(size: int) -> BinaryIO:

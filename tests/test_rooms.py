@@ -13,9 +13,10 @@ PACKAGE = Path(prominence_executor.__file__).parent
 
 # Each room may import those named before it; `local` stands apart.
 ORDER = [
-    "errors", "auth", "answers", "streams", "model", "funnel", "client", "job", "workflow", "runner", "start",
+    "errors", "auth", "answers", "streams", "model", "funnel", "client", "job", "workflow", "runner", "worker", "start",
     "pickling", "payload", "bundle", "objects", "modules", "diagnosis", "unfetched", "futures", "mapping", "pool",
-    "names", "chunk", "sizing", "journal", "attach", "packing", "dispatcher", "tracker", "run", "executor", "cli",
+    "names", "chunk", "sizing", "journal", "attach", "packing", "dispatcher", "settling",
+    "tracker", "warm", "run", "executor", "cli",
 ]  # fmt: skip
 
 
