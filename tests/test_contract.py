@@ -1,4 +1,4 @@
-"""One contract, three executors: what code relies on in ``concurrent.futures``, asked of all of them alike.
+"""One contract, four executors: what code relies on in ``concurrent.futures``, asked of all of them alike.
 
 Where Python's own executors differ, the suite asks what all three keep, and leaves the rest to other files:
 
@@ -43,7 +43,7 @@ Make = Callable[[int], Executor]
 PATIENCE = 30.0  # seconds in which everything here must have happened
 
 
-@pytest.fixture(scope="module", params=["threads", "processes", "ours"])
+@pytest.fixture(scope="module", params=["threads", "processes", "ours", "warm"])
 def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
     """Makes an executor with so many workers."""
     makers: dict[str, Make] = {
@@ -51,6 +51,7 @@ def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
         # Not forked from a process with threads; its workers are, from a server that has none.
         "processes": lambda n: ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("forkserver")),
         "ours": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, poll_interval=(0.05, 0.2)),
+        "warm": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, workers="warm"),
     }
     return makers[request.param]
 
