@@ -63,6 +63,7 @@ __all__ = [
     "StageOutError",
     "TransferError",
     "WalltimeExceededError",
+    "WorkerLostError",
 ]
 
 

@@ -1,0 +1,292 @@
+"""Warm workers: what is different from a job for each call, and what must not be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from proxy import FaultProxy, dropped, reset_before, status
+
+from prominence_executor import (
+    BrokenRunError,
+    CallCrashedError,
+    JobDeletedError,
+    ProminenceExecutor,
+    PythonMismatchError,
+    Resources,
+    WorkerLostError,
+)
+from prominence_executor.local import LocalService
+
+Until = Callable[..., None]
+
+
+@pytest.fixture
+def warm(service: LocalService) -> Iterator[ProminenceExecutor]:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=2) as executor:
+        yield executor
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+def where(n: int = 0) -> tuple[int, int]:
+    return os.getppid(), os.getpid()
+
+
+def kills_its_worker(marker: str) -> str:
+    """The first time it is run."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "survived"
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+    return "unreachable"
+
+
+def kills_every_worker() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def test_many_calls_need_few_jobs_and_requests(warm: ProminenceExecutor) -> None:
+    assert list(warm.map(square, range(1000))) == [n * n for n in range(1000)]
+    assert [future.result(30) for future in [warm.submit(square, n) for n in range(500)]] == [n * n for n in range(500)]
+    sent = warm.client.requests_sent
+    assert sent["POST /jobs"] <= 2
+    assert sum(sent.values()) < 300
+
+
+def test_a_worker_runs_one_call_after_the_other_in_one_process(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert len({executor.submit(where).result(30) for _ in range(5)}) == 1
+
+
+def test_a_crash_costs_the_call_and_not_the_worker(warm: ProminenceExecutor) -> None:
+    supervisors = {warm.submit(where).result(30)[0]}
+    with pytest.raises(CallCrashedError, match="exit code 7"):
+        warm.submit(os._exit, 7).result(30)
+    futures = [warm.submit(square, 2), warm.submit(os.abort), warm.submit(square, 3)]
+    assert futures[0].result(30) == 4
+    with pytest.raises(CallCrashedError, match="SIGABRT"):
+        futures[1].result(30)
+    assert futures[2].result(30) == 9
+    assert {worker.job_id for worker in warm.workers()} <= {1, 2, *[w.job_id for w in warm.workers()]}
+    assert supervisors
+
+
+def test_what_waits_behind_a_long_call_goes_elsewhere(warm: ProminenceExecutor, until: Until) -> None:
+    assert list(warm.map(square, range(200)))[-1] == 199**2  # it has learned that calls are short
+    until(lambda: len(warm.workers()) >= 1)
+    long = warm.submit(time.sleep, 8)
+    began = time.monotonic()
+    assert [future.result(30) for future in [warm.submit(square, n) for n in range(50)]][-1] == 49**2
+    assert time.monotonic() - began < 6
+    assert not long.done()
+    long.terminate()
+
+
+def test_the_calls_of_a_lost_worker_go_to_another_one(warm: ProminenceExecutor, tmp_path: Path) -> None:
+    victim = warm.submit(kills_its_worker, str(tmp_path / "marker"))
+    others = [warm.submit(square, n) for n in range(20)]
+    assert victim.result(60) == "survived"
+    assert victim.attempts == 2
+    assert [future.result(30) for future in others] == [n * n for n in range(20)]
+
+
+def test_a_call_that_kills_every_worker_is_blamed_by_name(warm: ProminenceExecutor) -> None:
+    assert warm.submit(square, 5).result(30) == 25
+    culprit = warm.submit(kills_every_worker)
+    others = [warm.submit(square, n) for n in range(10)]
+    with pytest.raises(WorkerLostError, match=r"3 workers were lost while they ran call 1 of the run"):
+        culprit.result(60)
+    assert [future.result(60) for future in others] == [n * n for n in range(10)]
+
+
+def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, until: Until) -> None:
+    futures = [warm.submit(time.sleep, 1.5) for _ in range(2)]
+    until(lambda: all(future.running() for future in futures))
+    warm.client.delete_jobs([worker.job_id or 0 for worker in warm.workers()])
+    assert [future.result(60) for future in futures] == [None, None]
+    assert {future.attempts for future in futures} == {2}
+
+
+def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=3, min_workers=1, idle_timeout=1.0
+    ) as executor:
+        futures = [executor.submit(time.sleep, 0.3) for _ in range(6)]
+        until(lambda: len(executor.workers()) == 3)
+        assert [future.result(30) for future in futures] == [None] * 6
+        until(lambda: len(executor.workers()) == 1, 30)
+        executor.scale(2)
+        until(lambda: [worker.state for worker in executor.workers()] == ["idle", "idle"], 30)
+        with pytest.raises(ValueError, match="max_workers"):
+            executor.scale(4)
+        assert sum(worker.calls for worker in executor.workers()) <= 6
+
+
+def test_a_new_worker_after_all_have_ended(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", idle_timeout=0.3) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        until(lambda: executor.workers() == [], 30)
+        assert executor.submit(square, 4).result(30) == 16
+
+
+def test_nothing_is_left_at_the_service(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=2) as executor:
+        assert list(executor.map(square, range(30), chunksize=3)) == [n * n for n in range(30)]
+        jobs = [worker.job_id for worker in executor.workers()]
+    with ProminenceExecutor(service.url, service.token) as other:
+        assert other.client.kv_list("pxwarm") == []
+        assert not {job["id"] for job in other.client.list_jobs()} & set(jobs)
+
+
+def test_large_outcomes_and_payloads_travel(warm: ProminenceExecutor) -> None:
+    content = os.urandom(100_000)  # several values
+    assert warm.submit(bytes.upper, content).result(30) == content.upper()
+    large = os.urandom(600_000)  # a job of its own
+    assert warm.submit(len, large).result(30) == 600_000
+    assert warm.submit(os.urandom, 3_000_000).result(30).__len__() == 3_000_000  # through standard output
+    shared = np.arange(300_000.0)
+    assert list(warm.map(np.sum, [shared] * 4)) == [shared.sum()] * 4
+    many = list(warm.map(os.urandom, [40_000] * 60))
+    assert {len(value) for value in many} == {40_000}
+
+
+def test_functions_and_modules_travel_once(warm: ProminenceExecutor) -> None:
+    table = os.urandom(60_000)
+    before = warm.client.requests_sent
+    assert list(warm.map(lambda n: table[n], range(300))) == list(table[:300])
+    assert [warm.submit(square, n).result(30) for n in range(10)] == [n * n for n in range(10)]
+    assert (warm.client.requests_sent - before)["POST /kv"] < 40
+
+
+def test_what_a_call_prints_is_its_own(warm: ProminenceExecutor) -> None:
+    futures = [warm.submit(print, "call", n) for n in range(5)]
+    assert [future.result(30) for future in futures] == [None] * 5
+    assert [future.stdout() for future in futures] == [f"call {n}\n" for n in range(5)]
+
+
+def test_an_initializer_runs_once_for_each_worker(service: LocalService, tmp_path: Path) -> None:
+    def begin(path: str) -> None:
+        global begun
+        begun = time.time()
+        Path(path, str(os.getpid())).touch()
+
+    def when() -> float:
+        return float(begun)  # type: ignore[name-defined]  # noqa: F821
+
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=1, initializer=begin, initargs=(str(tmp_path),)
+    ) as executor:
+        assert len({executor.submit(when).result(30) for _ in range(4)}) >= 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_options_have_workers_of_their_own(warm: ProminenceExecutor) -> None:
+    other = warm.with_options(env={"KIND": "other"})
+    assert other.submit(os.environ.get, "KIND").result(30) == "other"
+    assert warm.submit(os.environ.get, "KIND").result(30) is None
+    assert len(warm.workers()) == 2
+
+
+def test_terminate_ends_the_call_and_not_the_worker(warm: ProminenceExecutor, until: Until) -> None:
+    future = warm.submit(time.sleep, 60)
+    until(future.running)
+    assert future.terminate()
+    with pytest.raises(JobDeletedError, match="terminate"):
+        future.result(20)
+    assert warm.submit(square, 3).result(30) == 9
+    assert [worker.number for worker in warm.workers()] == [1]
+
+
+def test_a_cancelled_call_does_not_run(service: LocalService, tmp_path: Path, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        busy = executor.submit(time.sleep, 1.0)
+        until(busy.running)
+        waiting = [executor.submit(Path.touch, tmp_path / str(n)) for n in range(3)]
+        assert waiting[1].cancel()
+        assert [waiting[0].result(30), waiting[2].result(30)] == [None, None]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2"]
+
+
+def test_the_walltime_is_the_workers(service: LocalService) -> None:
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=1, resources=Resources(walltime=1)
+    ) as executor:
+        executor._run.pool  # noqa: B018
+        assert executor.submit(square, 3).result(30) == 9
+
+
+@pytest.mark.parametrize("fault", [reset_before(), dropped(), status(503), status(500)], ids=lambda fault: fault.name)
+def test_faults_of_the_service_cost_time_only(service: LocalService, fault: Any) -> None:
+    with (
+        FaultProxy(service.url, seed=3) as proxy,
+        ProminenceExecutor(proxy.url, service.token, workers="warm", max_workers=2) as executor,
+    ):
+        proxy.inject(fault, probability=0.1)
+        futures = [executor.submit(square, n) for n in range(300)]
+        assert [future.result(60) for future in futures] == [n * n for n in range(300)]
+        proxy.heal()
+
+
+def test_a_service_that_goes_away_for_a_while(service: LocalService) -> None:
+    with (
+        FaultProxy(service.url, seed=3) as proxy,
+        ProminenceExecutor(proxy.url, service.token, workers="warm", max_workers=2) as executor,
+    ):
+        assert executor.submit(square, 3).result(30) == 9
+        proxy.refuse(2.0)
+        assert [future.result(60) for future in [executor.submit(square, n) for n in range(5)]] == [0, 1, 4, 9, 16]
+
+
+def test_what_is_not_signed_breaks_the_run_and_is_not_unpickled(service: LocalService, until: Until) -> None:
+    executor = ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1)
+    future = executor.submit(time.sleep, 20)
+    until(future.running)
+    executor.client.kv_set(f"pxwarm/{executor.run_id}/box/o/00001/0", "99:1:" + "QUJD" * 30)
+    with pytest.raises(BrokenRunError, match="not signed"):
+        future.result(30)
+    executor.shutdown()
+
+
+def test_an_image_with_another_python_is_said(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prominence_executor.payload.PYTHON", "2.7")
+    with ProminenceExecutor(service.url, service.token, workers="warm") as executor:
+        with pytest.raises(PythonMismatchError):
+            executor.submit(square, 3).result(60)
+
+
+def test_a_job_that_fits_nowhere_is_said(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", image="nosuch.sif") as executor:
+        with pytest.raises(Exception, match="nosuch.sif"):
+            executor.submit(square, 3).result(60)
+
+
+WRONG = [
+    {"workers": "cold"},
+    {"min_workers": 3, "max_workers": 2},
+    {"idle_timeout": 0},
+    {"max_requests_per_second": 0},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_options_are_said(service: LocalService, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="workers"):
+        ProminenceExecutor(service.url, service.token, **{"workers": "warm", **wrong})
+
+
+def test_without_warm_workers_there_is_nothing_to_scale(executor: ProminenceExecutor) -> None:
+    assert executor.workers() == []
+    with pytest.raises(RuntimeError, match="warm"):
+        executor.scale(1)
