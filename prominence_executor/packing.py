@@ -34,6 +34,7 @@ from .payload import (
 from .pickling import Blob
 
 if TYPE_CHECKING:
+    from .modules import ModuleZip
     from .run import Run
 
 _SLACK = 16_384  # bytes of a request body left to what is not an input file
@@ -116,14 +117,28 @@ class Packer:
             raise InvalidRequestError(f"the job's description has {size} bytes; the service takes {BODY_LIMIT}")
         return description
 
-    def worker(self, number: int, options: Options, **settings: Any) -> dict[str, Any]:
-        """A warm worker; ``settings`` are those of its instructions."""
+    def worker(self, number: int, options: Options, modules: ModuleZip | None, **settings: Any) -> dict[str, Any]:
+        """A warm worker, which has some modules from its start; ``settings`` are those of its instructions."""
         run = self._run
         seconds = _seconds(options)
-        instructions = worker_file(run.run_id, run.key, number, seconds=seconds, reserve=seconds / 20, **settings)
-        inputs = {RUNNER_FILE: runner_archive(), JOB_FILE: instructions}
+        inputs = {RUNNER_FILE: runner_archive()}
+        artifacts = []
+        brought = None
+        if modules is not None:
+            name = f"pxmods-{modules.sha256[:32]}"
+            brought = {"name": name, "sha256": modules.sha256}
+            if _in_base64(len(modules.content)) + _in_base64(len(runner_archive())) > BODY_LIMIT - _SLACK:
+                self._upload_once(name, modules.content)
+                artifacts = [{"url": name}]
+            else:
+                inputs[name] = modules.content
+        inputs[JOB_FILE] = worker_file(
+            run.run_id, run.key, number, seconds=seconds, reserve=seconds / 20, modules=brought, **settings
+        )
         description = {"name": f"{run.run_id}.w{number}", **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
         description["labels"] = {**options.labels, WORKER_LABEL: run.run_id}
+        if artifacts:
+            description["artifacts"] = artifacts
         return description
 
     def _described(self, options: Options, command: str, inputs: dict[str, bytes]) -> dict[str, Any]:

@@ -44,10 +44,12 @@ from .pool import started_pool
 from .settling import conclude, settle_from
 
 if TYPE_CHECKING:
+    from .modules import ModuleZip
     from .packing import Packer
     from .run import Run
 
-LARGEST = 128 << 10  # bytes of a chunk with its function and modules, before compression; a larger one has its own job
+LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
+_MODULES = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
 _PART = 15_800  # characters of one value
 _BATCH = 48 << 10  # bytes of a batch of several chunks
 _BATCH_SECONDS = 0.25  # that a batch should take
@@ -86,6 +88,7 @@ class _Worker:
     number: int
     options: Options
     began: float
+    modules: ModuleZip | None = None  # that it has from its start
     job_id: int | None = None
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
@@ -115,6 +118,7 @@ class WarmPool:
         self._workers: dict[int, _Worker] = {}
         self._target = options.min_workers
         self._next_number = 1
+        self._kind: tuple[Options, ModuleZip | None] = (Options(), None)  # of the last worker that was started
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
         self._eventful_at = time.monotonic()
@@ -133,8 +137,7 @@ class WarmPool:
         payload = chunk.payload
         if payload is None or payload.objects:
             return False
-        size = payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None)
-        return size + (len(payload.modules.content) if payload.modules else 0) <= LARGEST
+        return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk; returns at once."""
@@ -242,12 +245,17 @@ class WarmPool:
         """One for each queued chunk, up to the limit; at least as many as are wanted anyway."""
         with self._lock:
             queued = list(self._queue)[: self._options.max_workers]
-        options = queued[0].options if queued else Options()
         wanted = max(self._target, min(self._options.max_workers, self._needed(len(self._queue))))
         while len(self._workers) < wanted and not self._stopping:
-            kind = next((c.options for c in queued if not self._has_worker(c.options)), options)
+            first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
             self._used = True
-            worker = _Worker(self._next_number, replace(kind, retries=0), time.monotonic())
+            worker = _Worker(
+                self._next_number, replace(first.options if first else self._kind[0], retries=0), time.monotonic()
+            )
+            worker.modules = _modules_of(first) if first else self._kind[1]
+            self._kind = worker.options, worker.modules
+            if worker.modules is not None:
+                worker.known.add(worker.modules.sha256)
             self._next_number += 1
             self._workers[worker.number] = worker
             self._pool.submit(self._create, worker)
@@ -259,9 +267,8 @@ class WarmPool:
             queued = min(queued, math.ceil(queued * self._seconds / _BATCH_SECONDS))
         return busy + queued
 
-    def _has_worker(self, options: Options) -> bool:
-        wanted = replace(options, retries=0)
-        return any(worker.options == wanted for worker in self._workers.values())
+    def _has_worker(self, chunk: Chunk) -> bool:
+        return any(_can_run(worker, chunk) for worker in self._workers.values())
 
     def _create(self, worker: _Worker) -> None:
         """Create a worker's job; one whose answer is lost shows in the list of jobs."""
@@ -270,6 +277,7 @@ class WarmPool:
             description = self._packer.worker(
                 worker.number,
                 worker.options,
+                worker.modules,
                 place=self.place,
                 room=min(1 << 16, _UNREAD // limits.max_workers),
                 shortest=max(self._shortest, 2 * limits.max_workers / limits.max_requests_per_second / 4),
@@ -333,7 +341,7 @@ class WarmPool:
             size = calls = 0
             while self._queue and len(chunks) < share:
                 chunk = self._queue[0]
-                if replace(chunk.options, retries=0) != worker.options:
+                if not _can_run(worker, chunk):
                     others.append(self._queue.popleft())
                     continue
                 weight = _weight(chunk)
@@ -446,7 +454,8 @@ class WarmPool:
         now = time.monotonic()
         if header["nonce"] != worker.nonce:  # it has just started; or again, on another machine
             self._take_back(worker, None)
-            worker.nonce, worker.batch, worker.known = header["nonce"], 0, set()
+            worker.nonce, worker.batch = header["nonce"], 0
+            worker.known = {worker.modules.sha256} if worker.modules else set()
         worker.seen, worker.unread = now, True
         self._failed_starts = 0
         self._eventful_at = now
@@ -640,6 +649,17 @@ class WarmPool:
         for chunk in chunks:
             chunk.settle_all(ServiceUnavailableError(f"the service has not answered for {away:.0f} s"))
             self._run.settled(chunk)
+
+
+def _modules_of(chunk: Chunk) -> ModuleZip | None:
+    return None if chunk.payload is None else chunk.payload.modules
+
+
+def _can_run(worker: _Worker, chunk: Chunk) -> bool:
+    """Whether the worker's job is as the chunk wants it, and has its modules or can still be given them."""
+    modules = _modules_of(chunk)
+    has = modules is None or len(modules.content) <= _MODULES or modules.sha256 in worker.known
+    return has and replace(chunk.options, retries=0) == worker.options
 
 
 def _weight(chunk: Chunk) -> int:

@@ -54,6 +54,10 @@ class Worker:
         self.child = None
         self.news = 0
         self.batch = 0
+        if job["modules"]:
+            runner.verify(job["modules"]["name"], job["modules"]["sha256"])
+            with open(job["modules"]["name"], "rb") as file:
+                _KEPT[job["modules"]["sha256"]] = file.read()
         seconds = runner.seconds_left(job.get("seconds"))
         self.until = time.monotonic() + seconds if seconds else None
 
