@@ -239,14 +239,20 @@ class WarmPool:
         if any(not worker.nonce for worker in workers):
             youngest = max(worker.began for worker in workers if not worker.nonce)
             return min(max(self._shortest, (now - youngest) / 20), 5.0)
+        if self._queue:
+            return self._shortest  # workers are to be started
         return 5.0 if workers else None
 
     def _start_workers(self) -> None:
         """One for each queued chunk, up to the limit; at least as many as are wanted anyway."""
         with self._lock:
             queued = list(self._queue)[: self._options.max_workers]
-        wanted = max(self._target, min(self._options.max_workers, self._needed(len(self._queue))))
-        while len(self._workers) < wanted and not self._stopping:
+        most = self._options.max_workers
+        unserved = next((chunk for chunk in queued if not self._has_worker(chunk)), None)
+        if unserved is not None and len(self._workers) >= most:
+            self._end([w for w in self._idle() if not any(_can_run(w, chunk) for chunk in queued)][:1])
+        needed = max(self._needed(len(self._queue)), len(self._workers) + 1 if unserved else 0)
+        while len(self._workers) < max(self._target, min(most, needed)) and not self._stopping:
             first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
             self._used = True
             worker = _Worker(
@@ -544,10 +550,15 @@ class WarmPool:
             else:
                 again.append(chunk)
                 continue
+            chunk.losses -= 1  # there is no other worker after this one
             self._run.settled(chunk)
         self._requeue(again)
 
     def _lost(self, worker: _Worker, chunk: Chunk, job: dict[str, Any] | None) -> WorkerLostError:
+        stderr = ""
+        if job:
+            with suppress(ProminenceError):
+                stderr = self._run.client.stderr(job["id"]).decode("utf-8", "replace")[-diagnosis.STDERR_TAIL :]
         reason = diagnosis.job_error(job) if job else None
         what = f"call {chunk.first}" if chunk.size == 1 else f"calls {chunk.first} to {chunk.first + chunk.size - 1}"
         return WorkerLostError(
@@ -556,6 +567,7 @@ class WarmPool:
             job_id=worker.job_id,
             status=job["status"] if job else None,
             reason=job.get("statusReason") if job else None,
+            stderr=stderr,
         )
 
     def _jobs(self) -> list[dict[str, Any]]:
@@ -625,9 +637,15 @@ class WarmPool:
     def _retire(self) -> None:
         """End workers that have been idle for long, beyond those that are wanted anyway."""
         now = time.monotonic()
-        idle = [w for w in self._workers.values() if w.nonce and not w.chunks and not w.sending]
-        over = [w for w in idle if now - w.idle_since > self._options.idle_timeout]
-        for worker in over[: max(0, len(self._workers) - self._target)]:
+        over = [worker for worker in self._idle() if now - worker.idle_since > self._options.idle_timeout]
+        self._end(over[: max(0, len(self._workers) - self._target)])
+
+    def _idle(self) -> list[_Worker]:
+        return [w for w in self._workers.values() if w.nonce and not w.chunks and not w.sending]
+
+    def _end(self, workers: list[_Worker]) -> None:
+        """End idle workers."""
+        for worker in workers:
             self._workers.pop(worker.number)
             with suppress(NotFoundError):
                 self._run.client.delete_jobs([worker.job_id or 0])

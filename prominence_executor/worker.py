@@ -103,7 +103,7 @@ class Worker:
             value = self.service.ask("GET", place + str(part))
             if value is None:
                 return None
-            texts.append(value.decode("ascii"))
+            texts.append(value.decode("ascii").split(":", 2)[2])
         return opened("".join(texts), self.key, "%s:%d" % (nonce, self.batch))
 
     def say(self, header, body):

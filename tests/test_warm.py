@@ -194,8 +194,11 @@ def test_an_initializer_runs_once_for_each_worker(service: LocalService, tmp_pat
 
 def test_options_have_workers_of_their_own(warm: ProminenceExecutor) -> None:
     other = warm.with_options(env={"KIND": "other"})
-    assert other.submit(os.environ.get, "KIND").result(30) == "other"
-    assert warm.submit(os.environ.get, "KIND").result(30) is None
+    assert other.submit(os.getenv, "KIND").result(30) == "other"
+    assert warm.submit(os.getenv, "KIND").result(30) is None
+    assert len(warm.workers()) == 2
+    third = warm.with_options(env={"KIND": "third"})
+    assert third.submit(os.getenv, "KIND").result(30) == "third"
     assert len(warm.workers()) == 2
 
 
