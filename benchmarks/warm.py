@@ -1,0 +1,208 @@
+"""What does a call cost on a warm worker, beside a job for each call and beside what users would pick instead?
+
+    python benchmarks/warm.py [--calls 4000] [--idle 10 60] [--lost 1000]
+
+All in one run on the embedded service, a process of its own. Latency: one call that does nothing at a time, from
+submit to result, back to back and after some seconds without calls. Throughput with 4 workers: a loop of submit, and a
+map. Then calls while every worker is killed at a random moment, twice: lost, wrong, and those that ran twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+sys.path.pop(0)  # this folder, where a file is named as a library
+
+from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+
+WORKERS = 4
+SMALL = Resources(walltime=30)
+
+
+def nothing(n: int) -> int:
+    return n
+
+
+def counted(n: int, folder: str) -> int:
+    """Leaves a mark each time that it runs."""
+    with open(os.path.join(folder, str(n)), "a") as file:
+        file.write("x")
+    time.sleep(0.02)
+    return n
+
+
+def warm(**options: Any) -> ProminenceExecutor:
+    return ProminenceExecutor(url="local", resources=SMALL, workers="warm", max_workers=WORKERS, **options)
+
+
+def latency(executor: Executor, calls: int) -> list[float]:
+    seconds = []
+    for n in range(calls):
+        began = time.perf_counter()
+        if executor.submit(nothing, n).result() != n:
+            raise SystemExit("wrong result")
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds)
+
+
+def submitted(executor: Executor, calls: int) -> float:
+    began = time.perf_counter()
+    futures = [executor.submit(nothing, n) for n in range(calls)]
+    check([future.result() for future in futures])
+    return calls / (time.perf_counter() - began)
+
+
+def mapped(executor: Executor, calls: int) -> float:
+    began = time.perf_counter()
+    check(list(executor.map(nothing, range(calls))))
+    return calls / (time.perf_counter() - began)
+
+
+def check(results: list[int]) -> None:
+    if results != list(range(len(results))):
+        raise SystemExit("wrong results")
+
+
+def ours(calls: int, idle: list[float]) -> None:
+    with warm(min_workers=WORKERS) as executor:
+        latency(executor, 5)
+        while sum(worker.state == "idle" for worker in executor.workers()) < WORKERS:
+            time.sleep(0.05)
+        before, cpu = executor.client.requests_sent, time.process_time()
+        seconds = latency(executor, 200)
+        sent = sum((executor.client.requests_sent - before).values())
+        cpu = time.process_time() - cpu
+        print(
+            f"warm, one call at a time: median {seconds[100] * 1e3:.0f} ms, p99 {seconds[198] * 1e3:.0f} ms, "
+            f"{sent / 200:.1f} requests and {cpu / 200 * 1e3:.1f} ms of CPU of the client for each",
+            flush=True,
+        )
+        before, began = executor.client.requests_sent, time.perf_counter()
+        for pause in idle:
+            waited = []
+            for _ in range(3):
+                time.sleep(pause)
+                waited += latency(executor, 1)
+            print(f"warm, after {pause:g} s without calls: median {statistics.median(waited) * 1e3:.0f} ms", flush=True)
+        rate = sum((executor.client.requests_sent - before).values()) / (time.perf_counter() - began)
+        print(f"warm, idle: {rate:.2f} requests/s of the client", flush=True)
+        row("ProminenceExecutor, warm", executor, calls)
+    with ProminenceExecutor(url="local", resources=SMALL, max_workers=WORKERS) as executor:
+        latency(executor, 1)
+        row("ProminenceExecutor, a job a call", executor, max(20, calls // 50))
+
+
+def row(name: str, executor: Executor, calls: int) -> None:
+    counts = getattr(executor, "client", None)
+    before = counts.requests_sent if counts else None
+    loop, whole = submitted(executor, calls), mapped(executor, calls)
+    sent = sum((counts.requests_sent - before).values()) if counts else ""
+    seconds = latency(executor, 30)
+    print(f"{name:<36}{calls:>7}{loop:>12.0f}{whole:>12.0f}{seconds[15] * 1e3:>12.1f}{sent:>10}", flush=True)
+
+
+def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+    def dask() -> Any:
+        from distributed import Client, LocalCluster
+
+        cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+        return Client(cluster).get_executor(pure=False)
+
+    def parsl() -> Any:
+        from parsl.concurrent import ParslPoolExecutor
+        from parsl.config import Config
+        from parsl.executors import HighThroughputExecutor
+
+        htex = HighThroughputExecutor(max_workers_per_node=WORKERS, address="127.0.0.1", encrypted=False)
+        return ParslPoolExecutor(Config(executors=[htex], run_dir=tempfile.mkdtemp(), initialize_logging=False))
+
+    def blocks() -> Any:
+        from executorlib import SingleNodeExecutor
+
+        return SingleNodeExecutor(max_workers=WORKERS, block_allocation=True)
+
+    return {"dask LocalCluster": dask, "Parsl HTEX": parsl, "executorlib, blocks": blocks}
+
+
+def killed(calls: int, seed: int) -> None:
+    """Kill each worker's processes, at random moments, until twice as many have gone as there are."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder, warm() as executor:
+        futures = [executor.submit(counted, n, folder) for n in range(calls)]
+        kills = 0
+
+        def kill() -> None:
+            nonlocal kills
+            while kills < 2 * WORKERS and not all(future.done() for future in futures):
+                time.sleep(chance.uniform(0.2, 0.8))
+                ids = [worker.job_id for worker in executor.workers() if worker.state != "starting"]
+                victims = processes_of(chance.choice(ids)) if ids else []
+                for pid in victims:
+                    os.kill(pid, signal.SIGKILL)
+                kills += bool(victims)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        results = [future.result() if future.exception() is None else None for future in futures]
+        killer.join()
+        lost = sum(result is None for result in results)
+        wrong = sum(result not in (None, n) for n, result in enumerate(results))
+        runs = [len(Path(folder, str(n)).read_text()) for n in range(calls) if Path(folder, str(n)).exists()]
+        again = sum(future.attempts > 1 for future in futures)
+        print(
+            f"{calls} calls, {kills} workers killed: lost {lost}, wrong {wrong}, sent again {again}, "
+            f"ran twice {sum(n > 1 for n in runs)}",
+            flush=True,
+        )
+
+
+def processes_of(job_id: int | None) -> list[int]:
+    """The processes of a job here, the first one first: those that the service has given its id."""
+    mark = f"PROMINENCE_JOB_ID={job_id}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:
+            pass  # it has just ended, or is somebody else's
+    return sorted(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--calls", type=int, default=4000, help="calls that do nothing (default: %(default)s)")
+    parser.add_argument("--idle", type=float, nargs="*", default=[10, 60], help="seconds without calls")
+    parser.add_argument("--lost", type=int, default=1000, help="calls while workers are killed (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=20261124, help="of the moments at which they are")
+    options = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {WORKERS} workers")
+    print(f"{'':<36}{'calls':>7}{'submit /s':>12}{'map /s':>12}{'latency ms':>12}{'requests':>10}", flush=True)
+    ours(options.calls, options.idle)
+    modules = {"dask LocalCluster": "distributed", "Parsl HTEX": "parsl", "executorlib, blocks": "executorlib"}
+    for name, make in peers().items():
+        if importlib.util.find_spec(modules[name]) is None:
+            print(f"{name:<36} not installed", flush=True)
+            continue
+        with make() as executor:
+            latency(executor, 5)
+            row(name, executor, options.calls // 4)
+    killed(options.lost, options.seed)
+
+
+if __name__ == "__main__":
+    main()
