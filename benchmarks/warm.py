@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,21 @@ def counted(n: int, folder: str) -> int:
     return n
 
 
-def warm(**options: Any) -> ProminenceExecutor:
-    return ProminenceExecutor(url="local", resources=SMALL, workers="warm", max_workers=WORKERS, **options)
+@contextmanager
+def service() -> Iterator[dict[str, str]]:
+    """The embedded service as a process of its own, with a slot for each worker: its URL and token."""
+    command = [sys.executable, "-m", "prominence_executor.local", "--child", "--cpus", str(WORKERS)]
+    with tempfile.TemporaryDirectory() as folder:
+        child = subprocess.Popen([*command, "--dir", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            yield json.loads(child.stdout.readline())  # type: ignore[union-attr]
+        finally:
+            child.stdin.close()  # type: ignore[union-attr]
+            child.wait()
+
+
+def warm(at: dict[str, str], **options: Any) -> ProminenceExecutor:
+    return ProminenceExecutor(**at, resources=SMALL, workers="warm", max_workers=WORKERS, **options)
 
 
 def latency(executor: Executor, calls: int) -> list[float]:
@@ -77,8 +92,8 @@ def check(results: list[int]) -> None:
         raise SystemExit("wrong results")
 
 
-def ours(calls: int, idle: list[float]) -> None:
-    with warm(min_workers=WORKERS) as executor:
+def ours(at: dict[str, str], calls: int, idle: list[float]) -> None:
+    with warm(at, min_workers=WORKERS) as executor:
         latency(executor, 5)
         while sum(worker.state == "idle" for worker in executor.workers()) < WORKERS:
             time.sleep(0.05)
@@ -101,7 +116,7 @@ def ours(calls: int, idle: list[float]) -> None:
         rate = sum((executor.client.requests_sent - before).values()) / (time.perf_counter() - began)
         print(f"warm, idle: {rate:.2f} requests/s of the client", flush=True)
         row("ProminenceExecutor, warm", executor, calls)
-    with ProminenceExecutor(url="local", resources=SMALL, max_workers=WORKERS) as executor:
+    with ProminenceExecutor(**at, resources=SMALL, max_workers=WORKERS) as executor:
         latency(executor, 1)
         row("ProminenceExecutor, a job a call", executor, max(20, calls // 50))
 
@@ -138,10 +153,10 @@ def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     return {"dask LocalCluster": dask, "Parsl HTEX": parsl, "executorlib, blocks": blocks}
 
 
-def killed(calls: int, seed: int) -> None:
+def killed(at: dict[str, str], calls: int, seed: int) -> None:
     """Kill each worker's processes, at random moments, until twice as many have gone as there are."""
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, warm() as executor:
+    with tempfile.TemporaryDirectory() as folder, warm(at) as executor:
         futures = [executor.submit(counted, n, folder) for n in range(calls)]
         kills = 0
 
@@ -192,7 +207,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {WORKERS} workers")
     print(f"{'':<36}{'calls':>7}{'submit /s':>12}{'map /s':>12}{'latency ms':>12}{'requests':>10}", flush=True)
-    ours(options.calls, options.idle)
+    with service() as at:
+        ours(at, options.calls, options.idle)
     modules = {"dask LocalCluster": "distributed", "Parsl HTEX": "parsl", "executorlib, blocks": "executorlib"}
     for name, make in peers().items():
         if importlib.util.find_spec(modules[name]) is None:
@@ -201,7 +217,8 @@ def main() -> None:
         with make() as executor:
             latency(executor, 5)
             row(name, executor, options.calls // 4)
-    killed(options.lost, options.seed)
+    with service() as at:
+        killed(at, options.lost, options.seed)
 
 
 if __name__ == "__main__":

@@ -162,10 +162,14 @@ def run_calls(job, outcomes, argv):
     outcomes.close()
 
 
-def run_call(outcomes, cloudpickle, call, function, arguments):
-    """Run one call and write its outcome; ``arguments()`` gives its args and kwargs."""
+def run_call(outcomes, cloudpickle, call, function, arguments, announced=True):
+    """Run one call and write its outcome, and before that a record that it has started.
+
+    ``arguments()`` gives its args and kwargs.
+    """
     position = stream_positions()
-    outcomes.write(call, "started", streams=position)
+    if announced:
+        outcomes.write(call, "started", streams=position)
     began = time.time()
     try:
         args, kwargs = arguments()

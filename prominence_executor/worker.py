@@ -193,6 +193,7 @@ class Batch:
             elif frame is not None and frame[0]["kind"] == "record":
                 self.records[self.order[id(current)]] += frame[1]
             elif frame is not None:
+                self.records[self.order[id(current)]] += frame[1]
                 self.settle(current)
                 current = None
             now = time.monotonic()
@@ -476,13 +477,16 @@ def serve(job, requests, replies):
             blobs[header["name"]] = body
         else:
             chunk = header["chunk"]
-            records = Records(job, chunk, lambda data: send("record", data))
+            # Of several calls each record goes at once: a crash is to cost none of those that have ended.
+            kept_back = []  # type: list[bytes]
+            alone = len(chunk["calls"]) == 1
+            records = Records(job, chunk, kept_back.append if alone else lambda data: send("record", data))
             try:
                 run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready)
             except BaseException as error:  # whatever it is, the client must hear of it
                 runner.report_failure(records, error)
             runner.flush_streams()
-            send("end")
+            send("end", b"".join(kept_back))
 
 
 def run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready):
@@ -499,5 +503,5 @@ def run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready):
         if size is not None:  # else it was cancelled
             content = body[at : at + size]
             at += size
-            runner.run_call(records, cloudpickle, call, function, lambda data=content: pickle.loads(data))
-    records.write(runner.NO_CALL, "end")
+            several = len(chunk["calls"]) > 1
+            runner.run_call(records, cloudpickle, call, function, lambda data=content: pickle.loads(data), several)
