@@ -121,13 +121,13 @@ class Packer:
         """A warm worker, which has some modules from its start; ``settings`` are those of its instructions."""
         run = self._run
         seconds = _seconds(options)
-        inputs = {RUNNER_FILE: runner_archive()}
+        inputs = {RUNNER_FILE: runner_archive(warm=True)}
         artifacts = []
         brought = None
         if modules is not None:
             name = f"pxmods-{modules.sha256[:32]}"
             brought = {"name": name, "sha256": modules.sha256}
-            if _in_base64(len(modules.content)) + _in_base64(len(runner_archive())) > BODY_LIMIT - _SLACK:
+            if _in_base64(len(modules.content)) + _in_base64(len(inputs[RUNNER_FILE])) > BODY_LIMIT - _SLACK:
                 self._upload_once(name, modules.content)
                 artifacts = [{"url": name}]
             else:

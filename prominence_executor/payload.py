@@ -154,9 +154,9 @@ def array_file(
     ).encode()
 
 
-@lru_cache(maxsize=1)
-def runner_archive() -> bytes:
-    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle.
+@lru_cache(maxsize=2)
+def runner_archive(warm: bool = False) -> bytes:
+    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle; for a warm worker its loop.
 
     For CPython both go as byte code, which saves the remote side a tenth of a second of compiling; the runner goes as
     source, too, so that another Python than the wanted one can still say that it is the wrong one.
@@ -168,7 +168,8 @@ def runner_archive() -> bytes:
 
     package = Path(cloudpickle.__file__).parent
     sources = {f"cloudpickle/{path.name}": path for path in sorted(package.glob("*.py"))}
-    sources["pxworker.py"] = Path(__file__).with_name("worker.py")
+    if warm:
+        sources["pxworker.py"] = Path(__file__).with_name("worker.py")
     main = Path(__file__).with_name("runner.py")
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()

@@ -283,8 +283,8 @@ class Run:
         sys.stderr.write(f"run {self.run_id} interrupted: {said}\n")
 
     def _leave(self, chunks: list[Chunk]) -> str:
-        jobs = sum(chunk.job_id is not None for chunk in chunks)
-        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
+        jobs = sum(chunk.job_id is not None and not chunk.warm for chunk in chunks)
+        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None or chunk.warm)  # warm workers end now
         self.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
         said = f"its {jobs} outstanding jobs are left at the service"
         if unsent:

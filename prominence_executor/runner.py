@@ -1,8 +1,8 @@
 """The whole program on the remote side: reads a job's calls, runs them, writes their outcomes.
 
-It is shipped as data, the ``__main__`` of a zip application that holds cloudpickle beside it, and runs on whatever
-Python the container image has. So it may use the standard library only, in the syntax of Python 3.8, and may import
-nothing of this package.
+It is shipped as data, the ``__main__`` of a zip application that holds cloudpickle beside it, and, of a warm worker,
+worker.py. It runs on whatever Python the container image has. So it may use the standard library only, in
+the syntax of Python 3.8, and may import nothing of this package.
 
 The way of a job, in its working directory:
 

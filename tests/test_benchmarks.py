@@ -53,6 +53,13 @@ def test_throughput_compares_with_what_is_installed() -> None:
 
 
 @pytest.mark.slow
+def test_warm_loses_nothing() -> None:
+    text = printed("warm.py", "--calls", "200", "--idle", "0.5", "--lost", "100")
+    assert re.search(r"^warm, one call at a time: median \d+ ms, p99 \d+ ms", text, re.MULTILINE), text
+    assert re.search(r"^100 calls, \d+ workers killed: lost 0, wrong 0,", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
 def test_scale_measures_submission_memory_and_latency(tmp_path: Path) -> None:
     picture = tmp_path / "scale.svg"
     numbers = ("--calls", "50", "100", "--running", "10", "--waiting", "20", "--looks", "1")

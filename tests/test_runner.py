@@ -313,10 +313,11 @@ def test_the_runner_is_the_same_bytes_each_time_and_small() -> None:
     assert len(first) < 50_000
 
 
-def test_the_runner_uses_the_standard_library_and_old_syntax_only() -> None:
+@pytest.mark.parametrize("program", ["runner.py", "worker.py", "start.py"])
+def test_remote_programs_use_the_standard_library_and_old_syntax_only(program: str) -> None:
     import ast
 
-    source = Path(payload.__file__).with_name("runner.py").read_text()
+    source = Path(payload.__file__).with_name(program).read_text()
     tree = ast.parse(source, feature_version=(3, 8))
     names = {
         name.partition(".")[0]
@@ -324,7 +325,7 @@ def test_the_runner_uses_the_standard_library_and_old_syntax_only() -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
-    assert names <= set(sys.stdlib_module_names) | {"cloudpickle"}
+    assert names <= set(sys.stdlib_module_names) | {"cloudpickle", "pxworker", "__main__"}
     assert (
         json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], objects={}, seconds=None))["format"]
         == 1
