@@ -56,8 +56,7 @@ def service() -> Iterator[dict[str, str]]:
         try:
             yield json.loads(child.stdout.readline())  # type: ignore[union-attr]
         finally:
-            child.stdin.close()  # type: ignore[union-attr]
-            child.wait()
+            child.communicate()  # closes its standard input: it ends then
 
 
 def warm(at: dict[str, str], **options: Any) -> ProminenceExecutor:

@@ -509,7 +509,7 @@ def test_a_forgotten_executor_ends_its_calls_and_its_threads(new: Make, gate: Ga
     before = set(threading.enumerate())
     executor = new(1)
     held = occupy(executor, gate, until)
-    assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) - before
     del executor
     gc.collect()
     gate.open()
