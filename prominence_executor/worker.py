@@ -36,6 +36,7 @@ import __main__ as runner
 FRAME = struct.Struct(">II")  # between supervisor and child: length of a header in JSON, length of what follows
 PART = 15800  # characters of a value; the service takes 15,967 bytes
 FIRST_NEWS = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
+AWAY = 900.0  # seconds without an answer after which a worker ends
 NEWS = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
 ASK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
 IDLE = (20.0, 1.0)  # a mailbox is looked into after this part of the time without a batch; at least once in so many s
@@ -302,10 +303,11 @@ class Service:
             self.connection = http.client.HTTPConnection(host, url.port, timeout=60)  # type: ignore[assignment]
 
     def ask(self, method, key, body=None):
-        """The answer's body, or None for a key that is not there; waits for a service that is away."""
+        """The answer's body, or None for a key that is not there; waits for a service that is away for a while."""
         path, _, query = key.partition("?")
         target = self.prefix + quote(path) + ("?" + query if query else "")
         wait = 0.0  # a connection that the service has closed meanwhile is simply made again
+        until = time.monotonic() + AWAY
         while True:
             try:
                 self.connection.request(method, target, body=body, headers=self.headers)
@@ -317,6 +319,8 @@ class Service:
                     return None
             except (OSError, http.client.HTTPException):
                 self.connection.close()
+            if time.monotonic() > until:
+                sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
             time.sleep(wait)
             wait = min(max(wait * 2, 0.1), 10.0)
 
