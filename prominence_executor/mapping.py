@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -61,8 +60,8 @@ class Results(Iterator[T]):
             raise StopIteration
         try:
             future = self._next.get(timeout=self._left())
+            result = future.result(self._left())
             left_of_chunk = self._outstanding.pop(future)
-            result = _result_of(future, self._left())
             left_of_chunk[0] -= 1
             if not left_of_chunk[0]:
                 self._submit_chunk()
@@ -106,13 +105,3 @@ class Results(Iterator[T]):
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-
-def _result_of(future: Future[T], timeout: float | None) -> T:
-    try:
-        try:
-            return future.result(timeout)
-        finally:
-            future.cancel()
-    finally:
-        del future  # a traceback must not keep the result alive

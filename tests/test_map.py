@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import itertools
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from prominence_executor import ProminenceExecutor
+from prominence_executor.futures import ProminenceFuture
 from prominence_executor.local import LocalService
+from prominence_executor.mapping import Results
 
 Until = Callable[..., None]
 
@@ -183,3 +187,15 @@ def test_the_buffer_stops_with_the_executor(service: LocalService) -> None:
         results = executor.map(square, itertools.count(), buffersize=2)
     with pytest.raises(RuntimeError, match="shutdown"):
         next(results)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_interrupted_in_its_wait_it_leaves_or_cancels_what_it_waits_for(leaves: bool) -> None:
+    futures: list[ProminenceFuture[int]] = [ProminenceFuture(number) for number in range(3)]
+    chunks = iter([futures[:1], futures[1:]])
+    results = Results(lambda: next(chunks, []), ordered=True, buffersize=2, timeout=None, leaves=leaves)
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    del results
+    assert [future.cancelled() for future in futures] == [not leaves] * 3
