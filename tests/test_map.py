@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import gc
 import itertools
+import signal
 import threading
 import time
 import weakref
@@ -194,7 +194,8 @@ def test_interrupted_in_its_wait_it_leaves_or_cancels_what_it_waits_for(leaves: 
     futures: list[ProminenceFuture[int]] = [ProminenceFuture(number) for number in range(3)]
     chunks = iter([futures[:1], futures[1:]])
     results = Results(lambda: next(chunks, []), ordered=True, buffersize=2, timeout=None, leaves=leaves)
-    threading.Timer(0.2, _thread.interrupt_main).start()
+    main = threading.main_thread().ident or 0
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         next(results)
     del results
