@@ -94,6 +94,7 @@ class Chunk:
     terminated: bool = False  # by `ProminenceFuture.terminate`
     warm: bool = False  # it goes to a warm worker, not into a job of its own
     losses: int = 0  # warm workers that were lost with it
+    needs: float = 0.0  # seconds that a warm worker must have left, as one did not have enough
     removing: bool = False  # its job or objects are being deleted
     size: int = field(init=False)  # how many calls it has, or had
 

@@ -39,7 +39,7 @@ from .errors import (
     WorkerLostError,
 )
 from .job import ENDED
-from .payload import OUTCOME_MAGIC, Identity, Payload, calls_body, read_outcomes
+from .payload import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
 from .pool import started_pool
 from .settling import conclude, settle_from
 
@@ -57,7 +57,9 @@ _UNREAD = 1 << 20  # bytes that all workers together may have said and nobody re
 _SENDERS = 4
 _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
+_CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
 _ATTEMPTS = 3  # workers that a chunk may lose, and jobs in a row that may end before they work
+_WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
 _POST_AGAIN = 15.0  # seconds after an unanswered POST at which the worker's job has still not been seen
 
@@ -97,6 +99,8 @@ class _Worker:
     heard: str = ""  # the beginning of what was read last: its signature
     seen: float = 0.0  # time.monotonic() of it
     idle_since: float = 0.0
+    until: float = math.inf  # time.monotonic() at which its walltime is over
+    total: float = math.inf  # seconds that it had at its start
     running: int | None = None
     calls: int = 0
     unread: bool = False  # its mailbox still holds what has been read
@@ -250,7 +254,7 @@ class WarmPool:
         most = self._options.max_workers
         unserved = next((chunk for chunk in queued if not self._has_worker(chunk)), None)
         if unserved is not None and len(self._workers) >= most:
-            self._end([w for w in self._idle() if not any(_can_run(w, chunk) for chunk in queued)][:1])
+            self._end([w for w in self._idle() if not any(self._can_run(w, chunk) for chunk in queued)][:1])
         needed = max(self._needed(len(self._queue)), len(self._workers) + 1 if unserved else 0)
         while len(self._workers) < max(self._target, min(most, needed)) and not self._stopping:
             first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
@@ -274,7 +278,7 @@ class WarmPool:
         return busy + queued
 
     def _has_worker(self, chunk: Chunk) -> bool:
-        return any(_can_run(worker, chunk) for worker in self._workers.values())
+        return any(self._can_run(worker, chunk) for worker in self._workers.values())
 
     def _create(self, worker: _Worker) -> None:
         """Create a worker's job; one whose answer is lost shows in the list of jobs."""
@@ -318,6 +322,15 @@ class WarmPool:
 
     # -- dealing out -----------------------------------------------------------------------------------------------
 
+    def _can_run(self, worker: _Worker, chunk: Chunk) -> bool:
+        """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
+        modules = _modules_of(chunk)
+        has = modules is None or len(modules.content) <= _MODULES or modules.sha256 in worker.known
+        if not has or replace(chunk.options, retries=0) != worker.options:
+            return False
+        needed = max(chunk.needs, min(_CALLS_LEFT * (self._seconds or 0.0), _WHOLE * worker.total))
+        return worker.batch == 0 or worker.until - time.monotonic() > needed
+
     def _deal(self) -> None:
         for worker in list(self._workers.values()):
             if worker.nonce and not worker.chunks and not worker.sending:
@@ -347,7 +360,7 @@ class WarmPool:
             size = calls = 0
             while self._queue and len(chunks) < share:
                 chunk = self._queue[0]
-                if not _can_run(worker, chunk):
+                if not self._can_run(worker, chunk):
                     others.append(self._queue.popleft())
                     continue
                 weight = _weight(chunk)
@@ -461,6 +474,8 @@ class WarmPool:
         if header["nonce"] != worker.nonce:  # it has just started; or again, on another machine
             self._take_back(worker, None)
             worker.nonce, worker.batch = header["nonce"], 0
+            worker.total = math.inf if header["left"] is None else float(header["left"])
+            worker.until = now + worker.total
             worker.known = {worker.modules.sha256} if worker.modules else set()
         worker.seen, worker.unread = now, True
         self._failed_starts = 0
@@ -469,7 +484,8 @@ class WarmPool:
             worker.idle_since = now
             if header.get("ending"):
                 self._workers.pop(worker.number, None)
-                self._take_back(worker, None)
+                chunks, worker.chunks = worker.chunks, {}  # it has not begun with them
+                self._requeue(chunks.values())
             return
         items = []
         at = 0
@@ -493,11 +509,11 @@ class WarmPool:
         if header["final"]:
             worker.idle_since = now
         if items:
-            self._pool.submit(self._settle, worker.job_id, items)
+            self._pool.submit(self._settle, worker, items)
 
-    def _settle(self, job_id: int | None, items: list[tuple[Chunk, bytes, list[int] | None]]) -> None:
+    def _settle(self, worker: _Worker, items: list[tuple[Chunk, bytes, list[int] | None]]) -> None:
         """Verify outcomes and give them to the futures."""
-        run = self._run
+        run, job_id = self._run, worker.job_id
         for chunk, records, place in items:
             if not run.is_open(chunk):
                 continue
@@ -512,6 +528,9 @@ class WarmPool:
                     self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
                 chunk.job_id = job_id
                 settle_from(file, outcomes, chunk, job_id)
+                if self._began_too_late(worker, chunk, outcomes):
+                    self._requeue([chunk])
+                    continue
                 conclude(run, chunk, outcomes, {"id": job_id, "status": "running"}, lambda: "")
             except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
                 chunk.settle_all(error)
@@ -519,6 +538,24 @@ class WarmPool:
             run.forget(chunk)
             run.settled(chunk)
         self._wake.set()
+
+    def _began_too_late(self, worker: _Worker, chunk: Chunk, outcomes: Outcomes) -> bool:
+        """Whether the worker's walltime has ended a call that would have had more time on a new worker."""
+        if outcomes.job is None or outcomes.job.kind != "walltime" or chunk.terminated or not chunk.is_wanted():
+            return False
+        had = float(outcomes.job.header["seconds"])
+        if had > _WHOLE * worker.total:
+            return False
+        chunk.needs, chunk.job_id, chunk.status = had, None, "unsent"
+        chunk.losses += 1
+        self._run.log.info(
+            "run %s: worker %d's walltime was over after %.0f s of call %d, which begins again on another",
+            self._run.run_id,
+            worker.number,
+            had,
+            chunk.first,
+        )
+        return True
 
     def _printed(self, chunk: Chunk, job_id: int | None, place: list[int]) -> bytes:
         """A large outcome, which the worker has put into its job's standard output; that may be a second behind."""
@@ -671,13 +708,6 @@ class WarmPool:
 
 def _modules_of(chunk: Chunk) -> ModuleZip | None:
     return None if chunk.payload is None else chunk.payload.modules
-
-
-def _can_run(worker: _Worker, chunk: Chunk) -> bool:
-    """Whether the worker's job is as the chunk wants it, and has its modules or can still be given them."""
-    modules = _modules_of(chunk)
-    has = modules is None or len(modules.content) <= _MODULES or modules.sha256 in worker.known
-    return has and replace(chunk.options, retries=0) == worker.options
 
 
 def _weight(chunk: Chunk) -> int:

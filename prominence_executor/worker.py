@@ -74,8 +74,10 @@ class Worker:
                 if message is None:
                     if now - idle_since > self.job["patience"]:
                         return None
-                    if self.until is not None and self.until - now < self.job["reserve"]:
+                    if self.until is not None and self.until - now < self.job["reserve"] and self.was_read():
                         return self.say({"final": True, "ending": True}, b"")
+                    if self.until is not None and now > self.until:
+                        return None  # the last words are still to be read where they are
                     time.sleep(min(max(self.job["shortest"], (now - idle_since) / IDLE[0]), IDLE[1]))
                     continue
                 header, body = message
@@ -110,12 +112,17 @@ class Worker:
     def say(self, header, body):
         """Put what there is to say into the mailbox of this worker, in place of what was there."""
         self.news += 1
-        header.update(nonce=self.nonce, batch=self.batch, host=os.uname().nodename)
+        left = None if self.until is None else self.until - time.monotonic()
+        header.update(nonce=self.nonce, batch=self.batch, left=left, host=os.uname().nodename)
         text = sealed(header, body, self.key, "o%d" % self.number)
         parts = [text[at : at + PART] for at in range(0, len(text), PART)]
         for part in reversed(range(len(parts))):
             value = "%d:%d:%s" % (self.news, len(parts), parts[part])
             self.service.ask("POST", "%s/o/%05d/%d" % (self.place, self.number, part), value.encode("ascii"))
+
+    def was_read(self):
+        """Whether the client has read what was said last, and removed it."""
+        return self.service.ask("GET", "%s/o/%05d/0" % (self.place, self.number)) is None
 
     def wanted_end(self, chunk):
         """Whether the client wants the running calls ended."""

@@ -19,7 +19,7 @@ from prominence_executor import (
     JobDeletedError,
     ProminenceExecutor,
     PythonMismatchError,
-    Resources,
+    WalltimeExceededError,
     WorkerLostError,
 )
 from prominence_executor.local import LocalService
@@ -222,12 +222,30 @@ def test_a_cancelled_call_does_not_run(service: LocalService, tmp_path: Path, un
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2"]
 
 
-def test_the_walltime_is_the_workers(service: LocalService) -> None:
-    with ProminenceExecutor(
-        service.url, service.token, workers="warm", max_workers=1, resources=Resources(walltime=1)
-    ) as executor:
-        executor._run.pool  # noqa: B018
+def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prominence_executor.packing._seconds", lambda options: 6.0)  # walltimes are minutes
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        first = executor.submit(time.sleep, 4)
+        late = executor.submit(time.sleep, 3)
+        assert [first.result(30), late.result(30)] == [None, None]
+        assert (first.attempts, late.attempts) == (1, 2)
+        assert first.job_id != late.job_id
+        endless = executor.submit(time.sleep, 30)
+        with pytest.raises(WalltimeExceededError):
+            endless.result(30)
         assert executor.submit(square, 3).result(30) == 9
+
+
+def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr("prominence_executor.packing._seconds", lambda options: 3.0)
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        until(lambda: executor.workers() == [], 20)
+        assert executor.submit(square, 4).result(30) == 16
 
 
 @pytest.mark.parametrize("fault", [reset_before(), dropped(), status(503), status(500)], ids=lambda fault: fault.name)
