@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .chunk import RUN_LABEL, Array, Chunk, Options
 from .errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
+from .following import Follower, Traces
 from .futures import ProminenceFuture
 from .job import ENDED
-from .names import Calls, Span, parse_array_name, parse_job_name
+from .names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
 from .payload import JOB_FILE
 
 if TYPE_CHECKING:
@@ -37,23 +38,28 @@ class Found:
     jobs: dict[Calls, dict[str, Any]]
     job_ids: set[int]
     arrays: dict[Span, dict[str, Any]]
+    traces: Traces | None  # of its warm workers, if it has had any
 
-    def adopt(self, run: Run, journal: Journal | None, complete: bool) -> list[ProminenceFuture[Any]]:
+    def adopt(self, run: Run, journal: Journal | None, complete: bool, owns: bool) -> list[ProminenceFuture[Any]]:
         """Hand everything to a run that has not started; returns the futures of all calls, in their order.
 
         A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
-        ``complete``: there can be none behind that one.
+        ``complete``: there can be none behind that one. ``owns``: the program that began the run is no more.
         """
         arrays = self._in_arrays()
         unseen = [calls for calls in arrays if calls not in self.jobs]
+        traced = set() if self.traces is None else {*self.traces.outcomes, *(self.traces.held.keys() - self.jobs)}
+        with_workers: dict[Calls, Kept] = {}  # what the journal has of them
         unsent: dict[Calls, Kept] = {}
         for item in journal.kept(run.objects) if journal else ():
             calls = parse_job_name(self.run_id, item.name)
-            if (calls in self.jobs or calls in arrays) and journal:
+            if calls is not None and calls in traced:
+                with_workers[calls] = item
+            elif (calls in self.jobs or calls in arrays) and journal:
                 journal.remove([item.name])  # the program ended before it heard that the service had accepted it
             elif calls:
                 unsent[calls] = item
-        every = [*self.jobs, *unseen, *unsent]
+        every = {*self.jobs, *unseen, *unsent, *traced}
         count = max([first + size for first, size, _ in every] + [journal.next_call if journal else 0])
         last: dict[int, int] = {}  # attempt by call
         for first, size, attempt in every:
@@ -63,12 +69,19 @@ class Found:
         superseded: ProminenceFuture[Any] = ProminenceFuture()
         superseded.cancel()
         chunks = []
+        followed = {}
         for calls in sorted(every):
             first, size, attempt = calls
             mine = [futures[n] if last[n] == attempt else superseded for n in range(first, first + size)]
             if all(future is superseded for future in mine):
                 continue
-            if calls in unsent:
+            if calls in traced:
+                kept = with_workers.get(calls)
+                chunk = Chunk(
+                    run, first, mine, kept.options if kept else Options(), kept.payload if kept else None, attempt
+                )
+                followed[calls] = chunk
+            elif calls in unsent:
                 item = unsent[calls]
                 chunk = Chunk(run, first, mine, item.options, item.payload, attempt, in_doubt=item.sending)
             else:
@@ -93,7 +106,10 @@ class Found:
             report.append(f"whether there were more behind number {count - 1}, only a journal knows")
         level = logging.INFO if complete and not missing else logging.WARNING
         run.log.log(level, "run %s: %s", self.run_id, "; ".join(report))
-        run.adopt(chunks, self.job_ids, count)
+        follower = None
+        if self.traces is not None:
+            follower = Follower(run, self.traces, followed, owns)
+        run.adopt(chunks, self.job_ids, count, follower, self.traces.next_worker if self.traces else 1)
         return futures
 
     def _in_arrays(self) -> dict[Calls, Array]:
@@ -107,7 +123,7 @@ class Found:
 
 
 def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Found:
-    """Find the jobs of a run, active and ended, its arrays, and its key: three or four requests.
+    """Find the jobs of a run, active and ended, its arrays, its warm workers, and its key.
 
     When the run was submitting a moment ago, its last requests may still be on their way, and a job that has just ended
     may be missing from one answer: this waits and looks again.
@@ -127,19 +143,28 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
         if calls is not None:
             jobs[calls] = job
     arrays = _arrays(client, run_id)
-    if journal is None and not jobs and not arrays:
+    workers = [job for job in listed if parse_worker_name(run_id, job["name"]) is not None]
+    if journal is None and not jobs and not arrays and not workers:
         raise RunNotFoundError(f"the service has no jobs of a run {run_id!r}")
     if journal:
         key = journal.key
-    elif jobs:
-        key = _key_of(client, run_id, [job["id"] for job in jobs.values()])
+    elif jobs or workers:
+        key = _key_of(client, run_id, [job["id"] for job in (*jobs.values(), *workers)])
     else:
         key = _key_of_array(client, run_id, [workflow["id"] for workflow in arrays.values()])
-    return Found(run_id, key, jobs, {job["id"] for job in listed}, arrays)
+    traces = None
+    if workers:
+        traces = Traces(run_id, key, workers)
+        traces.look(client)
+    return Found(run_id, key, jobs, {job["id"] for job in listed}, arrays, traces)
 
 
 def _ours(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
-    return [job for job in list_run(client, run_id) if parse_job_name(run_id, str(job.get("name") or ""))]
+    return [job for job in list_run(client, run_id) if _is_ours(run_id, str(job.get("name") or ""))]
+
+
+def _is_ours(run_id: str, name: str) -> bool:
+    return parse_job_name(run_id, name) is not None or parse_worker_name(run_id, name) is not None
 
 
 def _arrays(client: ProminenceClient, run_id: str) -> dict[Span, dict[str, Any]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .futures import ProminenceFuture
+from .mailbox import without_outcomes
 from .model import JobPolicies, Resources, Task, check_labels
 from .names import Calls, Span, array_name, job_name
 from .payload import PYTHON, Identity, Payload
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
+
+
+class Carrier(Protocol):
+    """Who looks after chunks that warm workers have."""
+
+    def discard(self, chunk: Chunk) -> None:
+        """All calls of the chunk were cancelled."""
+
+    def terminate(self, chunk: Chunk) -> None:
+        """End the process of a chunk that runs."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Chunk:
     in_doubt: bool = False  # a POST of it may have been carried out though nobody knows
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
-    warm: bool = False  # it goes to a warm worker, not into a job of its own
+    carrier: Carrier | None = None  # of a chunk that a warm worker has or is to have; else it has a job of its own
     losses: int = 0  # warm workers that were lost with it
     needs: float = 0.0  # seconds that a warm worker must have left, as one did not have enough
     removing: bool = False  # its job or objects are being deleted
@@ -108,6 +119,11 @@ class Chunk:
     def name(self) -> str:
         """The job's, or the one that it would have outside of an array."""
         return job_name(self.run.run_id, Calls(self.first, self.size, self.attempt))
+
+    @property
+    def warm(self) -> bool:
+        """Whether it goes to a warm worker."""
+        return self.carrier is not None
 
     @property
     def identity(self) -> Identity:
@@ -168,7 +184,7 @@ class Chunk:
         if call._streams and (self.size > 1 or self.warm):
             column = 0 if name == "stdout" else 1
             content = content[call._streams[0][column] : call._streams[1][column]]
-        return content.decode("utf-8", "replace")
+        return (without_outcomes(content) if self.warm else content).decode("utf-8", "replace")
 
 
 @dataclass(eq=False)

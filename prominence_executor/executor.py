@@ -137,16 +137,9 @@ class ProminenceExecutor(Executor):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
-        warm = None
-        if workers is not None:
-            if workers != "warm":
-                raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
-            max_workers = max_workers or _WORKERS
-            if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
-                raise ValueError(
-                    "min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0"
-                )
-            warm = WarmOptions(min_workers, max_workers, idle_timeout, max_requests_per_second)
+        warm = _warm(workers, max_workers, min_workers, idle_timeout, max_requests_per_second)
+        if warm is not None:
+            max_workers = warm.max_workers
         connect, at_end = _connect(url, token, service_timeout)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
@@ -175,18 +168,21 @@ class ProminenceExecutor(Executor):
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "leave",
         lazy: bool = False,
+        workers: Literal["warm"] | None = None,
     ) -> ProminenceExecutor:
         """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
-        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here, and blocks
-        for them. What the service has of the run is all that it knows; below the highest call that it has, gaps are
-        futures with `NotSubmittedError`. With the run's journal, what had not been submitted is submitted now.
+        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here (and four,
+        and one for each warm worker, if the run has had any), and blocks for them. What the service has of the run is
+        all that it knows; below the highest call that it has, gaps are futures with `NotSubmittedError`. With the run's
+        journal, what had not been submitted is submitted now.
 
         Args:
             run_id: the id that the executor had (it is printed when a program is interrupted).
             takeover: take new calls, too; only when the program that began the run is no more. Its functions and
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
+            workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
             url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy: as for the executor itself.
 
         Raises:
@@ -195,6 +191,7 @@ class ProminenceExecutor(Executor):
             ValueError: the journal is another run's.
         """
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
+        warm = _warm(workers, max_workers)
         connect, at_end = _connect(url, token, service_timeout)
         kept = None
         try:
@@ -211,11 +208,11 @@ class ProminenceExecutor(Executor):
             at_end()
             raise
         executor = object.__new__(cls)
-        run = Run(connect, run_id, found.key, at_end=at_end, journal=kept, attached=True, **settings)
+        run = Run(connect, run_id, found.key, warm=warm, at_end=at_end, journal=kept, attached=True, **settings)
         executor._take(run, Options())
         executor._initializer = (None, ())
         executor._reads_only = not takeover
-        executor._found = found.adopt(run, kept, complete=journal is not None)
+        executor._found = found.adopt(run, kept, complete=journal is not None, owns=takeover or journal is not None)
         return executor
 
     def _take(self, run: Run, options: Options) -> None:
@@ -515,6 +512,24 @@ def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
     if not 0 < shortest <= longest:
         raise ValueError(f"poll_interval must be seconds above 0, or the shortest and the longest, not {given!r}")
     return float(shortest), float(longest)
+
+
+def _warm(
+    workers: str | None,
+    max_workers: int | None,
+    min_workers: int = 0,
+    idle_timeout: float = 300.0,
+    max_requests_per_second: float = 200.0,
+) -> WarmOptions | None:
+    """The checked options of warm workers, or None where there are to be none."""
+    if workers is None:
+        return None
+    if workers != "warm":
+        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
+    max_workers = max_workers or _WORKERS
+    if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
+        raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
+    return WarmOptions(min_workers, max_workers, idle_timeout, max_requests_per_second)
 
 
 def _settings(

@@ -2,6 +2,7 @@
 
     RUN/7  RUN/7-11  RUN/7-11.2             a job of its own: one call, five calls, their second attempt
     RUN.0-99.10.1                           an array: a workflow of the calls 0 to 99, ten to a job, first attempt
+    RUN.w3                                  a warm worker, the third one of the run
     RUN.0-99.10.1/pxcall/3                  the job at its position 3, with the calls 30 to 39
 
 Pure functions; each form has the function that reads it beside the one that makes it.
@@ -51,6 +52,17 @@ def job_name(run_id: str, calls: Calls) -> str:
 def array_name(run_id: str, span: Span) -> str:
     """The name of an array's workflow."""
     return f"{run_id}.{span.first}-{span.last}.{span.size}.{span.attempt}"
+
+
+def worker_name(run_id: str, number: int) -> str:
+    """The name of a warm worker's job."""
+    return f"{run_id}.w{number}"
+
+
+def parse_worker_name(run_id: str, name: str) -> int | None:
+    """The number of a warm worker of the run; None when the name is not one of its workers'."""
+    match = re.fullmatch(r"\.w(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
+    return int(match[1]) if match else None
 
 
 def parse_job_name(run_id: str, name: str) -> Calls | None:

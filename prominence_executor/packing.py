@@ -18,7 +18,7 @@ from .bundle import bundle
 from .chunk import RUN_LABEL, WORKER_LABEL, Array, Chunk, Options
 from .errors import InvalidRequestError
 from .model import BODY_LIMIT, encode
-from .names import MEMBER
+from .names import MEMBER, worker_name
 from .payload import (
     CALLS_FILE,
     JOB_FILE,
@@ -135,8 +135,11 @@ class Packer:
         inputs[JOB_FILE] = worker_file(
             run.run_id, run.key, number, seconds=seconds, reserve=seconds / 20, modules=brought, **settings
         )
-        description = {"name": f"{run.run_id}.w{number}", **self._described(options, f"python3 {RUNNER_FILE}", inputs)}
-        description["labels"] = {**options.labels, WORKER_LABEL: run.run_id}
+        description = {
+            "name": worker_name(run.run_id, number),
+            **self._described(options, f"python3 {RUNNER_FILE}", inputs),
+        }
+        description["labels"][WORKER_LABEL] = run.run_id
         if artifacts:
             description["artifacts"] = artifacts
         return description

@@ -29,6 +29,7 @@ from .warm import WarmOptions, WarmPool
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
+    from .following import Follower
     from .journal import Journal
     from .payload import Payload
 
@@ -91,7 +92,10 @@ class Run:
         self.dispatcher = Dispatcher(self)
         self.tracker = Tracker(self, poll_interval)
         self.pool: WarmPool | None = None
+        self.left = False  # an interrupted program has left its jobs and workers at the service
         self._warm = warm
+        self._first_worker = 1
+        self._follower: Follower | None = None  # of the warm workers of the program that began the run
 
     # -- the executor's side ---------------------------------------------------------------------------------------
 
@@ -190,11 +194,15 @@ class Run:
             self._started = True
             self.dispatcher.start()
             if self._warm is not None:
-                self.pool = WarmPool(self, self._warm, self.dispatcher.packer)
+                self.pool = WarmPool(self, self._warm, self.dispatcher.packer, self._first_worker)
             self.tracker.start()
 
     def _queue(self, chunk: Chunk) -> None:
         self._keep(chunk)
+        self.resubmit(chunk)
+
+    def resubmit(self, chunk: Chunk) -> None:
+        """Have an open chunk sent."""
         if self.pool is not None and self.pool.takes(chunk):
             self.pool.put(chunk)
         else:
@@ -210,10 +218,16 @@ class Run:
             self.close(chunk)
             raise
 
-    def adopt(self, chunks: list[Chunk], job_ids: set[int], next_call: int) -> None:
-        """Look after the chunks of a run that another program has begun; those without a job are to be sent."""
+    def adopt(
+        self, chunks: list[Chunk], job_ids: set[int], next_call: int, follower: Follower | None, first_worker: int
+    ) -> None:
+        """Look after the chunks of a run that another program has begun; those without a job are to be sent.
+
+        ``follower``: looks after those that warm workers have. ``first_worker``: the number of the next one.
+        """
         now = time.monotonic()
         with self._changed:
+            self._follower, self._first_worker = follower, first_worker
             self._next_call = next_call
             self._ids |= job_ids
             for chunk in chunks:
@@ -222,11 +236,13 @@ class Run:
                 if chunk.array is not None and chunk.job_id is None:
                     chunk.accepted(None)
                     self._unseen.add(chunk.name)
-                if chunk.job_id is not None or chunk.array is not None:
+                if (chunk.job_id is not None or chunk.array is not None) and not chunk.warm:
                     self._sent.add(chunk.name)
         for chunk in chunks:
-            if chunk.job_id is None and chunk.array is None:
-                self.dispatcher.put(chunk)
+            if chunk.job_id is None and chunk.array is None and not chunk.warm:
+                self.resubmit(chunk)
+        if follower is not None:
+            follower.start()
         self.tracker.look_soon()
 
     @property
@@ -268,6 +284,7 @@ class Run:
             self.end()
         self.tracker.look_soon()
         own = self.tracker.threads() | self.dispatcher.threads() | (self.pool.threads() if self.pool else set())
+        own |= self._follower.threads() if self._follower else set()
         if wait and threading.current_thread() not in own:  # a callback that waited here would wait for itself
             while not self.ended.wait(_GLANCE):
                 pass
@@ -283,10 +300,14 @@ class Run:
         sys.stderr.write(f"run {self.run_id} interrupted: {said}\n")
 
     def _leave(self, chunks: list[Chunk]) -> str:
+        self.left = True
         jobs = sum(chunk.job_id is not None and not chunk.warm for chunk in chunks)
-        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None or chunk.warm)  # warm workers end now
+        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
+        with_workers = sum(chunk.size for chunk in chunks if chunk.job_id is not None and chunk.warm)
         self.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
         said = f"its {jobs} outstanding jobs are left at the service"
+        if self._warm is not None:
+            said = f"its warm workers are left at the service with {with_workers} calls, and {jobs} other jobs"
         if unsent:
             said += f", {unsent} calls had not been sent" + (" and are in the journal" if self._journal else "")
         return said + f"; ProminenceExecutor.attach({self.run_id!r}) continues it"
@@ -313,8 +334,8 @@ class Run:
                 return False
             chunk.terminated = True
             accepted = chunk.job_id is not None
-        if chunk.warm and self.pool is not None:
-            self.pool.terminate(chunk)
+        if chunk.carrier is not None:
+            chunk.carrier.terminate(chunk)
         elif accepted:
             self.dispatcher.terminate(chunk)
         else:  # a call that is to have another attempt; the sender will see
@@ -489,8 +510,8 @@ class Run:
         array = chunk.array
         if array is not None:
             array.wanted.discard(array.position(chunk))
-        if chunk.warm and self.pool is not None:
-            self.pool.discard(chunk)
+        if chunk.carrier is not None:
+            chunk.carrier.discard(chunk)
             return
         if chunk.job_id is not None or (array and array.workflow_id is not None and not array.is_wanted()):
             self._remove(chunk)
@@ -561,7 +582,9 @@ class Run:
         """The last act, in the tracker's thread: everything is settled; let go of threads, sockets and the service."""
         self.stopping.set()
         if self.pool is not None:
-            self.pool.stop()
+            self.pool.stop(leave=self.left)
+        if self._follower is not None:
+            self._follower.stop()
         self.dispatcher.stop()
         self.client.close()
         if self._journal is not None:

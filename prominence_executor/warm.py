@@ -11,15 +11,10 @@ whose worker is lost goes to another one, so that its calls may run more than on
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import io
-import json
 import math
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -39,6 +34,8 @@ from .errors import (
     WorkerLostError,
 )
 from .job import ENDED
+from .mailbox import divided, gathered, mailboxes, opened, outcomes_in, sealed
+from .names import worker_name
 from .payload import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
 from .pool import started_pool
 from .settling import conclude, settle_from
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
 
 LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
 _MODULES = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
-_PART = 15_800  # characters of one value
 _BATCH = 48 << 10  # bytes of a batch of several chunks
 _BATCH_SECONDS = 0.25  # that a batch should take
 _UNREAD = 1 << 20  # bytes that all workers together may have said and nobody read: the service's store lists 2 MB
@@ -110,18 +106,18 @@ class _Worker:
 class WarmPool:
     """The workers of one run."""
 
-    def __init__(self, run: Run, options: WarmOptions, packer: Packer) -> None:
+    def __init__(self, run: Run, options: WarmOptions, packer: Packer, first_number: int = 1) -> None:
         self._run = run
         self._options = options
         self._packer = packer
-        self.place = f"pxwarm/{run.run_id}/box"
+        self.place = mailboxes(run.run_id)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._queue: deque[Chunk] = deque()
         self._workers: dict[int, _Worker] = {}
         self._target = options.min_workers
-        self._next_number = 1
+        self._next_number = first_number
         self._kind: tuple[Options, ModuleZip | None] = (Options(), None)  # of the last worker that was started
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
@@ -145,7 +141,7 @@ class WarmPool:
 
     def put(self, chunk: Chunk) -> None:
         """Queue a chunk; returns at once."""
-        chunk.warm = True
+        chunk.carrier = self
         with self._lock:
             self._queue.append(chunk)
         self._wake.set()
@@ -183,14 +179,14 @@ class WarmPool:
             for worker in list(self._workers.values())
         ]
 
-    def stop(self) -> None:
-        """End the workers and remove the mailboxes; every chunk has been settled."""
+    def stop(self, leave: bool = False) -> None:
+        """End the workers and remove the mailboxes, or leave all to who attaches to the run. Every chunk is settled."""
         self._stopping = True
         self._wake.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._pool.shutdown(wait=True)
-        if not self._used:
+        if not self._used or leave:
             return
         try:
             ids = [worker.job_id for worker in self._workers.values() if worker.job_id is not None]
@@ -383,12 +379,12 @@ class WarmPool:
         purpose = f"{worker.nonce}:{worker.batch}"
         try:
             text = sealed(*self._message(worker, batch), run.key, purpose)
-            parts = [text[at : at + _PART] for at in range(0, len(text), _PART)]
+            values = divided(text, worker.nonce)
             box = f"{self.place}/i/{worker.number:05d}/{worker.batch}"
-            for part in reversed(range(len(parts))):
+            for part in reversed(range(len(values))):
                 while True:
                     try:
-                        run.client.kv_set(f"{box}/{part}", f"{worker.nonce}:{len(parts)}:{parts[part]}")
+                        run.client.kv_set(f"{box}/{part}", values[part])
                         break
                     except ServiceUnavailableError:
                         if run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
@@ -450,20 +446,13 @@ class WarmPool:
     def _read(self) -> None:
         """One list request: everything that all workers have said of their batches."""
         values = self._run.client.kv_list(f"{self.place}/o", values=True)
-        said: dict[int, dict[int, str]] = {}
-        for key, value in values.items():
-            *_, sender, part = key.split("/")
-            said.setdefault(int(sender), {})[int(part)] = value
-        for number, parts in said.items():
+        for box, (_, text) in gathered(values).items():
+            number = int(box.rpartition("/")[2])
             worker = self._workers.get(number)
-            if worker is None or 0 not in parts:
+            if worker is None or text[:60] == worker.heard:
                 continue
-            news, total, text = parts[0].split(":", 2)
-            pieces = [parts.get(number, "").split(":", 2) for number in range(int(total))]
-            if text[:60] == worker.heard or any(piece[:2] != [news, total] for piece in pieces):
-                continue  # it has been read, or is just being written
             try:
-                header, body = opened("".join(piece[2] for piece in pieces), self._run.key, f"o{number}")
+                header, body = opened(text, self._run.key, f"o{number}")
             except ValueError as error:
                 raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
             worker.heard = text[:60]
@@ -563,7 +552,10 @@ class WarmPool:
         for attempt in range(100):
             text = self._run.client.stdout(job_id or 0, offset=offset)[:size]
             if len(text) == size:
-                return opened(text.decode("ascii"), self._run.key, f"s{chunk.first}:{chunk.attempt}")[1]
+                for described, records in outcomes_in(text, self._run.key):
+                    if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
+                        return records
+                break
             self._run.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
         raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")
 
@@ -621,7 +613,7 @@ class WarmPool:
         active = {job["id"]: job for job in self._jobs()}
         for worker in list(self._workers.values()):
             if worker.job_id is None and now - worker.began > 2.0:
-                name = f"{self._run.run_id}.w{worker.number}"
+                name = worker_name(self._run.run_id, worker.number)
                 found = [job["id"] for job in active.values() if job.get("name") == name]
                 if found:
                     worker.job_id = found[0]
@@ -713,19 +705,3 @@ def _modules_of(chunk: Chunk) -> ModuleZip | None:
 def _weight(chunk: Chunk) -> int:
     payload = chunk.payload
     return 0 if payload is None else sum(blob.size + 100 for blob in payload.arguments if blob is not None)
-
-
-def sealed(header: dict[str, Any], body: bytes, key: bytes, purpose: str) -> str:
-    """A text for a mailbox: signed, compressed, in letters that a key-value store takes."""
-    content = zlib.compress(json.dumps(header).encode() + b"\n" + body, 1)
-    mac = hmac.new(key, purpose.encode() + b"\n" + content, hashlib.sha256).digest()
-    return base64.b64encode(mac + content).decode("ascii")
-
-
-def opened(text: str, key: bytes, purpose: str) -> tuple[dict[str, Any], bytes]:
-    """The inverse. ValueError: it is not signed with this key for this purpose."""
-    data = base64.b64decode(text)
-    if not hmac.compare_digest(hmac.new(key, purpose.encode() + b"\n" + data[32:], hashlib.sha256).digest(), data[:32]):
-        raise ValueError("the signature does not fit")
-    line, _, body = zlib.decompress(data[32:]).partition(b"\n")
-    return json.loads(line), body

@@ -8,6 +8,9 @@ the other side):
     <place>/o/<worker>/<part>            what this worker has to say of its present batch, all of it, each time anew
     <place>/c/<worker>                   a call that is to be ended
 
+A mailbox is emptied once it has been read. Outcomes are in the job's standard output, too, each in a line that begins
+with a record separator: the large ones only there, the others so that a program that attaches later finds them.
+
 All that comes is signed with the run's key, and verified before it is unpickled; all that goes is signed, too.
 
 A supervisor talks to the service, and forks a child that runs the calls, one chunk of calls at a time. So a call that
@@ -166,6 +169,8 @@ class Batch:
         self.waiting = waiting
         self.records = {}  # type: dict[int, bytes]  # number of the chunk in the batch: bytes
         self.placed = {}  # type: dict[int, list[int]]  # likewise: where in the job's standard output they are
+        self.unprinted = []  # type: list[dict[str, object]]  # chunks whose records are not in it yet
+        self.printed_at = time.monotonic()
         self.order = {id(chunk): number for number, (chunk, _) in enumerate(waiting)}
         self.returned = []  # type: list[int]
         self.ended = 0
@@ -221,6 +226,7 @@ class Batch:
                     self.give_back()  # they would wait for this call: another worker may have nothing to do
                 self.tell(current, final=False)
                 tell_at = time.monotonic() + (NEWS if now - began > FIRST_NEWS else FIRST_NEWS)
+        self.print_all()
         self.tell(None, final=True)
 
     def give_back(self):
@@ -236,15 +242,33 @@ class Batch:
         self.records[self.order[id(chunk)]] += data
 
     def settle(self, chunk):
-        """A chunk has ended; what is large goes to the standard output, which has room for it."""
+        """A chunk has ended; its child writes nothing to the standard output now."""
         number = self.order[id(chunk)]
         self.ended += 1
         if len(self.records[number]) > self.room:
-            text = sealed({}, self.records[number], self.worker.key, "s%d:%d" % (chunk["job"], chunk["attempt"]))
-            place = printed(text)
+            place = self.printed([chunk])
             if place is not None:
                 self.placed[number] = place
                 self.records[number] = b""
+        else:
+            self.unprinted.append(chunk)
+            if time.monotonic() > self.printed_at + FIRST_NEWS:
+                self.print_all()
+
+    def print_all(self):
+        if self.unprinted:
+            self.printed(self.unprinted)
+        self.unprinted, self.printed_at = [], time.monotonic()
+
+    def printed(self, chunks):
+        """Put chunks' records into the standard output; returns where they are, or None when nobody can say."""
+        pairs = [(chunk, self.records[self.order[id(chunk)]]) for chunk in chunks]
+        described = []
+        for chunk, content in pairs:
+            about = {"job": chunk["job"], "attempt": chunk["attempt"], "calls": len(chunk["calls"])}
+            described.append(dict(about, size=len(content)))
+        header = {"chunks": described}
+        return printed(sealed(header, b"".join(content for _, content in pairs), self.worker.key, "stdout"))
 
     def tell(self, current, final):
         ready = {n: data for n, data in self.records.items() if current is None or n != self.order[id(current)]}
@@ -259,16 +283,13 @@ class Batch:
 
 def printed(text):
     """Write a line to the job's standard output; returns where it is: [offset, length], or None when nobody can say."""
-    data = text.encode("ascii")
+    data = b"\x1e" + text.encode("ascii") + b"\n"
     try:
-        if not runner.stat.S_ISREG(os.fstat(1).st_mode):
-            return None
-        offset = os.lseek(1, 0, os.SEEK_END)
+        offset = os.lseek(1, 0, os.SEEK_END) if runner.stat.S_ISREG(os.fstat(1).st_mode) else None
         view = memoryview(data)
         while view:
             view = view[os.write(1, view) :]
-        os.write(1, b"\n")
-        return [offset, len(data)]
+        return None if offset is None else [offset, len(data)]
     except OSError:
         return None
 

@@ -15,7 +15,7 @@ PACKAGE = Path(prominence_executor.__file__).parent
 ORDER = [
     "errors", "auth", "answers", "streams", "model", "funnel", "client", "job", "workflow", "runner", "worker", "start",
     "pickling", "payload", "bundle", "objects", "modules", "diagnosis", "unfetched", "futures", "mapping", "pool",
-    "names", "chunk", "sizing", "journal", "attach", "packing", "dispatcher", "settling",
+    "mailbox", "names", "chunk", "sizing", "journal", "settling", "following", "attach", "packing", "dispatcher",
     "tracker", "warm", "run", "executor", "cli",
 ]  # fmt: skip
 

@@ -1,0 +1,82 @@
+"""What a run's warm workers and its client write for each other: where it stands, and how it is signed.
+
+worker.py is the remote side of it, and describes the keys. Pure functions: no HTTP, no threads.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+PART = 15_800  # characters of one value; the service takes 15,967 bytes
+
+_SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
+
+
+def mailboxes(run_id: str) -> str:
+    """The keys of a run's mailboxes begin with this."""
+    return f"pxwarm/{run_id}/box"
+
+
+def sealed(header: dict[str, Any], body: bytes, key: bytes, purpose: str) -> str:
+    """A message: signed, compressed, in letters that a key-value store takes."""
+    content = zlib.compress(json.dumps(header).encode() + b"\n" + body, 1)
+    mac = hmac.new(key, purpose.encode() + b"\n" + content, hashlib.sha256).digest()
+    return base64.b64encode(mac + content).decode("ascii")
+
+
+def opened(text: str, key: bytes, purpose: str) -> tuple[dict[str, Any], bytes]:
+    """The inverse. ValueError: it is not signed with this key for this purpose."""
+    data = base64.b64decode(text)
+    if not hmac.compare_digest(hmac.new(key, purpose.encode() + b"\n" + data[32:], hashlib.sha256).digest(), data[:32]):
+        raise ValueError("the signature does not fit")
+    line, _, body = zlib.decompress(data[32:]).partition(b"\n")
+    return json.loads(line), body
+
+
+def divided(text: str, tag: str) -> list[str]:
+    """A message as the values of a mailbox, which are to be written last one first."""
+    parts = [text[at : at + PART] for at in range(0, len(text), PART)]
+    return [f"{tag}:{len(parts)}:{part}" for part in parts]
+
+
+def gathered(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The messages that are whole, by their mailbox: (tag, text). ``values`` are those of a listing."""
+    boxes: dict[str, dict[int, str]] = {}
+    for key, value in values.items():
+        box, _, part = key.strip("/").rpartition("/")
+        boxes.setdefault(box, {})[int(part)] = value
+    found = {}
+    for box, parts in boxes.items():
+        tag, total, _ = parts.get(0, "::").split(":", 2)
+        pieces = [parts.get(number, "::").split(":", 2) for number in range(int(total or 0))]
+        if pieces and all(piece[:2] == [tag, total] for piece in pieces):  # else it is just being written
+            found[box] = tag, "".join(piece[2] for piece in pieces)
+    return found
+
+
+def outcomes_in(content: bytes, key: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """From a worker's standard output: a chunk as its client described it, and the records of its outcome.
+
+    What is not signed with the key is passed over: calls may print what they like.
+    """
+    for match in _SAID.finditer(content):
+        try:
+            header, body = opened(match[1].decode("ascii"), key, "stdout")
+        except (ValueError, zlib.error):
+            continue
+        at = 0
+        for chunk in header["chunks"]:
+            yield chunk, body[at : at + chunk["size"]]
+            at += chunk["size"]
+
+
+def without_outcomes(content: bytes) -> bytes:
+    """A worker's standard output with what its calls have printed only."""
+    return _SAID.sub(b"", content)
