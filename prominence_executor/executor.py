@@ -84,7 +84,8 @@ class ProminenceExecutor(Executor):
             ``resources.walltime`` is that of a worker.
         max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
         idle_timeout: seconds after which a warm worker without calls ends.
-        max_requests_per_second: of all warm workers and this program together, while calls run.
+        max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
+            (the other); those without ask once a second each.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -172,8 +173,8 @@ class ProminenceExecutor(Executor):
     ) -> ProminenceExecutor:
         """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
-        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here (and four,
-        and one for each warm worker, if the run has had any), and blocks for them. What the service has of the run is
+        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here (two more,
+        and two for each warm worker, if the run has had any), and blocks for them. What the service has of the run is
         all that it knows; below the highest call that it has, gaps are futures with `NotSubmittedError`. With the run's
         journal, what had not been submitted is submitted now.
 

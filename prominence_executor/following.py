@@ -77,31 +77,32 @@ class Traces:
         return max((number or 0 for number in self._workers.values()), default=0) + 1
 
     def look(self, client: ProminenceClient) -> None:
-        """Three requests, and one for each worker that has not been seen to have ended."""
+        """Two requests, and two for each worker that has not been seen to have ended."""
         listed = client.list_jobs(constraint=(WORKER_LABEL, self._run_id))
         self.active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
         for job in listed:
             self._workers.setdefault(job["id"], parse_worker_name(self._run_id, str(job.get("name"))))
-        by_number = {number: job_id for job_id, number in self._workers.items()}
-        held = {}
         returned = self._returned(client)
-        place = f"{mailboxes(self._run_id)}/i"
-        for box, (nonce, text) in gathered(client.kv_list(place, values=True)).items():
-            *_, worker, batch = box.split("/")
-            job_id = by_number.get(int(worker))
-            if job_id is None:
-                continue
-            with suppress(ValueError):  # it is not signed: nobody will run it
-                header, _ = opened(text, self._key, f"{nonce}:{batch}")
-                for number, chunk in enumerate(header["chunks"]):
-                    if number not in returned.get((int(worker), int(batch)), ()):
-                        held[Calls(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(int(worker), job_id)
-        self.held = held
         for job_id in self._workers.keys() - self._ended:
             if self.active.get(job_id) not in ("idle", "pending", "deploying", "waiting"):
+                self._look_into_mailbox(client, job_id, returned)
                 self._listen(client, job_id)
             if job_id not in self.active:
                 self._ended.add(job_id)
+
+    def _look_into_mailbox(
+        self, client: ProminenceClient, job_id: int, returned: Mapping[tuple[int, int], list[int]]
+    ) -> None:
+        worker = self._workers[job_id] or 0
+        self.held = {calls: place for calls, place in self.held.items() if place.job_id != job_id}
+        boxes = gathered(client.kv_list(f"{mailboxes(self._run_id)}/i/{worker:05d}", values=True))
+        for box, (nonce, text) in boxes.items():
+            batch = box.rpartition("/")[2]
+            with suppress(ValueError):  # it is not signed: nobody will run it
+                header, _ = opened(text, self._key, f"{nonce}:{batch}")
+                for number, chunk in enumerate(header["chunks"]):
+                    if number not in returned.get((worker, int(batch)), ()):
+                        self.held[Calls(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(worker, job_id)
 
     def _returned(self, client: ProminenceClient) -> dict[tuple[int, int], list[int]]:
         """Which chunks of its batch a worker will not run, as they would have waited for a long one."""

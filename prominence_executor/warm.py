@@ -49,7 +49,8 @@ LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a jo
 _MODULES = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
 _BATCH = 48 << 10  # bytes of a batch of several chunks
 _BATCH_SECONDS = 0.25  # that a batch should take
-_UNREAD = 1 << 20  # bytes that all workers together may have said and nobody read: the service's store lists 2 MB
+_UNREAD = 700 << 10  # bytes of records not yet read of all workers; a worker has up to twice its part, in base64
+_SHORTEST = 0.02  # seconds between two looks into a mailbox
 _SENDERS = 4
 _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
@@ -79,6 +80,7 @@ class WorkerInfo:
     state: str  # "starting", "idle" or "busy"
     calls: int  # done by it
     last_seen: float | None  # seconds since it said something
+    requests: int  # that it had made by then
 
 
 @dataclass(eq=False)
@@ -99,8 +101,31 @@ class _Worker:
     total: float = math.inf  # seconds that it had at its start
     running: int | None = None
     calls: int = 0
+    requests: int = 0
     unread: bool = False  # its mailbox still holds what has been read
     sending: bool = False
+
+
+class Pace:
+    """Bounds a rate, counted over a second; used by several threads.
+
+    Args:
+        rate: so many times a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def wait(self) -> None:
+        """Wait for one's turn."""
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now - 1.0) + 1.0 / self._rate
+            pause = self._free_at - now
+        if pause > 0:
+            time.sleep(pause)
 
 
 class WarmPool:
@@ -125,7 +150,7 @@ class WarmPool:
         self._watch_at = 0.0
         self._ids: set[int] = set()
         self._used = False
-        self._shortest = max(0.02, 2 / options.max_requests_per_second)
+        self._pace = Pace(options.max_requests_per_second / 2)
         self._pool = started_pool(_SENDERS, f"prominence-warm-{run.run_id}")
         self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{run.run_id}", daemon=True)
         self._thread.start()
@@ -175,6 +200,7 @@ class WarmPool:
                 "busy" if worker.chunks else "idle" if worker.nonce else "starting",
                 worker.calls,
                 now - worker.seen if worker.seen else None,
+                worker.requests,
             )
             for worker in list(self._workers.values())
         ]
@@ -235,12 +261,12 @@ class WarmPool:
         now = time.monotonic()
         workers = list(self._workers.values())
         if any(worker.chunks for worker in workers):
-            return min(max(self._shortest, (now - self._eventful_at) / 20), 1.0)
+            return min(max(_SHORTEST, (now - self._eventful_at) / 20), 1.0)
         if any(not worker.nonce for worker in workers):
             youngest = max(worker.began for worker in workers if not worker.nonce)
-            return min(max(self._shortest, (now - youngest) / 20), 5.0)
+            return min(max(_SHORTEST, (now - youngest) / 20), 5.0)
         if self._queue:
-            return self._shortest  # workers are to be started
+            return _SHORTEST  # workers are to be started
         return 5.0 if workers else None
 
     def _start_workers(self) -> None:
@@ -286,7 +312,8 @@ class WarmPool:
                 worker.modules,
                 place=self.place,
                 room=min(1 << 16, _UNREAD // limits.max_workers),
-                shortest=max(self._shortest, 2 * limits.max_workers / limits.max_requests_per_second / 4),
+                shortest=_SHORTEST,
+                rate=self._share(),
                 patience=limits.idle_timeout + _PATIENCE,
             )
             worker.job_id = self._run.client.create_job(description)
@@ -298,6 +325,11 @@ class WarmPool:
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             self._start_failed(worker, error)
         self._wake.set()
+
+    def _share(self) -> float:
+        """Requests per second that a worker may make: those that have calls share one half of all."""
+        busy = sum(bool(worker.chunks) for worker in self._workers.values())
+        return self._options.max_requests_per_second / 2 / max(1, busy)
 
     def _start_failed(self, worker: _Worker, error: BaseException) -> None:
         self._workers.pop(worker.number, None)
@@ -383,6 +415,7 @@ class WarmPool:
             box = f"{self.place}/i/{worker.number:05d}/{worker.batch}"
             for part in reversed(range(len(values))):
                 while True:
+                    self._pace.wait()
                     try:
                         run.client.kv_set(f"{box}/{part}", values[part])
                         break
@@ -427,6 +460,7 @@ class WarmPool:
             )
             bodies.append(body)
         header = {
+            "rate": self._share(),
             "chunks": described,
             "extras": [{"name": name, "size": len(content)} for name, content in extras],
         }
@@ -434,6 +468,7 @@ class WarmPool:
 
     def _clear(self, worker: _Worker) -> None:
         """Remove what an idle worker has said, once it is read: every look would bring it again."""
+        self._pace.wait()
         try:
             with suppress(ProminenceError):
                 self._run.client.kv_delete(f"{self.place}/o/{worker.number:05d}", prefix=True)
@@ -445,6 +480,7 @@ class WarmPool:
 
     def _read(self) -> None:
         """One list request: everything that all workers have said of their batches."""
+        self._pace.wait()
         values = self._run.client.kv_list(f"{self.place}/o", values=True)
         for box, (_, text) in gathered(values).items():
             number = int(box.rpartition("/")[2])
@@ -466,7 +502,7 @@ class WarmPool:
             worker.total = math.inf if header["left"] is None else float(header["left"])
             worker.until = now + worker.total
             worker.known = {worker.modules.sha256} if worker.modules else set()
-        worker.seen, worker.unread = now, True
+        worker.seen, worker.unread, worker.requests = now, True, header["requests"]
         self._failed_starts = 0
         self._eventful_at = now
         if "ended" not in header or header["batch"] != worker.batch:

@@ -54,7 +54,7 @@ class Worker:
         self.number = job["worker"]
         self.place = job["place"]
         self.nonce = os.urandom(8).hex()  # a job that the platform starts again is another worker
-        self.service = Service()
+        self.service = Service(job["rate"])
         self.child = None
         self.news = 0
         self.batch = 0
@@ -115,8 +115,9 @@ class Worker:
     def say(self, header, body):
         """Put what there is to say into the mailbox of this worker, in place of what was there."""
         self.news += 1
+        asked = self.service.requests
         left = None if self.until is None else self.until - time.monotonic()
-        header.update(nonce=self.nonce, batch=self.batch, left=left, host=os.uname().nodename)
+        header.update(nonce=self.nonce, batch=self.batch, left=left, requests=asked, host=os.uname().nodename)
         text = sealed(header, body, self.key, "o%d" % self.number)
         parts = [text[at : at + PART] for at in range(0, len(text), PART)]
         for part in reversed(range(len(parts))):
@@ -139,6 +140,7 @@ class Worker:
 
     def work(self, header, body):
         """Run a batch, and say what came of it: soon, if it takes long, and at the end."""
+        self.service.rate = header["rate"]
         waiting, at = [], 0
         for chunk in header["chunks"]:
             waiting.append((chunk, body[at : at + chunk["size"]]))
@@ -317,9 +319,15 @@ def opened(text, key, purpose):
 
 
 class Service:
-    """The key-value store, over one connection that stays."""
+    """The key-value store, over one connection that stays; asked no more often than is fair to others.
 
-    def __init__(self):
+    ``rate``: requests per second, counted over a second.
+    """
+
+    def __init__(self, rate):
+        self.rate = rate
+        self.requests = 0
+        self.free_at = 0.0
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
@@ -337,6 +345,7 @@ class Service:
         wait = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
+            self.pace()
             try:
                 self.connection.request(method, target, body=body, headers=self.headers)
                 response = self.connection.getresponse()
@@ -351,6 +360,13 @@ class Service:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
             time.sleep(wait)
             wait = min(max(wait * 2, 0.1), 10.0)
+
+    def pace(self):
+        now = time.monotonic()
+        self.requests += 1
+        self.free_at = max(self.free_at, now - 1.0) + 1.0 / self.rate
+        if self.free_at > now:
+            time.sleep(self.free_at - now)
 
     def close(self):
         self.connection.close()

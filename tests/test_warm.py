@@ -293,6 +293,25 @@ def test_a_job_that_fits_nowhere_is_said(service: LocalService) -> None:
             executor.submit(square, 3).result(60)
 
 
+def test_requests_are_bounded(service: LocalService) -> None:
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=2, max_requests_per_second=30
+    ) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+
+        def made() -> int:
+            kinds = executor.client.requests_sent
+            ours = sum(number for kind, number in kinds.items() if "/kv" in kind)
+            return ours + sum(worker.requests for worker in executor.workers())
+
+        time.sleep(1.5)
+        executor.submit(square, 3).result(30)
+        before, began = made(), time.monotonic()
+        while time.monotonic() < began + 5:
+            assert list(executor.map(square, range(2))) == [0, 1]
+        assert made() - before <= 30 * (time.monotonic() - began + 1) * 1.1
+
+
 WRONG = [
     {"workers": "cold"},
     {"min_workers": 3, "max_workers": 2},

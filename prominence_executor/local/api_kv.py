@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, abort, jsonify, request
 
 from .web import BASE, api, flag, me, refuse
 
+LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
 _LAST = "\U0010ffff"  # sorts after every other character
 
@@ -87,4 +88,7 @@ def _listing(prefix: str, values: bool) -> Answer:
         prefix + _LAST,
     )
     listed = [{"/" + row["key"]: row["value"]} if values else "/" + row["key"] for row in rows]
-    return Response(json.dumps(listed) + "\n", content_type="application/json")
+    content = json.dumps(listed) + "\n"
+    if len(content) > LARGEST_LISTING:
+        abort(500)
+    return Response(content, content_type="application/json")
