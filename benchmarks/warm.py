@@ -32,6 +32,7 @@ sys.path.pop(0)  # this folder, where a file is named as a library
 from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
 
 WORKERS = 4
+serving = 0  # the service's process
 SMALL = Resources(walltime=30)
 
 
@@ -51,8 +52,10 @@ def counted(n: int, folder: str) -> int:
 def service() -> Iterator[dict[str, str]]:
     """The embedded service as a process of its own, with a slot for each worker: its URL and token."""
     command = [sys.executable, "-m", "prominence_executor.local", "--child", "--cpus", str(WORKERS)]
+    global serving
     with tempfile.TemporaryDirectory() as folder:
         child = subprocess.Popen([*command, "--dir", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        serving = child.pid
         try:
             yield json.loads(child.stdout.readline())  # type: ignore[union-attr]
         finally:
@@ -96,28 +99,60 @@ def ours(at: dict[str, str], calls: int, idle: list[float]) -> None:
         latency(executor, 5)
         while sum(worker.state == "idle" for worker in executor.workers()) < WORKERS:
             time.sleep(0.05)
-        before, cpu = executor.client.requests_sent, time.process_time()
+        cost = Cost(executor)
         seconds = latency(executor, 200)
-        sent = sum((executor.client.requests_sent - before).values())
-        cpu = time.process_time() - cpu
         print(
-            f"warm, one call at a time: median {seconds[100] * 1e3:.0f} ms, p99 {seconds[198] * 1e3:.0f} ms, "
-            f"{sent / 200:.1f} requests and {cpu / 200 * 1e3:.1f} ms of CPU of the client for each",
+            f"warm, one call at a time: median {seconds[100] * 1e3:.0f} ms, p99 {seconds[198] * 1e3:.0f} ms; "
+            f"for each {cost.per(200)}",
             flush=True,
         )
-        before, began = executor.client.requests_sent, time.perf_counter()
+        idle_cost = Cost(executor)
         for pause in idle:
             waited = []
             for _ in range(3 if pause < 30 else 1):
                 time.sleep(pause)
                 waited += latency(executor, 1)
             print(f"warm, after {pause:g} s without calls: median {statistics.median(waited) * 1e3:.0f} ms", flush=True)
-        rate = sum((executor.client.requests_sent - before).values()) / (time.perf_counter() - began)
-        print(f"warm, idle: {rate:.2f} requests/s of the client", flush=True)
+        print(f"warm, idle but for these: for each second {idle_cost.per(idle_cost.seconds())}", flush=True)
+        cost = Cost(executor)
         row("ProminenceExecutor, warm", executor, calls)
+        print(f"    for each of the 2 x {calls} calls {cost.per(2 * calls)}; {cost.rate():.0f} requests/s", flush=True)
     with ProminenceExecutor(**at, resources=SMALL, max_workers=WORKERS) as executor:
         latency(executor, 1)
         row("ProminenceExecutor, a job a call", executor, max(20, calls // 50))
+
+
+class Cost:
+    """Requests, and CPU of client and service, from now on."""
+
+    def __init__(self, executor: ProminenceExecutor) -> None:
+        self._executor = executor
+        self._at = time.perf_counter()
+        self._begun = self._all()
+
+    def _all(self) -> list[float]:
+        ours = sum(self._executor.client.requests_sent.values())
+        theirs = sum(worker.requests for worker in self._executor.workers())
+        fields = Path(f"/proc/{serving}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return [ours, theirs, time.process_time(), ticks / os.sysconf("SC_CLK_TCK")]
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._at
+
+    def rate(self) -> float:
+        ours, theirs, _, _ = self._since()
+        return (ours + theirs) / self.seconds()
+
+    def per(self, number: float) -> str:
+        ours, theirs, client, service = (value / number for value in self._since())
+        return (
+            f"{ours:.2f} requests of the client and {theirs:.2f} of the workers, "
+            f"{client * 1e3:.1f} ms of CPU of the client and {service * 1e3:.1f} ms of the service"
+        )
+
+    def _since(self) -> list[float]:
+        return [now - before for now, before in zip(self._all(), self._begun, strict=True)]
 
 
 def row(name: str, executor: Executor, calls: int) -> None:
