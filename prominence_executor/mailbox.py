@@ -51,11 +51,13 @@ def gathered(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     boxes: dict[str, dict[int, str]] = {}
     for key, value in values.items():
         box, _, part = key.strip("/").rpartition("/")
-        boxes.setdefault(box, {})[int(part)] = value
+        if part.isdecimal() and value.count(":") >= 2:  # else it was damaged on its way
+            boxes.setdefault(box, {})[int(part)] = value
     found = {}
     for box, parts in boxes.items():
         tag, total, _ = parts.get(0, "::").split(":", 2)
-        pieces = [parts.get(number, "::").split(":", 2) for number in range(int(total or 0))]
+        number_of_parts = int(total) if total.isdecimal() and int(total) <= len(parts) else 0
+        pieces = [parts.get(number, "::").split(":", 2) for number in range(number_of_parts)]
         if pieces and all(piece[:2] == [tag, total] for piece in pieces):  # else it is just being written
             found[box] = tag, "".join(piece[2] for piece in pieces)
     return found

@@ -53,6 +53,7 @@ _UNREAD = 700 << 10  # bytes of records not yet read of all workers; a worker ha
 _SHORTEST = 0.02  # seconds between two looks into a mailbox
 _SENDERS = 4
 _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
+_UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
 _ATTEMPTS = 3  # workers that a chunk may lose, and jobs in a row that may end before they work
@@ -102,6 +103,7 @@ class _Worker:
     running: int | None = None
     calls: int = 0
     requests: int = 0
+    unsigned: int = 0  # times in a row that what it says was not signed
     unread: bool = False  # its mailbox still holds what has been read
     sending: bool = False
 
@@ -483,15 +485,19 @@ class WarmPool:
         self._pace.wait()
         values = self._run.client.kv_list(f"{self.place}/o", values=True)
         for box, (_, text) in gathered(values).items():
-            number = int(box.rpartition("/")[2])
+            sender = box.rpartition("/")[2]
+            number = int(sender) if sender.isdecimal() else 0
             worker = self._workers.get(number)
             if worker is None or text[:60] == worker.heard:
                 continue
             try:
                 header, body = opened(text, self._run.key, f"o{number}")
             except ValueError as error:
+                worker.unsigned += 1
+                if worker.unsigned < _UNSIGNED:
+                    continue  # it may have been damaged on its way
                 raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
-            worker.heard = text[:60]
+            worker.heard, worker.unsigned = text[:60], 0
             self._hear(worker, header, body)
 
     def _hear(self, worker: _Worker, header: dict[str, Any], body: bytes) -> None:

@@ -11,7 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from proxy import FaultProxy, dropped, reset_before, status
+from proxy import (
+    FaultProxy,
+    corrupted,
+    dripped,
+    dropped,
+    html,
+    late,
+    naming_twice,
+    omitting,
+    reset_after,
+    reset_before,
+    shortened,
+    status,
+    truncated,
+    unknown_status,
+)
 
 from prominence_executor import (
     BrokenRunError,
@@ -248,7 +263,15 @@ def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
         assert executor.submit(square, 4).result(30) == 16
 
 
-@pytest.mark.parametrize("fault", [reset_before(), dropped(), status(503), status(500)], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        reset_before(), reset_after(), dropped(), late(0.3), html(), status(429), status(500), status(503),
+        status(500, forwarded=True), truncated(), shortened(), corrupted(), dripped(0.1), omitting(), naming_twice(),
+        unknown_status(),
+    ],
+    ids=lambda fault: fault.name,
+)  # fmt: skip
 def test_faults_of_the_service_cost_time_only(service: LocalService, fault: Any) -> None:
     with (
         FaultProxy(service.url, seed=3) as proxy,
