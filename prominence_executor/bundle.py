@@ -6,6 +6,7 @@ A zip application like the runner's archive, with more members (their names are 
     calls/<position>        its calls' arguments
     functions/<SHA-256>     a pickled function with its initializer, once for all jobs that share it
     modules/<SHA-256>       a zip of the user's own modules, likewise
+    files/<SHA-256>         a small file that the calls of all jobs are given
 
 The run's key is not in it: that travels in the description of the jobs alone.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,18 @@ from .payload import Identity, Payload, calls_file, runner_archive, zip_entry
 from .pickling import Blob
 
 
-def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:
-    """Pack the jobs of an array, in the order of their positions."""
-    file = io.BytesIO(runner_archive())
+def bundle(
+    jobs: Iterable[tuple[Identity, Payload]],
+    parts: Iterable[str] = (),
+    files: Mapping[str, Iterable[bytes]] | None = None,
+) -> Blob:
+    """Pack the jobs of an array, in the order of their positions.
+
+    Args:
+        parts: of the runner; see `runner_archive`.
+        files: that all jobs are given, by their SHA-256.
+    """
+    file = io.BytesIO(runner_archive(*parts))
     digests: dict[int, str] = {}  # of a function that many jobs share, by its identity
     known: set[str] = set()
     with zipfile.ZipFile(file, "a") as archive:
@@ -38,6 +48,8 @@ def bundle(jobs: Iterable[tuple[Identity, Payload]]) -> Blob:
                 archive.writestr(entry, content())
             return name
 
+        for sha256, content in (files or {}).items():
+            add(f"files/{sha256}", partial(b"".join, content))
         for position, (identity, payload) in enumerate(jobs):
             function, modules = payload.function, payload.modules
             if id(function) not in digests:

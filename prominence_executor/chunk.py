@@ -7,11 +7,13 @@ asks of its `Run`. Several chunks that are submitted together make an array: one
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .files import Files, checked_files, checked_outputs, seen_again
 from .futures import ProminenceFuture
 from .mailbox import without_outcomes
 from .model import JobPolicies, Resources, Task, check_labels
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
+MPI_TYPES = ("openmpi", "intelmpi", "mpich")
 
 
 class Carrier(Protocol):
@@ -47,14 +50,24 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0  # more jobs for a call whose job ended without an outcome
+    files: Files = field(default_factory=dict)  # by the name in the call's working directory
+    outputs: tuple[str, ...] = ()  # patterns of files that come back
+    outputs_dir: str | None = None  # where they go; None: a temporary directory
+    task_type: str = "basic"
+    procs_per_node: int | None = None
 
     def changed(self, **changes: Any) -> Options:
         """A checked copy with some options replaced; None leaves one as it is.
 
         Raises:
             ValueError: a value that the service would not take.
+            FileNotFoundError: a file that is not there.
         """
-        changed = replace(self, **{name: value for name, value in changes.items() if value is not None})
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name, checked in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
+            if name in changes:
+                changes[name] = checked(changes[name])
+        changed = replace(self, **changes)
         changed.check()
         return changed
 
@@ -68,14 +81,33 @@ class Options:
                 raise ValueError(f"labels: {own!r} is the executor's own label")
         if not isinstance(self.retries, int) or self.retries < 0:
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
+        if self.task_type not in ("basic", *MPI_TYPES):
+            raise ValueError(f"task_type must be one of basic, {', '.join(MPI_TYPES)}, not {self.task_type!r}")
         self.task("true").json()
         self.resources.json()
         if self.policies is not None:
             self.policies.json()
 
+    def fresh(self) -> Options:
+        """The same with the local files as they are now. FileNotFoundError: one is no more."""
+        files = seen_again(self.files)
+        return self if files is self.files else replace(self, files=files)
+
     def task(self, command: str) -> Task:
         """The task that runs ``command`` under these options."""
-        return Task(image=self.image, runtime=self.runtime, command=command, env=dict(self.env))
+        return Task(
+            image=self.image,
+            runtime=self.runtime,
+            command=command,
+            env=dict(self.env),
+            type=self.task_type,
+            procs_per_node=self.procs_per_node,
+        )
+
+    @property
+    def needs_job(self) -> bool:
+        """Whether its calls need jobs of their own, and cannot go to warm workers."""
+        return bool(self.files or self.outputs or self.task_type != "basic")
 
 
 @dataclass(eq=False, slots=True)

@@ -46,8 +46,13 @@ _REASONS: tuple[tuple[str, type[JobError], str], ...] = (
 
 def outcome_url(job: dict[str, Any]) -> str | None:
     """The signed URL of the outcome file in a detailed description, or None when it was not uploaded."""
+    return output_url(job, OUTCOME_FILE)
+
+
+def output_url(job: dict[str, Any], name: str) -> str | None:
+    """Likewise of any output file."""
     for output in job.get("outputFiles") or ():
-        if isinstance(output, dict) and output.get("name") == OUTCOME_FILE:
+        if isinstance(output, dict) and output.get("name") == name:
             return output.get("url") or None
     return None
 
@@ -138,9 +143,11 @@ def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], s
         return WalltimeExceededError(f"the job's walltime was nearly over and the call had not ended{before}", **facts)
     exit_code = record.header.get("exit") if record is not None and record.kind == "crashed" else _exit_code(job)
     how = _how_it_ended(exit_code)
+    rank = record.header.get("rank") if record is not None else None
+    who = "the process of the calls" if rank is None else f"the process of rank {rank} of the MPI job"
     if exit_code == -_SIGKILL:
-        return OutOfMemoryError(f"the process of the calls {how}: probably out of memory{before}", **facts)
-    return CallCrashedError(f"the process of the calls {how}{before}", **facts)
+        return OutOfMemoryError(f"{who} {how}: probably out of memory{before}", **facts)
+    return CallCrashedError(f"{who} {how}{before}", **facts)
 
 
 def _how_it_ended(exit_code: int | None) -> str:

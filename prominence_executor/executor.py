@@ -60,7 +60,18 @@ class ProminenceExecutor(Executor):
         resources: CPUs, memory (GB), disk (GB), walltime (minutes) of each job.
         policies: the service's job policies.
         labels: labels of each job beside the executor's own.
-        env: environment variables of each call.
+        env: environment variables of each call. ``OMP_NUM_THREADS`` and its like are set to the job's CPUs (of MPI:
+            those of a rank) where neither this nor the image says anything.
+        files: local files (a path, or bytes) by the names, relative paths, under which each call finds them in its
+            working directory. They are read when the job is sent, and must not change until then; large ones are
+            uploaded once, and kept under the digest of their content.
+        outputs: patterns of the files that a call writes and that come back as ``future.files``: ``"field.*.vtk"``,
+            ``"**/*.log"``, or a directory. Relative to the job's directory. A pattern may match nothing.
+        outputs_dir: where they go, each call's to ``outputs_dir/<run_id>/<number of the call>``; by default a temporary
+            directory, which goes when the program ends.
+        task_type: ``"openmpi"``, ``"mpich"`` or ``"intelmpi"``: each call runs on all ranks of an MPI job, and returns
+            the list of their results by rank (see the README).
+        procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
         retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
             raised is never repeated.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
@@ -105,6 +116,11 @@ class ProminenceExecutor(Executor):
         policies: JobPolicies | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+        outputs: Sequence[str] | None = None,
+        outputs_dir: str | os.PathLike[str] | None = None,
+        task_type: str | None = None,
+        procs_per_node: int | None = None,
         retries: int = 0,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -128,6 +144,11 @@ class ProminenceExecutor(Executor):
             policies=policies,
             labels=labels,
             env=env,
+            files=files,
+            outputs=outputs,
+            outputs_dir=outputs_dir,
+            task_type=task_type,
+            procs_per_node=procs_per_node,
             retries=retries,
         )
         if initializer is not None and not callable(initializer):
@@ -381,6 +402,11 @@ class ProminenceExecutor(Executor):
         policies: JobPolicies | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+        outputs: Sequence[str] | None = None,
+        outputs_dir: str | os.PathLike[str] | None = None,
+        task_type: str | None = None,
+        procs_per_node: int | None = None,
         retries: int | None = None,
     ) -> ProminenceExecutor:
         """A view of this executor whose calls run with other options; the rest stays as it is.
@@ -396,6 +422,11 @@ class ProminenceExecutor(Executor):
             policies=policies,
             labels=labels,
             env=env,
+            files=files,
+            outputs=outputs,
+            outputs_dir=outputs_dir,
+            task_type=task_type,
+            procs_per_node=procs_per_node,
             retries=retries,
         )
         view._base = self
@@ -468,15 +499,16 @@ class ProminenceExecutor(Executor):
                 futures.append(None)
         sent: Iterator[ProminenceFuture[Any]] = iter(())
         if pickled:
+            options = self._options.fresh()
             modules = ours.modules.union(*(item.modules for item in pickled))
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
             objects = ours.objects.union(*(item.objects for item in pickled))
             payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects)
             sent = iter(
-                self._run.submit(payload, self._options)
+                self._run.submit(payload, options)
                 if patience is None
-                else self._run.submit_held(payload, self._options, patience)
+                else self._run.submit_held(payload, options, patience)
             )
         return [future or next(sent) for future in futures]
 

@@ -8,10 +8,14 @@ by the user.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from .errors import JobError
+from .outputs import CallFiles
 from .pickling import dumps_apart
 from .streams import appearing_whole
 from .unfetched import Unfetched
@@ -35,6 +39,7 @@ class ProminenceFuture(Future[T]):
         self._index = index  # the number of the call in its run, or -1 for one that never became part of it
         self._chunk: Chunk | None = None  # the job of its last attempt
         self._streams: list[list[int]] | None = None  # [stdout, stderr] where it began, and where it ended, in bytes
+        self._files: CallFiles | None = None  # that the call has written, if they are wanted
 
     @property
     def job_id(self) -> int | None:
@@ -132,6 +137,27 @@ class ProminenceFuture(Future[T]):
             with appearing_whole(os.fspath(path)) as file:
                 for piece in dumps_apart(result).pieces:
                     file.write(piece)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The call's output files (see ``outputs`` of `ProminenceExecutor`): their paths here, by their names there.
+
+        Waits for the call. They have been fetched before it was done, unless the executor is ``lazy`` or that failed:
+        then this fetches them, once, also after the executor's end. Empty for a call that wrote none, or that asked for
+        none; a call that raised has those that it wrote until then.
+
+        Raises:
+            JobError, CancelledError: what became of a call that has no outcome.
+            StageOutError: they could not be collected where the call ran.
+            SignatureError: they are not what was signed.
+            ServiceUnavailableError, TransferError, OSError: they do not come now; it may be asked again.
+        """
+        error = super().exception()
+        if self._files is not None:
+            return self._files.fetch()
+        if isinstance(error, JobError):
+            raise error
+        return {}
 
     def set_running_or_notify_cancel(self) -> bool:
         """As the base class's, but it may be called again: every poll that shows the job running does.

@@ -7,6 +7,7 @@ that the run's outcomes are signed with, and pickles: it belongs to the user alo
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sqlite3
@@ -15,9 +16,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .chunk import Chunk, Options
 from .errors import RunExistsError
+from .files import Source
 from .model import JobPolicies, Resources
 from .modules import ModuleZip
 from .objects import Objects
@@ -212,13 +215,30 @@ def _plain(options: Options) -> dict[str, object]:
         "policies": None if options.policies is None else asdict(options.policies),
         "labels": dict(options.labels),
         "env": dict(options.env),
+        "files": {name: _plain_file(source) for name, source in options.files.items()},
+        **{name: getattr(options, name) for name in ("outputs", "outputs_dir", "task_type", "procs_per_node")},
     }
 
 
-def _options(plain: dict[str, object]) -> Options:
+def _plain_file(source: Source) -> dict[str, object]:
+    if source.content is not None:
+        return {"size": source.size, "content": base64.b64encode(source.content).decode()}
+    return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
+
+
+def _file(plain: dict[str, Any]) -> Source:
+    if "content" in plain:
+        plain["content"] = base64.b64decode(plain["content"])
+    return Source(**plain)
+
+
+def _options(plain: dict[str, Any]) -> Options:
     resources, policies = plain.pop("resources"), plain.pop("policies")
+    files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(
-        resources=Resources(**resources),  # type: ignore[arg-type]  # as `_plain` wrote them
-        policies=None if policies is None else JobPolicies(**policies),  # type: ignore[arg-type]
-        **plain,  # type: ignore[arg-type]
+        resources=Resources(**resources),  # as `_plain` wrote them
+        policies=None if policies is None else JobPolicies(**policies),
+        files=files,
+        outputs=tuple(plain.pop("outputs", ())),
+        **plain,
     )

@@ -22,6 +22,7 @@ from .pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha25
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
+    from .files import Source
 
 PREFIX = "px-"
 PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-", "pxonce-")  # of everything that executors upload
@@ -44,6 +45,7 @@ class Objects:
         self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
         self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
         self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
+        self._files: set[str] = set()  # names of those that are local files' content
         self._listing = threading.Lock()
         self._uploading: dict[str, threading.Lock] = {}  # by name
 
@@ -138,11 +140,7 @@ class Objects:
             ProminenceError: it could not be uploaded.
         """
         name = _name(reference)
-        with self._listing:
-            if self._stored is None:
-                self._stored = {item["name"]: item["size"] for item in client.list_data()}
-            stored = self._stored
-            lock = self._uploading.setdefault(name, threading.Lock())
+        stored, lock = self._looked_up(client, name)
         if once is not None and stored.get(name) != reference.size and not self._is_shared(reference):
             name = once
         with lock:
@@ -158,6 +156,35 @@ class Objects:
                 stored[name] = reference.size
                 reference.content = None
         return name
+
+    def place_file(self, client: ProminenceClient, source: Source) -> str:
+        """See that a local file's content is at the service, as `place`; streams it. Returns its name there.
+
+        Raises:
+            ValueError, OSError: the file is not what it was, or is no more.
+            ProminenceError: it could not be uploaded.
+        """
+        name = f"{PREFIX}{source.sha256[:40]}"
+        stored, lock = self._looked_up(client, name)
+        with lock:
+            if stored.get(name) != source.size:
+                client.upload(name, source, size=source.size)
+                try:
+                    source.check()  # else something else may be there now, under the name of the old content
+                except (ValueError, OSError):
+                    client.delete_data(name)
+                    raise
+                stored[name] = source.size
+        with self._changed:
+            self._files.add(name)
+        return name
+
+    def _looked_up(self, client: ProminenceClient, name: str) -> tuple[dict[str, int], threading.Lock]:
+        """What the service has, and the lock to be held while uploading an object of this name."""
+        with self._listing:
+            if self._stored is None:
+                self._stored = {item["name"]: item["size"] for item in client.list_data()}
+            return self._stored, self._uploading.setdefault(name, threading.Lock())
 
     def _is_shared(self, reference: Reference) -> bool:
         """Whether several calls use the object; waits a moment for the second."""
@@ -182,7 +209,7 @@ class Objects:
     def names(self) -> set[str]:
         """The objects that calls of this run may still use."""
         with self._changed:
-            return {_name(reference) for reference in self._references.values()}
+            return self._files | {_name(reference) for reference in self._references.values()}
 
 
 def _name(reference: Reference) -> str:

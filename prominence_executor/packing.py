@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from .model import BODY_LIMIT, encode
 from .names import MEMBER, worker_name
 from .payload import (
     CALLS_FILE,
+    FILES_FILE,
     JOB_FILE,
     OUTCOME_FILE,
     RUNNER_FILE,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 _SLACK = 16_384  # bytes of a request body left to what is not an input file
+_INLINE = 1 << 17  # bytes of a file of the user's that may travel inside the description, or the bundle
 _START_FILE = "pxstart.py"
 _INDEX = "pxindex"  # the parameter of an array's jobs: their position
 
@@ -56,16 +58,24 @@ class Packer:
         run, chunks = self._run, list(array.left.values())
         options = chunks[0].options
         objects = self._placed(array.left.values())
-        content = bundle((chunk.identity, _wanted(chunk)) for chunk in chunks)
+        small = {source.sha256: source for source in options.files.values() if source.size <= _INLINE}
+        placed = self._placed_files(options, small)
+        content = bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), _parts(options), small)
+        for source in small.values():
+            source.check()
         array.bundle = f"pxarray-{array.name}"
         run.client.upload(array.bundle, content, size=content.size)
         instructions = array_file(
-            run.run_id, run.key, bundle=(array.bundle, content.sha256()), objects=objects, seconds=_seconds(options)
-        )
+            run.run_id, run.key, bundle=(array.bundle, content.sha256()), objects=objects, seconds=_seconds(options),
+            **_extras(options, placed, {sha256: f"files/{sha256}" for sha256 in small}),
+        )  # fmt: skip
         member = self._described(
             options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", {_START_FILE: _start_program(), JOB_FILE: instructions}
         )
-        member |= {"name": MEMBER, "artifacts": [{"url": name} for name in (array.bundle, *objects.values())]}
+        member |= {
+            "name": MEMBER,
+            "artifacts": [{"url": name} for name in (array.bundle, *objects.values(), *placed.values())],
+        }
         positions = {"name": _INDEX, "values": list(array.left)}
         return {
             "name": array.name,
@@ -80,9 +90,12 @@ class Packer:
         calls = calls_file(payload)
         calls_name, modules = CALLS_FILE, payload.modules
         modules_name = f"pxmods-{modules.sha256[:32]}" if modules else ""
-        room = BODY_LIMIT - _SLACK - _in_base64(len(runner_archive()))
+        runner = runner_archive(*_parts(options))
+        room = BODY_LIMIT - _SLACK - _in_base64(len(runner))
         uploads: list[str] = []
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
+        small = {source.sha256: source for source in options.files.values() if source.size <= _INLINE}
+        sizes |= {sha256: source.size for sha256, source in small.items()}
         for what in sorted(sizes, key=lambda item: -sizes[item]):
             if sum(_in_base64(size) for size in sizes.values()) <= room:
                 break
@@ -92,10 +105,14 @@ class Packer:
                 chunk.uploaded |= {calls_name}
                 self._run.client.upload(calls_name, calls, size=calls.size)
                 uploads.append(calls_name)
+            elif what in small:
+                del small[what]
             elif modules:
                 self._upload_once(modules_name, modules.content)
                 uploads.append(modules_name)
         objects = self._placed([chunk])
+        placed = self._placed_files(options, small)
+        uploads += placed.values()
         instructions = job_file(
             chunk.identity,
             self._run.key,
@@ -103,8 +120,12 @@ class Packer:
             modules=[(modules_name, modules.sha256)] if modules else [],
             objects=objects,
             seconds=_seconds(options),
+            **_extras(options, placed, {sha256: _staged_name(sha256) for sha256 in small}),
         )
-        inputs = {RUNNER_FILE: runner_archive(), JOB_FILE: instructions}
+        inputs = {RUNNER_FILE: runner, JOB_FILE: instructions}
+        for sha256, source in small.items():
+            inputs[_staged_name(sha256)] = b"".join(source)
+            source.check()
         if calls_name not in uploads:
             inputs[calls_name] = calls.tobytes()
         if modules and modules_name not in uploads:
@@ -121,7 +142,7 @@ class Packer:
         """A warm worker, which has some modules from its start; ``settings`` are those of its instructions."""
         run = self._run
         seconds = _seconds(options)
-        inputs = {RUNNER_FILE: runner_archive(warm=True)}
+        inputs = {RUNNER_FILE: runner_archive("worker")}
         artifacts = []
         brought = None
         if modules is not None:
@@ -151,7 +172,7 @@ class Packer:
             "resources": options.resources.json(),
             "labels": {**options.labels, RUN_LABEL: self._run.run_id},
             "inputs": [{"filename": name, "content": _base64(content)} for name, content in inputs.items()],
-            "outputFiles": [OUTCOME_FILE],
+            "outputFiles": [OUTCOME_FILE, FILES_FILE] if options.outputs else [OUTCOME_FILE],
         }
         if options.policies is not None and (policies := options.policies.json()):
             description["policies"] = policies
@@ -171,6 +192,15 @@ class Packer:
                         chunk.uploaded |= {name}
         return placed
 
+    def _placed_files(self, options: Options, small: Collection[str]) -> dict[str, str]:
+        """See that the content of the user's files is at the service, but for small ones; returns names by digest."""
+        run = self._run
+        return {
+            source.sha256: run.objects.place_file(run.client, source)
+            for source in options.files.values()
+            if source.sha256 not in small
+        }
+
     def _upload_once(self, name: str, content: bytes) -> None:
         """Upload an object that other jobs of this run use too, unless one of them has."""
         with self._lock:
@@ -186,6 +216,32 @@ def _wanted(chunk: Chunk) -> Payload:
     assert chunk.payload is not None  # noqa: S101  given up only once the job is accepted
     wanted = [position for position, call in enumerate(chunk.calls) if not call.done()]
     return chunk.payload.part(range(chunk.size), wanted)
+
+
+def _parts(options: Options) -> list[str]:
+    """What the runner needs for these options."""
+    parts = ["staging"] if options.files or options.outputs else []
+    return [*parts, "ranks"] if options.task_type != "basic" else parts
+
+
+def _extras(options: Options, placed: Mapping[str, str], small: Mapping[str, str]) -> dict[str, Any]:
+    """The runner's instructions for these options: where it finds files of the user's (by digest), what it collects."""
+    extras: dict[str, Any] = {}
+    if options.files:
+        extras["files"] = {
+            name: {"sha256": source.sha256, "name": {**placed, **small}[source.sha256]}
+            for name, source in options.files.items()
+        }
+    if options.outputs:
+        extras["outputs"] = list(options.outputs)
+    if options.task_type != "basic":
+        extras["mpi"] = True
+    return extras
+
+
+def _staged_name(sha256: str) -> str:
+    """The name under which the service lays down a small file of the user's: harmless, whatever its own name is."""
+    return f"pxfile-{sha256[:32]}"
 
 
 def _seconds(options: Options) -> float:

@@ -37,6 +37,7 @@ RUNNER_FILE = "pxrun.pyz"
 JOB_FILE = "pxjob.json"
 CALLS_FILE = "pxcalls"
 OUTCOME_FILE = "pxoutcome"
+FILES_FILE = "pxfiles"
 OUTCOME_MAGIC = b"PXOUT1\n"
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
@@ -105,6 +106,7 @@ def job_file(
     modules: list[tuple[str, str]],
     objects: dict[str, str],
     seconds: float | None,
+    **extras: Any,
 ) -> bytes:
     """The runner's instructions.
 
@@ -112,6 +114,7 @@ def job_file(
         calls, modules: (file name, SHA-256).
         objects: file names by SHA-256.
         seconds: the time that it has.
+        extras: what only some jobs have: ``files``, ``outputs`` (see staging.py), ``mpi`` (see ranks.py).
     """
     return json.dumps(
         {
@@ -126,6 +129,7 @@ def job_file(
             "calls": {"name": calls[0], "sha256": calls[1]},
             "modules": [{"name": name, "sha256": digest} for name, digest in modules],
             "objects": objects,
+            **extras,
         }
     ).encode()
 
@@ -137,7 +141,13 @@ def worker_file(run_id: str, key: bytes, worker: int, **settings: Any) -> bytes:
 
 
 def array_file(
-    run_id: str, key: bytes, *, bundle: tuple[str, str], objects: dict[str, str], seconds: float | None
+    run_id: str,
+    key: bytes,
+    *,
+    bundle: tuple[str, str],
+    objects: dict[str, str],
+    seconds: float | None,
+    **extras: Any,
 ) -> bytes:
     """What the jobs of an array have in common of a `job_file`; ``bundle`` is (object's name, SHA-256)."""
     return json.dumps(
@@ -150,13 +160,16 @@ def array_file(
             "seconds": seconds,
             "bundle": {"name": bundle[0], "sha256": bundle[1]},
             "objects": objects,
+            **extras,
         }
     ).encode()
 
 
-@lru_cache(maxsize=2)
-def runner_archive(warm: bool = False) -> bytes:
-    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle; for a warm worker its loop.
+@lru_cache(maxsize=8)
+def runner_archive(*parts: str) -> bytes:
+    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle.
+
+    ``parts``: the modules of the remote side that the job needs besides: "worker", "staging", "ranks".
 
     For CPython both go as byte code, which saves the remote side a tenth of a second of compiling; the runner goes as
     source, too, so that another Python than the wanted one can still say that it is the wrong one.
@@ -168,8 +181,7 @@ def runner_archive(warm: bool = False) -> bytes:
 
     package = Path(cloudpickle.__file__).parent
     sources = {f"cloudpickle/{path.name}": path for path in sorted(package.glob("*.py"))}
-    if warm:
-        sources["pxworker.py"] = Path(__file__).with_name("worker.py")
+    sources |= {f"px{part}.py": Path(__file__).with_name(f"{part}.py") for part in parts}
     main = Path(__file__).with_name("runner.py")
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()
@@ -289,9 +301,11 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
     if outcome.kind == "noroom":
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
     body = _body(file, outcome)
-    if outcome.kind != "result":
+    if outcome.kind not in ("result", "ranks"):
         return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed by this run, verified
     try:
+        if body is not None and outcome.kind == "ranks":
+            return True, _of_ranks(body, header["ranks"])
         return True, pickle.load(file) if body is None else loads_apart(body, header)  # noqa: S301  likewise
     except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
         problem = RemotePicklingError(
@@ -301,13 +315,23 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
         return False, problem
 
 
+def _of_ranks(body: memoryview, ranks: list[dict[str, Any]]) -> list[Any]:
+    """The results of all ranks of an MPI job, which lie one behind the other."""
+    results, at = [], 0
+    for parts in ranks:
+        whole = {"pickle": parts["size"], "buffers": [], **parts}
+        results.append(loads_apart(body[at : at + parts["size"]], whole))
+        at += parts["size"]
+    return results
+
+
 def _body(file: BinaryIO, outcome: Outcome) -> memoryview | None:
     """Verify a body; with large buffers in it, the memory in which they may stay, else the file is where it begins.
 
     Raises:
         SignatureError: the body is not the one that was signed.
     """
-    if not outcome.header.get("buffers"):
+    if not outcome.header.get("buffers") and outcome.kind != "ranks":
         verify_body(file, outcome)
         file.seek(outcome.offset)
         return None
@@ -342,9 +366,10 @@ def _check_digest(digest: hashlib._Hash, outcome: Outcome) -> None:
 class RemoteTraceback(Exception):
     """The traceback of the remote side, as text; stands as ``__cause__`` of the exception that a call raised."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, rank: int | None = None) -> None:
         super().__init__(text)
         self.text = text
+        self.rank = rank  # of the MPI job, on which the call raised
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
@@ -360,7 +385,10 @@ def _rebuild_exception(links: list[dict[str, Any]], header: dict[str, Any], wher
                 setattr(error, f"__{name}__", errors[position])
         error.__suppress_context__ = link["suppress"]
     first = errors[0]
-    remote = RemoteTraceback(f"{header['traceback']}(raised {where}, on {header['host']})\n")
+    rank = header.get("rank")
+    if rank is not None:
+        where = f"on rank {rank} of {header['ranks']} {where}"
+    remote = RemoteTraceback(f"{header['traceback']}(raised {where}, on {header['host']})\n", rank)
     remote.__cause__, remote.__context__ = first.__cause__, first.__context__
     remote.__suppress_context__ = first.__suppress_context__
     first.__cause__ = remote

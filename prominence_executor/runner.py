@@ -1,8 +1,8 @@
 """The whole program on the remote side: reads a job's calls, runs them, writes their outcomes.
 
-It is shipped as data, the ``__main__`` of a zip application that holds cloudpickle beside it, and, of a warm worker,
-worker.py. It runs on whatever Python the container image has. So it may use the standard library only, in
-the syntax of Python 3.8, and may import nothing of this package.
+It is shipped as data, the ``__main__`` of a zip application that holds cloudpickle beside it, and where they are needed
+worker.py (of a warm worker), staging.py (for files) and ranks.py (for MPI). It runs on whatever Python the container
+image has. So it may use the standard library only, in the syntax of Python 3.8, and may import nothing of this package.
 
 The way of a job, in its working directory:
 
@@ -12,6 +12,7 @@ The way of a job, in its working directory:
     <objects>       large arguments, each in a file of its own (see pickling.py)
     <bundle>        of an array: this program, and the calls and modules of all its jobs (see bundle.py)
     pxoutcome       written here: one signed record after the other, uploaded by the platform when the job ends
+    pxfiles         likewise, where output files are wanted: what the calls have written
 
 A supervisor forks one child, which runs the calls in their order and appends a record when a call starts and one when
 it ends. So a call that takes its process down costs itself and the calls behind it, and the outcomes before it stand.
@@ -35,7 +36,9 @@ import time
 
 FORMAT = 1
 JOB_FILE = "pxjob.json"
+FILES_FILE = "pxfiles"
 MAGIC = b"PXOUT1\n"
+FILES_MAGIC = b"PXFILES1\n"
 CALLS_MAGIC = b"PXCALLS1\n"
 OBJECT_MAGIC = b"PXOBJ1\n"
 PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, HMAC-SHA-256 of the header
@@ -43,6 +46,10 @@ WORKER_PROGRAM = "promlet"  # of the platform; this program is its descendant
 NO_CALL = -1  # a record that speaks of the whole job
 LARGE_BUFFER = 1 << 16  # bytes from which on a buffer of a result lies behind its pickle
 ALIGNMENT = 64  # bytes: at a multiple of it such a buffer begins, as numpy and Arrow like it
+THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS",
+)  # fmt: skip
 TEXT_LIMIT = 100000  # characters of a traceback or message that travel
 
 
@@ -53,6 +60,16 @@ def main(argv):
         job["bundle"]["name"] = os.path.abspath(argv[0])
         with open_part(job, "jobs/%s.json" % argv[1]) as file:
             job.update(json.loads(file.read().decode("utf-8")))
+    limit_threads()
+    if "outputs" in job and not ("mpi" in job and mpi_rank()[0]):
+        with open(FILES_FILE, "wb") as file:  # it is declared: without it, the platform calls the job failed
+            file.write(FILES_MAGIC)
+    if "mpi" in job and "%d.%d" % sys.version_info[:2] == job["python"]:
+        import pxranks  # type: ignore[import-not-found]  # from the archive
+
+        sys.exit(pxranks.Rank(job, *mpi_rank()).run(argv))
+    if "mpi" in job and mpi_rank()[0]:
+        return  # rank 0 says that this is the wrong Python
     outcomes = Outcomes(job)
     here = "%d.%d" % sys.version_info[:2]
     if here != job["python"]:
@@ -79,6 +96,30 @@ def main(argv):
             os._exit(code)
     outcomes.close()
     supervise(job, child)
+
+
+def mpi_rank():
+    """Which of how many processes of an MPI job this is; (0, 1) of any other."""
+    for name in ("OMPI_COMM_WORLD", "PMI", "MV2_COMM_WORLD"):
+        if name + "_RANK" in os.environ:
+            return int(os.environ[name + "_RANK"]), int(os.environ.get(name + "_SIZE", 1))
+    return 0, 1
+
+
+def limit_threads():
+    """Let numerical libraries use the job's CPUs, not all that the machine has, unless the user or the image says more.
+
+    What was said for OpenMP holds for the others, too: some of them would look at their own variable first.
+    """
+    env = os.environ
+    try:
+        sharing = env.get("OMPI_COMM_WORLD_LOCAL_SIZE") or env.get("MPI_LOCALNRANKS") or 1
+        cpus = str(max(1, int(env["PROMINENCE_CPUS"]) // int(sharing)))
+    except (KeyError, ValueError):
+        return
+    said = env.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    for name in THREADS:
+        env.setdefault(name, said if said.isdigit() and int(said) else cpus)
 
 
 def supervise(job, child):
@@ -148,6 +189,14 @@ def run_calls(job, outcomes, argv):
         check_digest(job, entry)
         sys.path.insert(1, module_file(job, entry["name"]))
     check_digest(job, job["calls"])
+    if "files" in job or "outputs" in job:
+        import pxstaging  # type: ignore[import-not-found]  # from the archive
+
+        if "files" in job and outcomes.places:
+            pxstaging.place(job)
+        if "outputs" in job and outcomes.rank == 0:
+            outcomes.collector = pxstaging.Collector(job)
+    outcomes.ready()
     import cloudpickle  # ours, from the archive that this program runs from: the client's own version
 
     load = loader(job)
@@ -158,6 +207,7 @@ def run_calls(job, outcomes, argv):
         for call, offset in enumerate(offsets):
             if offset is not None:  # else it was cancelled before the job was sent
                 run_call(outcomes, cloudpickle, call, function, lambda at=offset: file.seek(at) and load(file))
+                outcomes.ended(call)
     outcomes.write(NO_CALL, "end")
     outcomes.close()
 
@@ -444,10 +494,14 @@ def stream_positions():
 class Outcomes:
     """The file of outcomes: appends signed records, and takes back one that could not be finished."""
 
-    def __init__(self, job, append=False):
+    collector = None  # of the files that calls write, if they are wanted
+    rank = 0  # of an MPI job's processes
+    places = True  # the files that calls are given
+
+    def __init__(self, job, append=False, name=None):
         self._job = job
         self._key = bytes.fromhex(job["key"])
-        self._name = os.path.abspath(job["outcome"])  # a call may change the working directory
+        self._name = os.path.abspath(name or job["outcome"])  # a call may change the working directory
         if append:
             self._file = open(self._name, "r+b")
             self._file.seek(self.last_end(self._file)[0])
@@ -465,6 +519,8 @@ class Outcomes:
             body = Body(self._file)
             if dump is not None:
                 facts.update(dump(body) or {})
+            if self.collector is not None and call != NO_CALL and kind != "started":
+                facts["files"] = self.collector.collect(call)
             header = {"format": FORMAT, "call": call, "kind": kind, "size": body.size, "sha256": body.hexdigest()}
             for name in ("run", "job", "attempt"):
                 header[name] = self._job[name]
@@ -481,6 +537,12 @@ class Outcomes:
         except BaseException:
             self.take_back(start)
             raise
+
+    def ready(self):
+        """The files that the calls are given are in their places."""
+
+    def ended(self, call):
+        """A call has ended, and its outcome has been written."""
 
     def take_back(self, start):
         try:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import diagnosis
-from .errors import JobDeletedError, JobError
+from .errors import JobDeletedError, JobError, ProminenceError
+from .outputs import CallFiles
 from .payload import Outcomes, unpack
 
 if TYPE_CHECKING:
     from .chunk import Chunk
+    from .futures import ProminenceFuture
     from .payload import Outcome
     from .run import Run
 
@@ -24,9 +26,11 @@ def settle_from(
     chunk: Chunk,
     job_id: int | None,
     later: Callable[[Outcome], Any] | None = None,
+    files_url: str | None = None,
 ) -> None:
     """Settle the calls of a chunk that have a verified outcome.
 
+    ``files_url``: where their output files are; they are fetched now, unless the run is lazy.
     ``later``: makes of an outcome what stands for its result until somebody asks, or None if it is to come now.
     """
     where = f"in job {job_id}"
@@ -34,12 +38,29 @@ def settle_from(
         outcome = outcomes.calls.get(position)
         if outcome is not None:
             call._streams = outcome.header.get("streams")
+            _take_files(call, outcome, chunk, job_id, files_url)
             stand_in = later(outcome) if later else None
             call._settle(*(unpack(file, outcome, where) if stand_in is None else (True, stand_in)))
     if outcomes.job is not None and outcomes.job.kind == "initializer":
         _, cause = unpack(file, outcomes.job, where)
         for call in chunk.calls:
             call._settle(False, diagnosis.initializer_error(cause, job_id))
+
+
+def _take_files(
+    call: ProminenceFuture[Any], outcome: Outcome, chunk: Chunk, job_id: int | None, url: str | None
+) -> None:
+    """The call's output files, if it was to write some; those that do not come now may come when they are asked for."""
+    facts = outcome.header.get("files")
+    if facts is None or call.done():
+        return
+    run = chunk.run
+    call._files = CallFiles(run, chunk.first + outcome.call, job_id, facts, chunk.options.outputs_dir)
+    if url is not None and not run.lazy:
+        try:
+            call._files.fetch(url)
+        except (ProminenceError, OSError) as error:
+            run.log.info("run %s: the output files of job %s did not come: %s", run.run_id, job_id, error)
 
 
 def conclude(run: Run, chunk: Chunk, outcomes: Outcomes, job: dict[str, Any], stderr: Callable[[], str]) -> None:

@@ -32,7 +32,7 @@ from .errors import (
 )
 from .job import ENDED
 from .names import workflow_of
-from .payload import Outcome, Outcomes, read_outcomes
+from .payload import FILES_FILE, Outcome, Outcomes, read_outcomes
 from .pool import started_pool
 from .settling import conclude, settle_from
 from .unfetched import LARGE, PartsOfFile, Unfetched
@@ -301,7 +301,7 @@ class Tracker:
             if not lazily:
                 self._run.client.download(url, file)
             came = size if lazily else file.tell()
-            outcomes = self._outcomes_in(file, chunk)
+            outcomes = self._outcomes_in(file, chunk, diagnosis.output_url(job, FILES_FILE))
             if chunk.held is not None:
                 seconds = [call.header.get("seconds") for call in outcomes.calls.values()]
                 chunk.held.tell(job, [second for second in seconds if second is not None])
@@ -313,7 +313,7 @@ class Tracker:
                 self._believe(file, chunk, lazily)
         conclude(self._run, chunk, outcomes, job, lambda: self._stderr_of(chunk))
 
-    def _outcomes_in(self, file: BinaryIO, chunk: Chunk) -> Outcomes:
+    def _outcomes_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> Outcomes:
         """Verify an outcome file, and settle the calls that have one in it."""
         job_id = cast(int, chunk.job_id)
 
@@ -323,7 +323,7 @@ class Tracker:
 
         file.seek(0)
         outcomes = read_outcomes(file, self._run.key, chunk.identity)
-        settle_from(file, outcomes, chunk, job_id, later if self._run.lazy else None)
+        settle_from(file, outcomes, chunk, job_id, later if self._run.lazy else None, files_url)
         return outcomes
 
     def _believe(self, file: BinaryIO, chunk: Chunk, lazily: bool) -> None:

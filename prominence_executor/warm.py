@@ -162,7 +162,7 @@ class WarmPool:
     def takes(self, chunk: Chunk) -> bool:
         """Whether the chunk is small enough for a mailbox, and needs nothing that only comes with a job."""
         payload = chunk.payload
-        if payload is None or payload.objects:
+        if payload is None or payload.objects or chunk.options.needs_job:
             return False
         return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 

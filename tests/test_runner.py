@@ -313,7 +313,7 @@ def test_the_runner_is_the_same_bytes_each_time_and_small() -> None:
     assert len(first) < 50_000
 
 
-@pytest.mark.parametrize("program", ["runner.py", "worker.py", "start.py"])
+@pytest.mark.parametrize("program", ["runner.py", "worker.py", "start.py", "staging.py", "ranks.py"])
 def test_remote_programs_use_the_standard_library_and_old_syntax_only(program: str) -> None:
     import ast
 
@@ -325,7 +325,14 @@ def test_remote_programs_use_the_standard_library_and_old_syntax_only(program: s
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
-    assert names <= set(sys.stdlib_module_names) | {"cloudpickle", "pxworker", "__main__"}
+    assert names <= set(sys.stdlib_module_names) | {
+        "cloudpickle",
+        "mpi4py",
+        "pxworker",
+        "pxstaging",
+        "pxranks",
+        "__main__",
+    }
     assert (
         json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], objects={}, seconds=None))["format"]
         == 1
