@@ -130,13 +130,27 @@ def supervise(job, child):
     except TimeoutError:
         end_group(child)
         os.waitpid(child, 0)
-        Outcomes(job, append=True).write(NO_CALL, "walltime", seconds=time.monotonic() - started)
+        facts = files_left(job)
+        Outcomes(job, append=True).write(NO_CALL, "walltime", seconds=time.monotonic() - started, **facts)
         return
     end_group(child)
     if os.WIFSIGNALED(status):
-        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=-os.WTERMSIG(status))
+        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=-os.WTERMSIG(status), **files_left(job))
     elif os.WEXITSTATUS(status) or not Outcomes.ended_well(job):
-        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=os.WEXITSTATUS(status))
+        Outcomes(job, append=True).write(NO_CALL, "crashed", exit=os.WEXITSTATUS(status), **files_left(job))
+
+
+def files_left(job):
+    """What the call has written that was running when its process ended, if its files are wanted."""
+    if "outputs" not in job:
+        return {}
+    import pxstaging  # type: ignore[import-not-found]
+
+    with open(job["outcome"], "rb") as file:
+        last = Outcomes.last_end(file)[1]
+    if last.get("kind") != "started":
+        return {}
+    return {"files": pxstaging.Collector(job, since=last["time"]).collect(last["call"])}
 
 
 def seconds_left(seconds):
@@ -190,7 +204,7 @@ def run_calls(job, outcomes, argv):
         sys.path.insert(1, module_file(job, entry["name"]))
     check_digest(job, job["calls"])
     if "files" in job or "outputs" in job:
-        import pxstaging  # type: ignore[import-not-found]  # from the archive
+        import pxstaging  # from the archive
 
         if "files" in job and outcomes.places:
             pxstaging.place(job)
@@ -219,7 +233,7 @@ def run_call(outcomes, cloudpickle, call, function, arguments, announced=True):
     """
     position = stream_positions()
     if announced:
-        outcomes.write(call, "started", streams=position)
+        outcomes.write(call, "started", streams=position, time=time.time())
     began = time.time()
     try:
         args, kwargs = arguments()

@@ -41,6 +41,8 @@ def settle_from(
             _take_files(call, outcome, chunk, job_id, files_url)
             stand_in = later(outcome) if later else None
             call._settle(*(unpack(file, outcome, where) if stand_in is None else (True, stand_in)))
+    if outcomes.job is not None and outcomes.running is not None:
+        _take_files(chunk.calls[outcomes.running], outcomes.job, chunk, job_id, files_url)
     if outcomes.job is not None and outcomes.job.kind == "initializer":
         _, cause = unpack(file, outcomes.job, where)
         for call in chunk.calls:
@@ -55,7 +57,7 @@ def _take_files(
     if facts is None or call.done():
         return
     run = chunk.run
-    call._files = CallFiles(run, chunk.first + outcome.call, job_id, facts, chunk.options.outputs_dir)
+    call._files = CallFiles(run, call._index, job_id, facts, chunk.options.outputs_dir)
     if url is not None and not run.lazy:
         try:
             call._files.fetch(url)

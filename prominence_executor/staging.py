@@ -53,13 +53,16 @@ def is_member(entry):
 class Collector:
     """Finds what each call has written, by its patterns."""
 
-    def __init__(self, job):
+    def __init__(self, job, since=None):
+        """``since``: collect what has been written since then, else what is not as it is now."""
         self.home = os.path.realpath(os.getcwd())  # a call may change the working directory
         self.patterns = job["outputs"]
         self.path = os.path.join(self.home, runner.FILES_FILE)
         self.call = None
         self.facts = {}  # type: dict[str, object]
         self.seen = self.matches()
+        if since is not None:
+            self.seen = {name: entry for name, entry in self.seen.items() if entry[3] / 1e9 < since - TICK}
         self.settle()
 
     def collect(self, call):

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from prominence_executor import ProminenceExecutor, ProminenceFuture, Resources, SignatureError, StageOutError
+from prominence_executor import (
+    CallCrashedError,
+    JobDeletedError,
+    ProminenceExecutor,
+    ProminenceFuture,
+    Resources,
+    SignatureError,
+    StageOutError,
+)
 from prominence_executor.local import LocalService
 from prominence_executor.outputs import unpack
 
@@ -164,12 +172,31 @@ def test_a_call_that_raised_has_what_it_wrote(executor: ProminenceExecutor) -> N
     assert contents(future) == {"log.txt": b"so far"}
 
 
-def test_a_call_without_an_outcome_says_why_there_are_no_files(executor: ProminenceExecutor) -> None:
-    from prominence_executor import CallCrashedError
-
-    future = executor.with_options(outputs=["*"]).submit(os._exit, 3)
-    with pytest.raises(CallCrashedError):
+def test_a_call_without_an_outcome_says_why_there_are_no_files(
+    executor: ProminenceExecutor, until: Callable[..., None]
+) -> None:
+    future = executor.with_options(outputs=["*"]).submit(time.sleep, 600)
+    until(lambda: future.running())
+    future.terminate()
+    with pytest.raises(JobDeletedError):
         _ = future.files
+
+
+def test_a_call_that_crashed_has_what_it_wrote(executor: ProminenceExecutor) -> None:
+    def crash(call: int) -> None:
+        write({f"{call}.txt": b"so far"})
+        if call == 1:
+            os._exit(3)
+
+    view = executor.with_options(outputs=["*.txt"], files={"given.txt": b"given"})
+    results = view.map(crash, range(3), chunksize=3)
+    futures = view.futures()
+    with pytest.raises(CallCrashedError):
+        list(results)
+    assert contents(futures[0]) == {"0.txt": b"so far"}
+    assert contents(futures[1]) == {"1.txt": b"so far"}
+    with pytest.raises(CallCrashedError):
+        _ = futures[2].files
 
 
 def test_links_and_the_executors_own_files_stay_there(executor: ProminenceExecutor) -> None:
