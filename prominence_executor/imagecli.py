@@ -13,6 +13,8 @@ from typing import Any
 
 from .errors import ProminenceError
 
+_BAR = 40  # characters
+
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the commands; returns the exit status."""
@@ -41,6 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--mirror", metavar="URL", help="of Debian's packages; default: the one that apt uses here")
     build.add_argument("--from-python", metavar="PREFIX", help="copy the standard library of an installed Python")
     build.set_defaults(work=_build)
+    push = commands.add_parser("push", help="upload an image to the service, and print the name to use")
+    push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
+    push.add_argument("--name", help="the name to upload it under; default: one of its content")
+    push.set_defaults(work=_push)
+    check = commands.add_parser("check", help="run a tiny job in an image, and compare it with this machine")
+    check.add_argument("image", help="a name, or the path of a file")
+    check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
+    check.set_defaults(work=_check)
     return parser
 
 
@@ -59,6 +69,34 @@ def _build(arguments: argparse.Namespace) -> int:
     )
     print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")
     return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from .client import ProminenceClient
+    from .localimages import push
+
+    bar = _bar if sys.stderr.isatty() else None
+    with ProminenceClient() as client:
+        name = push(client, arguments.file, arguments.name, bar)
+    print(name)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .executor import ProminenceExecutor
+
+    with ProminenceExecutor(image=arguments.image) as executor:
+        report = executor.check_image(arguments.timeout)
+    print(report)
+    return 0 if report.usable else 1
+
+
+def _bar(sent: int, size: int) -> None:
+    """The progress of an upload, on one line of a terminal."""
+    done = int(_BAR * sent / max(size, 1))
+    line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
+    sys.stderr.write(line + ("\n" if sent >= size else ""))
+    sys.stderr.flush()
 
 
 def _tell(line: str) -> None:

@@ -14,10 +14,10 @@ PACKAGE = Path(prominence_executor.__file__).parent
 # Each room may import those named before it; `local` stands apart.
 ORDER = [
     "errors", "auth", "answers", "streams", "imagetar", "debian", "images",
-    "model", "funnel", "client", "job", "workflow", "runner", "worker", "start",
+    "model", "localimages", "funnel", "client", "job", "workflow", "runner", "worker", "start", "probe",
     "pickling", "payload", "bundle", "objects", "modules", "diagnosis", "unfetched", "futures", "mapping", "pool",
     "mailbox", "names", "chunk", "sizing", "journal", "settling", "following", "attach", "packing", "dispatcher",
-    "tracker", "warm", "run", "executor", "imagecli", "cli",
+    "tracker", "warm", "run", "imagecheck", "executor", "imagecli", "cli",
 ]  # fmt: skip
 
 
