@@ -7,12 +7,14 @@ asks of its `Run`. Several chunks that are submitted together make an array: one
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .futures import ProminenceFuture
+from .localimages import resolved
 from .mailbox import without_outcomes
 from .model import JobPolicies, Resources, Task, check_labels
 from .names import Calls, Span, array_name, job_name
@@ -40,7 +42,7 @@ class Carrier(Protocol):
 class Options:
     """How a call's job is to run; `ProminenceExecutor.with_options` replaces some of them for some calls."""
 
-    image: str = f"python:{PYTHON}-slim"
+    image: str = f"python:{PYTHON}-slim"  # or the absolute path of a file of this machine
     runtime: str | None = None
     resources: Resources = field(default_factory=Resources)
     policies: JobPolicies | None = None
@@ -53,7 +55,10 @@ class Options:
 
         Raises:
             ValueError: a value that the service would not take.
+            FileNotFoundError: an image that is a file of this machine is not there.
         """
+        if isinstance(changes.get("image"), (str, os.PathLike)):
+            changes["image"] = resolved(changes["image"])
         changed = replace(self, **{name: value for name, value in changes.items() if value is not None})
         changed.check()
         return changed

@@ -35,7 +35,10 @@ def settle_from(
         if outcome is not None:
             call._streams = outcome.header.get("streams")
             stand_in = later(outcome) if later else None
-            call._settle(*(unpack(file, outcome, where) if stand_in is None else (True, stand_in)))
+            succeeded, value = unpack(file, outcome, where) if stand_in is None else (True, stand_in)
+            if not succeeded and isinstance(value, ImportError):
+                diagnosis.note_import(value, chunk.run.image_of(chunk), job_id)
+            call._settle(succeeded, value)
     if outcomes.job is not None and outcomes.job.kind == "initializer":
         _, cause = unpack(file, outcomes.job, where)
         for call in chunk.calls:
