@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
+from .fitting import Share
 from .sandbox import Sandbox, install_shims
-from .site import Site
+from .site import Site, node_log
 from .views import parameter_texts
 from .worker import Facts, Outcome, Run
 
@@ -35,13 +36,12 @@ _TOKEN_SECONDS = 7 * 86400
 
 @dataclass
 class Waiting:
-    """A job in the queue."""
+    """A job in the queue, and the slots that it takes."""
 
     job: int
     priority: int
     cpus: int
     memory: int
-    nodes: int
     deadline: float | None  # time.time() at which it has waited too long
 
 
@@ -114,9 +114,10 @@ class Scheduler:
         if row["queue_minutes"] >= 0:
             deadline = row["created"] + row["queue_minutes"] * self._site.seconds_per_minute
             heapq.heappush(self._clock, (deadline, next(self._entries), row["id"], ""))
-        waiting = Waiting(row["id"], row["priority"], row["cpus"], row["memory"], row["nodes"], deadline)
+        gets = Share(row["cpus"], row["memory"], row["nodes"])
+        waiting = Waiting(row["id"], row["priority"], *gets.slots(self._site.cpus, self._site.memory), deadline)
         self._waiting[waiting.job] = waiting
-        if waiting.nodes == 1 and waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
+        if waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
             heapq.heappush(self._heap, (-waiting.priority, waiting.job))
         # A job that fits nowhere stays idle, as on the real service.
 
@@ -131,6 +132,11 @@ class Scheduler:
             run.condemn("deleted", reason)
         self.on_ended(job)
         return True
+
+    @property
+    def cpus(self) -> int:
+        """Slots of this machine."""
+        return self._site.cpus
 
     def run_of(self, job: int) -> Run | None:
         return self._runs.get(job)
@@ -260,7 +266,8 @@ class Scheduler:
         uploaded = json.dumps(outcome.uploaded)
         if store.set_ended(facts.job, outcome.status, outcome.reason, execution, uploaded, ok):
             self.on_ended(facts.job)
-        for path in (facts.stdout, facts.stderr):
+        for node, first in itertools.product(range(row["nodes"] if row else 1), (facts.stdout, facts.stderr)):
+            path = node_log(first, node)
             if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that
                 path.unlink()
         return False
@@ -285,7 +292,9 @@ class Scheduler:
         if row["workflow"] is not None:
             told["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
         stdout, stderr = site.log_file(row["id"], "out"), site.log_file(row["id"], "err")
-        return Facts(row["id"], row["user"], row["place"], row["workflow"], values, body, told, stdout, stderr)
+        return Facts(
+            row["id"], row["user"], row["place"], row["workflow"], row["nodes"], values, body, told, stdout, stderr
+        )
 
 
 def forgiven(policies: dict[str, Any]) -> bool:

@@ -21,8 +21,10 @@ from typing import Any
 from . import processes
 from .containers import Containers, PullFailed, Unstartable
 from .objects import ObjectStore
+from .parallel import launched, places
 from .rules import substituted
 from .sandbox import Sandbox
+from .site import node_log
 from .staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
 from .views import processor
 
@@ -40,6 +42,7 @@ class Facts:
     user: str
     place: str
     workflow: int | None
+    nodes: int  # all of them this machine
     values: dict[str, str]  # the factory's parameters as text
     body: dict[str, Any]
     told: dict[str, str]  # PROMINENCE_* for the environment
@@ -68,7 +71,7 @@ class Run:
         self._lock = threading.Lock()
         self._pids: set[int] = set()
         self._verdict: Outcome | None = None
-        self._stdout = self._stderr = -1
+        self._logs: list[tuple[int, int]] = []  # stdout and stderr of each node
         self._room = containers.room(sandbox, facts.user, facts.body["tasks"], lambda: self._verdict is not None)
         self._commands: list[dict[str, Any]] = []
         self._execution: dict[str, Any] = {"cpu": processor()}
@@ -133,10 +136,12 @@ class Run:
 
     def _open_logs(self, stack: ExitStack) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        self._stdout = os.open(self.facts.stdout, flags, 0o600)
-        stack.callback(os.close, self._stdout)
-        self._stderr = os.open(self.facts.stderr, flags, 0o600)
-        stack.callback(os.close, self._stderr)
+        for node in range(self.facts.nodes):
+            pair = []
+            for first in (self.facts.stdout, self.facts.stderr):
+                pair.append(os.open(node_log(first, node), flags, 0o600))
+                stack.callback(os.close, pair[-1])
+            self._logs.append((pair[0], pair[1]))
 
     def _lifecycle(self) -> Outcome:
         body = self.facts.body
@@ -150,7 +155,7 @@ class Run:
             self._start_sidecars(sidecars)
             task_failed = self._run_tasks()
         except PullFailed as error:
-            os.write(self._stderr, f"{error}\n".encode())
+            os.write(self._logs[0][1], f"{error}\n".encode())
             return Outcome("failed", "Container image pull failed")
         finally:
             for process in sidecars:
@@ -215,38 +220,43 @@ class Run:
         stdout, stderr = self.facts.stdout.stat().st_size, self.facts.stderr.stat().st_size
         began = time.monotonic()
         entry.update(cpuTimeUsage=0.0, maxResidentSetSizeKB=0)
-        process = self._start(number, task)
-        if isinstance(process, int):
-            entry["exitCode"] = process
-        else:
-            entry["exitCode"], usage = self._reap(process)
-            entry.update(cpuTimeUsage=usage.ru_utime + usage.ru_stime, maxResidentSetSizeKB=usage.ru_maxrss)
+        nodes = places(task, self.facts.body.get("policies", {}), self.facts.nodes)
+        exits = []
+        for process in [self._start(number, task, node) for node in nodes]:
+            if isinstance(process, int):
+                exits.append(process)
+                continue
+            code, usage = self._reap(process)
+            exits.append(code)
+            entry["cpuTimeUsage"] += usage.ru_utime + usage.ru_stime
+            entry["maxResidentSetSizeKB"] = max(entry["maxResidentSetSizeKB"], usage.ru_maxrss)
+        entry["exitCode"] = next((code for code in exits if code), 0)
         entry["wallTimeUsage"] = time.monotonic() - began
         for item, source, offset in (("stdout", self.facts.stdout, stdout), ("stderr", self.facts.stderr, stderr)):
             if item in task:
                 self._copy_stream(source, offset, task[item])
 
-    def _start(self, number: int, task: dict[str, Any]) -> subprocess.Popen[bytes] | int:
+    def _start(self, number: int, task: dict[str, Any], node: int = 0) -> subprocess.Popen[bytes] | int:
         """The started process, or the exit code that the container's runtime would have given instead."""
-        told = {**self.facts.told, "PROMINENCE_TASK_NUM": str(number),
+        told = {**self.facts.told, "PROMINENCE_TASK_NUM": str(number), "PROMINENCE_NODE_NUM": str(node),
                 "PROMINENCE_CONTAINER_RUNTIME": task["runtime"]}  # fmt: skip
+        stdout, stderr = self._logs[node]
         words = shlex.split(substituted(task.get("cmd", ""), {**told, **self.facts.values}).replace("\n", " "))
         if not words:
-            os.write(self._stdout, _NO_COMMAND)
+            os.write(stdout, _NO_COMMAND)
             return 0
+        words = launched(words, task, told)
         env = {**told, **{name: str(value) for name, value in task.get("env", {}).items()}}
         try:
             start = self._room.command(number, words, env)
         except Unstartable as error:
-            return self._fatal(str(error))
+            return _fatal(stderr, str(error))
         with self._lock:
             self._check()
             try:
-                process = processes.start(
-                    start.argv, cwd=start.cwd, env=start.env, stdout=self._stdout, stderr=self._stderr
-                )
+                process = processes.start(start.argv, cwd=start.cwd, env=start.env, stdout=stdout, stderr=stderr)
             except OSError as error:
-                return self._fatal(f'"{words[0]}": {(error.strerror or str(error)).lower()}')
+                return _fatal(stderr, f'"{words[0]}": {(error.strerror or str(error)).lower()}')
             self._pids.add(process.pid)
         return process
 
@@ -255,10 +265,6 @@ class Run:
         with self._lock:  # before the number can be somebody else's
             self._pids.discard(process.pid)
         return processes.reap(process)
-
-    def _fatal(self, sentence: str) -> int:
-        os.write(self._stderr, f"FATAL:   {sentence}\n".encode())
-        return 255
 
     def _copy_stream(self, source: Path, offset: int, name: str) -> None:
         """A task's `stdout` item: what it printed, in a file of its own as well, if the name stays inside."""
@@ -275,3 +281,9 @@ class Run:
         with open(source, "rb") as stream, os.fdopen(descriptor, "wb") as file:
             stream.seek(offset)
             shutil.copyfileobj(stream, file)
+
+
+def _fatal(log: int, sentence: str) -> int:
+    """Say why nothing was started, as the container's runtime would; returns its exit code."""
+    os.write(log, f"FATAL:   {sentence}\n".encode())
+    return 255
