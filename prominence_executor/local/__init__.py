@@ -11,9 +11,12 @@ down only:
     service      LocalService: the life of one service (directory, threads, port)
     server       waitress in threads that can be stopped and joined
     api, api_*   Flask views: HTTP in, JSON out; no state of their own
+    mail         notifications about ended jobs
     workflows    which jobs of a workflow are due, and how it ends
     factories    a workflow's description turned into jobs
     scheduler    the queue, the slots, the clock
+    parallel     the processes of a task: MPI's mpirun, and nodes
+    fitting      what a job gets of this machine
     worker       one running job: stage in, tasks, stage out
     real         tasks in containers, whichever runtime they name
     udocker, apptainer   those runtimes, each behind the interface of `runtime`

@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory = Path.home() / ".prominence" / "local"
     service = LocalService(
         directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
-        containers=options.containers,
+        containers=options.containers, smtp=options.smtp,
     )  # fmt: skip
     parent = os.getppid()
     with _signals() as ended:
         try:
             service.start()
-        except (ImportError, RuntimeError, OSError) as error:
+        except (ImportError, RuntimeError, OSError, ValueError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
         try:
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="real: tasks run in containers, by udocker or Apptainer as their runtime says "
         "(default: $PROMINENCE_CONTAINERS or process)",
     )  # fmt: skip
+    parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -63,7 +63,7 @@ class Scheduler:
         self._next_sweep = 0.0
         self._threads: set[threading.Thread] = set()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
-        self.on_ended: Callable[[int], None] = lambda job: None  # called in whichever thread ended the job
+        self.on_ended: tuple[Callable[[int], None], ...] = ()  # called in whichever thread ended the job
         self._shims = site.directory / "bin"
         self._sandboxes = site.directory / "sandboxes"
 
@@ -80,7 +80,7 @@ class Scheduler:
             _emptied(self._sandboxes, self._shims, root).remove()
         for row in self._site.store.rows("SELECT id FROM jobs WHERE status = 'running' AND ended IS NULL"):
             self._site.store.set_ended(row["id"], "failed", RESTARTED)
-            self.on_ended(row["id"])
+            self._tell(row["id"])
         self.submit(row["id"] for row in self._site.store.rows("SELECT id FROM jobs WHERE ended IS NULL ORDER BY id"))
         self._thread.start()
 
@@ -130,8 +130,12 @@ class Scheduler:
             run = self._runs.get(job)
         if run:
             run.condemn("deleted", reason)
-        self.on_ended(job)
+        self._tell(job)
         return True
+
+    def _tell(self, job: int) -> None:
+        for told in self.on_ended:
+            told(job)
 
     @property
     def cpus(self) -> int:
@@ -196,7 +200,7 @@ class Scheduler:
         if run:
             run.condemn("killed", "Walltime limit exceeded")
         elif self._site.store.set_ended(job, "failed", "Maximum time queued was exceeded"):
-            self.on_ended(job)
+            self._tell(job)
 
     def _sweep(self) -> None:
         """Kill daemons of ended jobs: one look at /proc for all jobs that ended since the last."""
@@ -222,7 +226,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 (nobody else would tell)
             log.exception("job %d", waiting.job)
             if self._site.store.set_ended(waiting.job, "failed", f"Internal error: {error}"):
-                self.on_ended(waiting.job)
+                self._tell(waiting.job)
         finally:
             with self._condition:
                 self._runs.pop(waiting.job, None)
@@ -265,7 +269,7 @@ class Scheduler:
         ok = outcome.status == "completed" and (not outcome.task_failed or forgiven(policies))
         uploaded = json.dumps(outcome.uploaded)
         if store.set_ended(facts.job, outcome.status, outcome.reason, execution, uploaded, ok):
-            self.on_ended(facts.job)
+            self._tell(facts.job)
         for node, first in itertools.product(range(row["nodes"] if row else 1), (facts.stdout, facts.stderr)):
             path = node_log(first, node)
             if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that

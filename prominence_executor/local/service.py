@@ -32,6 +32,7 @@ class LocalService:
     seconds_per_minute: shortens walltimes and queue times, for tests.
     containers: "process" runs tasks as plain processes and takes images for names; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
+    smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`.
@@ -46,6 +47,7 @@ class LocalService:
         seconds_per_minute: float = 60,
         username: str = DEFAULT_USER,
         containers: str = "process",
+        smtp: str | None = None,
     ) -> None:
         if containers not in ("process", "real"):
             raise ValueError(f"containers is 'process' or 'real', not {containers!r}")
@@ -55,7 +57,7 @@ class LocalService:
         self.memory = memory if memory is not None else machine_memory()
         self.seconds_per_minute = seconds_per_minute
         self._username = username
-        self._containers = containers
+        self._containers, self._smtp = containers, smtp
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -74,6 +76,7 @@ class LocalService:
         try:
             from . import api, server
             from .containers import Processes
+            from .mail import Mail
             from .objects import ObjectStore
             from .real import Real
             from .scheduler import Scheduler
@@ -103,10 +106,13 @@ class LocalService:
             )  # fmt: skip
             scheduler = Scheduler(site)
             workflows = Workflows(store, scheduler)
-            scheduler.on_ended = workflows.job_ended
+            mail = Mail(store, self.dir / "mail", self._smtp)
+            scheduler.on_ended = (workflows.job_ended, mail.job_ended)
             application = api.create_app(site, scheduler, workflows)
             http = server.Server(application, listener)
             stack.callback(http.stop)
+            mail.start()
+            stack.callback(mail.stop)
             scheduler.start()
             stack.callback(scheduler.stop)
             workflows.recover()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from prominence_executor import Job, JobPolicies, ProminenceClient, Resources, Task
+from prominence_executor import InvalidRequestError, Job, JobPolicies, ProminenceClient, Resources, Task
 from prominence_executor.local import LocalService
 
 mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
@@ -102,3 +102,32 @@ def test_a_job_gets_the_most_that_it_asks_for_and_the_machine_has(
     assert job.stdout().split() == [str(number) for number in got]
     provisioned = client.describe_job(job.id)["execution"]["provisionedResources"]  # type: ignore[arg-type]
     assert (provisioned["cpus"], provisioned["memory"], provisioned["nodes"]) == got
+
+
+def test_a_sidecar_runs_beside_the_other_tasks_and_ends_with_them(client: ProminenceClient) -> None:
+    beside = "import time; open('up', 'w').close(); time.sleep(600)"
+    main = "import os, time; print([time.sleep(0.02) for n in range(500) if not os.path.exists('up')] is not None)"
+    job = Job(client=client, resources=Resources(walltime=5), output_files=["up"])
+    job.tasks += [python(beside, type="sidecar"), python(main)]
+    job.create()
+    job.wait(30)
+    assert (job.status, job.stdout()) == ("completed", "True\n")
+    assert len(client.describe_job(job.id)["execution"]["tasks"]) == 1  # type: ignore[arg-type]  # as recorded
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cpus": 1, "cpusRange": [1, 2]}, "only one of"),
+        ({"cpusRange": [2, 1]}, "must not be above"),
+        ({"cpusOptions": [1]}, "array of two integers"),
+        ({"cpus": 1, "nodes": 1, "totalCpusRange": [1, 2]}, "cannot both be defined"),
+        ({"cpus": 1, "nodes": 1000}, "at most 128 nodes"),
+    ],
+)
+def test_resources_that_exclude_each_other_are_refused(
+    client: ProminenceClient, change: dict[str, object], sentence: str
+) -> None:
+    task = {"image": "any", "runtime": "singularity", "cmd": "true"}
+    with pytest.raises(InvalidRequestError, match=sentence):
+        client.create_job({"tasks": [task], "resources": {"memory": 1, "disk": 1, **change}})
