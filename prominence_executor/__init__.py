@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .client import ProminenceClient
     from .executor import ProminenceExecutor
     from .futures import ProminenceFuture
+    from .imagecheck import ImageReport
     from .job import Job
     from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
     from .payload import RemoteTraceback
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "Dependency",
+    "ImageReport",
     "InputFile",
     "Job",
     "JobPolicies",
@@ -51,6 +53,7 @@ _HOMES = {
     "client": ("ProminenceClient",),
     "executor": ("ProminenceExecutor",),
     "futures": ("ProminenceFuture",),
+    "imagecheck": ("ImageReport",),
     "job": ("Job",),
     "model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload": ("RemoteTraceback",),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .files import Files, checked_files, checked_outputs, seen_again
 from .futures import ProminenceFuture
+from .localimages import resolved
 from .mailbox import without_outcomes
 from .model import JobPolicies, Resources, Task, check_labels
 from .names import Calls, Span, array_name, job_name
@@ -43,7 +44,7 @@ class Carrier(Protocol):
 class Options:
     """How a call's job is to run; `ProminenceExecutor.with_options` replaces some of them for some calls."""
 
-    image: str = f"python:{PYTHON}-slim"
+    image: str = f"python:{PYTHON}-slim"  # or the absolute path of a file of this machine
     runtime: str | None = None
     resources: Resources = field(default_factory=Resources)
     policies: JobPolicies | None = None
@@ -61,12 +62,14 @@ class Options:
 
         Raises:
             ValueError: a value that the service would not take.
-            FileNotFoundError: a file that is not there.
+            FileNotFoundError: a file that is not there, or an image that is to be a file of this machine.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         for name, checked in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
             if name in changes:
                 changes[name] = checked(changes[name])
+        if isinstance(changes.get("image"), (str, os.PathLike)):
+            changes["image"] = resolved(changes["image"])
         changed = replace(self, **changes)
         changed.check()
         return changed

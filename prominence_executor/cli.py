@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .imagecli import main as image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         add_help=False,
         help="run the embedded service on this machine, until Ctrl-C (options: prominence-executor serve --help)",
     )
+    commands.add_parser("image", add_help=False, help="build, upload and check container images (image --help)")
     arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "image":
+        return image(rest)
     return _serve(rest) if arguments.command == "serve" else 2
 
 

@@ -27,7 +27,8 @@ from .errors import (
     StageOutError,
     WalltimeExceededError,
 )
-from .payload import OUTCOME_FILE, Outcome, Outcomes
+from .localimages import shown
+from .payload import OUTCOME_FILE, Outcome, Outcomes, RemoteTraceback
 
 _SIGKILL = 9  # signal.SIGKILL, which Windows does not name
 STDERR_TAIL = 2000  # characters of the job's standard error that an exception carries
@@ -42,6 +43,10 @@ _REASONS: tuple[tuple[str, type[JobError], str], ...] = (
     ("No matching resources", NoMatchingResourcesError, "no site can give the job the resources it asks for"),
     ("Stageout failed", StageOutError, "the job ended without leaving the outcome file behind"),
 )
+
+
+# What udocker says of a program that the image does not have; its exit code is then 2, singularity's 255.
+_UDOCKER_HAS_NONE = "command not found or has no execute bit set"
 
 
 def outcome_url(job: dict[str, Any]) -> str | None:
@@ -85,15 +90,17 @@ def job_error(job: dict[str, Any], stderr: str = "") -> JobError:
 
 def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts: dict[str, Any]) -> JobError:
     """The runner did not write its file: because it was killed, because there is no Python, or nobody knows."""
-    image = next((task.get("image") for task in job.get("tasks") or ()), None)
     if exit_code == -_SIGKILL:
         memory = (job.get("resources") or {}).get("memory")
         limit = f" of {memory} GB" if memory else ""
         return OutOfMemoryError(f"the job was killed by signal 9, probably out of its memory{limit}", **facts)
     if exit_code is not None and exit_code < 0:
         return CallCrashedError(f"the job was ended by {signal_name(-exit_code)}", **facts)
-    if exit_code in (126, 127, 255) and "python3" in facts["stderr"]:
-        return JobFailedError(f"the image {image!r} has no python3 that runs", **facts)
+    no_program = exit_code in (126, 127, 255) or (exit_code == 2 and _UDOCKER_HAS_NONE in facts["stderr"])
+    if no_program and "python3" in facts["stderr"]:
+        return JobFailedError(f"the image {_image_of(job)!r} has no python3 that runs, which calls need", **facts)
+    if exit_code == 255 and "image format not recognized" in facts["stderr"]:
+        return ImagePullError(f"the image {_image_of(job)!r} is none that the runtime can open", **facts)
     if exit_code:
         return JobFailedError(f"{meaning}; its command ended with exit code {exit_code}", **facts)
     if facts["reason"] and facts["status"] == "failed":
@@ -124,6 +131,16 @@ def initializer_error(cause: BaseException, job_id: int | None) -> InitializerEr
     return error
 
 
+def note_import(error: BaseException, image: str | None, job_id: int | None) -> None:
+    """Add to an ImportError that a call raised where it was raised; ``image`` is None when that is not known."""
+    where = f"job {job_id}" if image is None else f"the image {shown(image)!r} of job {job_id}"
+    note = f"raised in {where}: what a call imports must be in the image, or lie beside the program"
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    elif isinstance(error.__cause__, RemoteTraceback):  # before Python 3.11 an exception has no notes
+        error.__cause__.text += note + "\n"
+
+
 def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
     """Say why one call of a chunk has no outcome though the job left an outcome file.
 
@@ -141,6 +158,10 @@ def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], s
         before = f"; call {first + call} of the run had not begun, call {first + running} in the same job was running"
     if record is not None and record.kind == "walltime":
         return WalltimeExceededError(f"the job's walltime was nearly over and the call had not ended{before}", **facts)
+    failed = next((outcome for outcome in outcomes.calls.values() if "rank" in outcome.header), None)
+    if failed is not None:
+        which = f"call {first + failed.call} of the run failed on rank {failed.header['rank']}"
+        return CallCrashedError(f"{which}, which ended their MPI job before this call", **facts)
     exit_code = record.header.get("exit") if record is not None and record.kind == "crashed" else _exit_code(job)
     how = _how_it_ended(exit_code)
     rank = record.header.get("rank") if record is not None else None
@@ -166,7 +187,7 @@ def signal_name(number: int) -> str:
 
 
 def _image_of(job: dict[str, Any]) -> str:
-    return next((str(task.get("image")) for task in job.get("tasks") or ()), "?")
+    return next((shown(str(task.get("image"))) for task in job.get("tasks") or ()), "?")
 
 
 def _python_mismatch(record: Outcome, job: dict[str, Any]) -> PythonMismatchError:
@@ -179,8 +200,12 @@ def _python_mismatch(record: Outcome, job: dict[str, Any]) -> PythonMismatchErro
 
 def _load_failure(record: Outcome, job: dict[str, Any]) -> RemoteEnvironmentError:
     header = record.header
-    if header.get("module"):
-        what = f"the image {_image_of(job)!r} has no module {header['module']!r}, which the call needs"
+    module = str(header.get("module") or "")
+    if module and header.get("type") == "ModuleNotFoundError":
+        what = f"the image {_image_of(job)!r} has no module {module!r}, which the call needs"
+        if "." in module:
+            what += f" (or another version of {module.partition('.')[0]} than this machine)"
     else:
-        what = f"the call could not be loaded where it ran: {header.get('type')}: {header.get('error')}"
+        what = f"the call could not be loaded in the image {_image_of(job)!r}: {header.get('type')}: "
+        what += str(header.get("error"))
     return RemoteEnvironmentError(f"{what} (job {job.get('id')})\n{header.get('traceback', '')}")

@@ -247,7 +247,7 @@ class Dispatcher:
                 return created
             except InvalidRequestError as error:
                 refusals += 1
-                if refusals >= 3 or not run.objects.missing(str(error)):
+                if refusals >= 3 or not (run.objects.missing(str(error)) or run.images.missing(str(error))):
                     raise
                 description, wait = None, 0.0
             except (ServiceError, TransferError) as error:

@@ -24,6 +24,7 @@ It may not import anything but the standard library: every other module raises f
       RunExistsError              the run id that was asked for has been used
       RunNotFoundError            no such run to attach to (a NotFoundError)
       NotSubmittedError           a call of an attached run never reached the service
+      ImageBuildError             an image could not be built on this machine
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "AuthenticationError",
     "BrokenRunError",
     "CallCrashedError",
+    "ImageBuildError",
     "ImagePullError",
     "InitializerError",
     "InvalidRequestError",
@@ -272,3 +274,7 @@ class RunNotFoundError(NotFoundError):
 
 class NotSubmittedError(ProminenceError):
     """The call never reached the service: the program that submitted it ended before."""
+
+
+class ImageBuildError(ProminenceError):
+    """An image could not be built on this machine: something is missing here, or a tool failed."""

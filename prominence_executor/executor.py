@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from itertools import islice, repeat
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -26,6 +27,7 @@ from .auth import TokenSource
 from .chunk import Options
 from .client import ProminenceClient
 from .futures import ProminenceFuture
+from .imagecheck import ImageReport, check
 from .journal import Journal
 from .mapping import Results
 from .model import JobPolicies, Resources
@@ -55,7 +57,8 @@ class ProminenceExecutor(Executor):
     Args:
         url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
         token: the bearer token, or a callable that returns a fresh one.
-        image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``.
+        image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
+            file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
         runtime: ``"singularity"`` or ``"udocker"``; by default chosen by the image's name.
         resources: CPUs, memory (GB), disk (GB), walltime (minutes) of each job.
         policies: the service's job policies.
@@ -101,6 +104,7 @@ class ProminenceExecutor(Executor):
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
+        FileNotFoundError: the image is a file that is not there.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
     """
@@ -110,7 +114,7 @@ class ProminenceExecutor(Executor):
         url: str | None = None,
         token: str | Callable[[], str] | None = None,
         *,
-        image: str | None = None,
+        image: str | os.PathLike[str] | None = None,
         runtime: str | None = None,
         resources: Resources | None = None,
         policies: JobPolicies | None = None,
@@ -379,10 +383,11 @@ class ProminenceExecutor(Executor):
         """The warm workers: job, state, calls done, and how many seconds ago each was last seen."""
         return self._run.pool.workers() if self._run.pool else []
 
-    def purge(self, older_than: float) -> list[str]:
+    def purge(self, older_than: float, *, images: bool = False) -> list[str]:
         """Delete what executors have stored at the service, of this user's runs, and no run needs any more.
 
         That is what is older than ``older_than`` seconds, and is used neither by an active job nor by this executor.
+        Container images are kept unless ``images`` is True.
         Returns the names of the deleted objects. Blocks for a few requests, and one for each object.
 
         Raises:
@@ -391,12 +396,33 @@ class ProminenceExecutor(Executor):
         """
         if older_than < 0:
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
-        return purge(self.client, older_than, self._run.objects.names())
+        return purge(self.client, older_than, self._run.objects.names() | self._run.images.names(), images)
+
+    def check_image(self, timeout: float = 0) -> ImageReport:
+        """Run one tiny job in the image, and compare Python, platform and packages there with this program's.
+
+        Works with any Python 3 in the image, and without cloudpickle there. Blocks until the job has ended; a local
+        image is uploaded first.
+
+        Args:
+            timeout: seconds to wait for the job; 0 for as long as it takes.
+
+        Raises:
+            TimeoutError: the job has not ended in time; it has been deleted.
+            JobFailedError: there is no ``python3`` in the image; other kinds of `JobError` for what befell the job.
+            ProminenceError: the service does not answer, or refuses.
+        """
+        self._check_usable()
+        client, options = self.client, self._options
+        image = self._run.images.place(client, options.image)
+        task = replace(options, image=image).task("true")
+        name = f"{self.run_id}.check"
+        return check(client, task, name, policies=options.policies, labels=dict(options.labels), timeout=timeout)
 
     def with_options(
         self,
         *,
-        image: str | None = None,
+        image: str | os.PathLike[str] | None = None,
         runtime: str | None = None,
         resources: Resources | None = None,
         policies: JobPolicies | None = None,

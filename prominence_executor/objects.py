@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .errors import NotFoundError
+from .localimages import PREFIX as IMAGE_PREFIX
 from .pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha256_of
 
 if TYPE_CHECKING:
@@ -229,23 +230,24 @@ def _weight(value: Any) -> int:
     return size if type(size) is int else 0
 
 
-def purge(client: ProminenceClient, older_than: float, spare: set[str]) -> list[str]:
+def purge(client: ProminenceClient, older_than: float, spare: set[str], images: bool = False) -> list[str]:
     """Delete what executors have uploaded, where it is older than so many seconds and no active job uses it.
 
-    ``spare``: names that stay. Returns the names of what was deleted.
+    ``spare``: names that stay. ``images``: container images, too. Returns the names of what was deleted.
     """
     used = set(spare)
     for job in client.list_jobs(detail=True):
-        used |= _artifacts_of(job)
+        used |= _used_by(job)
     for workflow in client.list_workflows():  # of its jobs, some may not exist yet
         with suppress(NotFoundError):  # it has ended meanwhile
             for job in client.describe_workflow(workflow["id"]).get("jobs") or ():
-                used |= _artifacts_of(job)
+                used |= _used_by(job)
     before = time.time() - older_than
+    prefixes = (*PREFIXES, IMAGE_PREFIX) if images else PREFIXES
     names = [
         item["name"]
         for item in client.list_data()
-        if item["name"].startswith(PREFIXES)
+        if item["name"].startswith(prefixes)
         and item["name"] not in used
         and parsedate_to_datetime(item["lastModified"]).timestamp() < before
     ]
@@ -254,5 +256,6 @@ def purge(client: ProminenceClient, older_than: float, spare: set[str]) -> list[
     return names
 
 
-def _artifacts_of(job: dict[str, Any]) -> set[str]:
-    return {artifact["url"] for artifact in job.get("artifacts") or ()}
+def _used_by(job: dict[str, Any]) -> set[str]:
+    artifacts = {artifact["url"] for artifact in job.get("artifacts") or ()}
+    return artifacts | {str(task.get("image")) for task in job.get("tasks") or ()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +168,7 @@ class Packer:
 
     def _described(self, options: Options, command: str, inputs: dict[str, bytes]) -> dict[str, Any]:
         """What a job and the member of an array have in common."""
+        options = replace(options, image=self._run.images.place(self._run.client, options.image))
         description: dict[str, Any] = {
             "tasks": [options.task(command).json()],
             "resources": options.resources.json(),

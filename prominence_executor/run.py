@@ -21,6 +21,7 @@ from .chunk import RUN_LABEL, Array, Chunk, Options
 from .dispatcher import Dispatcher
 from .errors import BrokenRunError, JobDeletedError, NotFoundError, ProminenceError
 from .futures import ProminenceFuture
+from .localimages import LocalImages
 from .names import job_name, parse_job_name
 from .objects import Objects
 from .sizing import Held, first_wave
@@ -89,6 +90,7 @@ class Run:
         self._journal = journal
         self._attached = attached  # reads and cancels what another program has submitted
         self.objects = Objects()
+        self.images = LocalImages()
         self.dispatcher = Dispatcher(self)
         self.tracker = Tracker(self, poll_interval)
         self.pool: WarmPool | None = None
@@ -368,6 +370,10 @@ class Run:
                 and not chunk.warm
                 and (not chunk.cancelled() if chunk.job_id is not None else chunk.name in self._unseen)
             ]
+
+    def image_of(self, chunk: Chunk) -> str | None:
+        """The image of a chunk's job; None when another program has chosen it."""
+        return None if self._attached and chunk.payload is None else self.images.name_of(chunk.options.image)
 
     def finished_with(self) -> bool:
         """True when the run takes no more calls and none is open."""

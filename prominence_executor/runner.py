@@ -262,8 +262,10 @@ def module_file(job, name):
     """The path of a zip of modules, which in a bundle is taken out of it first."""
     path = os.path.abspath(os.path.basename(name))
     if "bundle" in job:
-        with open_part(job, name) as source, open(path, "wb") as target:
+        partial = "%s.%d" % (path, os.getpid())  # MPI ranks may share the directory
+        with open_part(job, name) as source, open(partial, "wb") as target:
             target.write(source.read())
+        os.replace(partial, path)
     return path
 
 

@@ -40,7 +40,10 @@ def settle_from(
             call._streams = outcome.header.get("streams")
             _take_files(call, outcome, chunk, job_id, files_url)
             stand_in = later(outcome) if later else None
-            call._settle(*(unpack(file, outcome, where) if stand_in is None else (True, stand_in)))
+            succeeded, value = unpack(file, outcome, where) if stand_in is None else (True, stand_in)
+            if not succeeded and isinstance(value, ImportError):
+                diagnosis.note_import(value, chunk.run.image_of(chunk), job_id)
+            call._settle(succeeded, value)
     if outcomes.job is not None and outcomes.running is not None:
         _take_files(chunk.calls[outcomes.running], outcomes.job, chunk, job_id, files_url)
     if outcomes.job is not None and outcomes.job.kind == "initializer":

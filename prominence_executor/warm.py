@@ -308,6 +308,7 @@ class WarmPool:
         """Create a worker's job; one whose answer is lost shows in the list of jobs."""
         try:
             limits = self._options
+            worker.sending = True  # an image may have to be uploaded first, which takes its time
             description = self._packer.worker(
                 worker.number,
                 worker.options,
@@ -318,6 +319,7 @@ class WarmPool:
                 rate=self._share(),
                 patience=limits.idle_timeout + _PATIENCE,
             )
+            worker.began, worker.sending = time.monotonic(), False
             worker.job_id = self._run.client.create_job(description)
             self._ids.add(worker.job_id)
         except ProminenceError as error:
@@ -343,8 +345,9 @@ class WarmPool:
             return
         self._failed_starts += 1
         if self._failed_starts >= _ATTEMPTS or not isinstance(error, (ServiceUnavailableError, JobError)):
-            with self._lock:
-                chunks, self._queue = list(self._queue), deque()
+            with self._lock:  # those that want another image, say, may have more luck
+                chunks = [chunk for chunk in self._queue if replace(chunk.options, retries=0) == worker.options]
+                self._queue = deque(chunk for chunk in self._queue if chunk not in chunks)
             self._failed_starts = 0
             for chunk in chunks:
                 chunk.settle_all(error)

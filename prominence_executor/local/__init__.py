@@ -3,17 +3,25 @@
     with LocalService() as service:
         requests.get(service.url + "/jobs", headers={"Authorization": "Bearer " + service.token})
 
-Jobs run as plain processes of this machine, not in containers. The rooms, imports pointing down only:
+Jobs run as plain processes of this machine, or in containers with `containers="real"`. The rooms, imports pointing
+down only:
 
     __main__     the service as a program
     launch       that program as the child of another one, for url="local"
     service      LocalService: the life of one service (directory, threads, port)
     server       waitress in threads that can be stopped and joined
     api, api_*   Flask views: HTTP in, JSON out; no state of their own
+    mail         notifications about ended jobs
     workflows    which jobs of a workflow are due, and how it ends
     factories    a workflow's description turned into jobs
     scheduler    the queue, the slots, the clock
+    parallel     the processes of a task: MPI's mpirun, and nodes
+    fitting      what a job gets of this machine
     worker       one running job: stage in, tasks, stage out
+    real         tasks in containers, whichever runtime they name
+    udocker, apptainer   those runtimes, each behind the interface of `runtime`
+    pulling      images by checksum, had once for many jobs
+    containers   what a run needs of all that; plain processes
     staging      files into and out of a sandbox
     sandbox      a job's directory and environment
     processes    starting, waiting for and killing process trees

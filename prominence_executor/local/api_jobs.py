@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from . import rules, views
+from .fitting import share
 from .store import NewJob, Query
 from .tokens import OUTPUT_SECONDS
 from .web import BASE, api, constraint, flag, me, raw, refuse, whole, wholes
@@ -81,9 +82,7 @@ def clone_job(job: int) -> Answer:
 def job_stream(job: int, stream: str) -> Answer:
     node, offset = whole("node", 0, 0), whole("offset", 0, 0)
     _own(job)
-    # All of a job's tasks run on node 0 of this one machine.
-    path = api.site.log_file(job, {"stdout": "out", "stderr": "err"}[stream])
-    return raw(path, offset) if node == 0 else Response(b"", content_type="text/html; charset=utf-8")
+    return raw(api.site.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
 
 
 @routes.post(f"{BASE}/jobs/<int:job>/exec")
@@ -124,7 +123,8 @@ def create(body: Any) -> int:
     """Store and queue a job for the asking user; it is in the active list when this returns. Raises Refused."""
     rules.check_job(body)
     rules.check_objects(body, api.uploaded)
-    job = NewJob(user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""))
+    gets = share(body["resources"], api.site.cpus)
+    job = NewJob(user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), share=gets)
     ids = api.store.add_jobs([job])
     api.scheduler.submit(ids)
     return ids[0]

@@ -31,6 +31,7 @@ FLAGS = {"leaveInQueue", "preemptible", "ignoreTaskFailures", "reportJobSuccessO
          "runSerialTasksOnAllNodes"}  # fmt: skip
 WORKERS_OWN_NAMES = {"logs", "json", "promlet.py", ".job.json"}
 PARALLEL_TYPES = {"openmpi", "intelmpi", "mpich"}
+MOST_NODES = 128  # that this service emulates
 LONGEST_WORD = 128 * 1024  # the kernel's limit for one argument (MAX_ARG_STRLEN)
 
 
@@ -116,7 +117,20 @@ def _check_resources(resources: Any) -> None:
                 raise Refused(least)
     for item in ("cpusRange", "cpusOptions", "totalCpusRange"):
         if item in resources:
-            raise Refused(f"{item} needs a pool of different machines, and this service has one: use cpus")
+            _check_pair(item, resources[item])
+    if len({"cpus", "cpusRange", "cpusOptions"} & resources.keys()) > 1:
+        raise Refused("only one of cpus, cpusRange, cpusOptions can be defined")
+    if resources.get("nodes", 1) > MOST_NODES:
+        raise Refused(f"this service has at most {MOST_NODES} nodes")
+    if "nodes" in resources and "totalCpusRange" in resources:
+        raise Refused("nodes and totalCpusRange cannot both be defined")
+
+
+def _check_pair(item: str, pair: Any) -> None:
+    if not isinstance(pair, list) or len(pair) != 2 or not all(is_whole(number) and number >= 1 for number in pair):
+        raise Refused(f"{item} must be an array of two integers of at least 1")
+    if pair[0] > pair[1]:
+        raise Refused(f"the first number of {item} must not be above the second")
 
 
 def _check_tasks(tasks: Any) -> None:
@@ -153,10 +167,10 @@ def _check_task(task: Any) -> None:
         if not isinstance(task.get(item, ""), str) or "\0" in task.get(item, ""):
             raise Refused(f"{item} must be a string")
     kind = task.get("type", "basic")
-    if kind in PARALLEL_TYPES:
-        raise Refused(f"task type {kind} needs containers with MPI, and this service runs plain processes")
-    if kind not in ("basic", "sidecar"):
+    if kind not in ("basic", "sidecar", *PARALLEL_TYPES):
         raise Refused("invalid task type")
+    if "procsPerNode" in task and (not is_whole(task["procsPerNode"]) or task["procsPerNode"] < 1):
+        raise Refused("number of processes per node must be an integer of at least 1")
 
 
 def _check_command(command: str) -> None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
+from .fitting import Share
 from .sandbox import Sandbox, install_shims
-from .site import Site
+from .site import Site, node_log
 from .views import parameter_texts
 from .worker import Facts, Outcome, Run
 
@@ -35,13 +36,12 @@ _TOKEN_SECONDS = 7 * 86400
 
 @dataclass
 class Waiting:
-    """A job in the queue."""
+    """A job in the queue, and the slots that it takes."""
 
     job: int
     priority: int
     cpus: int
     memory: int
-    nodes: int
     deadline: float | None  # time.time() at which it has waited too long
 
 
@@ -63,7 +63,7 @@ class Scheduler:
         self._next_sweep = 0.0
         self._threads: set[threading.Thread] = set()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
-        self.on_ended: Callable[[int], None] = lambda job: None  # called in whichever thread ended the job
+        self.on_ended: tuple[Callable[[int], None], ...] = ()  # called in whichever thread ended the job
         self._shims = site.directory / "bin"
         self._sandboxes = site.directory / "sandboxes"
 
@@ -80,7 +80,7 @@ class Scheduler:
             _emptied(self._sandboxes, self._shims, root).remove()
         for row in self._site.store.rows("SELECT id FROM jobs WHERE status = 'running' AND ended IS NULL"):
             self._site.store.set_ended(row["id"], "failed", RESTARTED)
-            self.on_ended(row["id"])
+            self._tell(row["id"])
         self.submit(row["id"] for row in self._site.store.rows("SELECT id FROM jobs WHERE ended IS NULL ORDER BY id"))
         self._thread.start()
 
@@ -114,9 +114,10 @@ class Scheduler:
         if row["queue_minutes"] >= 0:
             deadline = row["created"] + row["queue_minutes"] * self._site.seconds_per_minute
             heapq.heappush(self._clock, (deadline, next(self._entries), row["id"], ""))
-        waiting = Waiting(row["id"], row["priority"], row["cpus"], row["memory"], row["nodes"], deadline)
+        gets = Share(row["cpus"], row["memory"], row["nodes"])
+        waiting = Waiting(row["id"], row["priority"], *gets.slots(self._site.cpus, self._site.memory), deadline)
         self._waiting[waiting.job] = waiting
-        if waiting.nodes == 1 and waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
+        if waiting.cpus <= self._site.cpus and waiting.memory <= self._site.memory:
             heapq.heappush(self._heap, (-waiting.priority, waiting.job))
         # A job that fits nowhere stays idle, as on the real service.
 
@@ -129,8 +130,17 @@ class Scheduler:
             run = self._runs.get(job)
         if run:
             run.condemn("deleted", reason)
-        self.on_ended(job)
+        self._tell(job)
         return True
+
+    def _tell(self, job: int) -> None:
+        for told in self.on_ended:
+            told(job)
+
+    @property
+    def cpus(self) -> int:
+        """Slots of this machine."""
+        return self._site.cpus
 
     def run_of(self, job: int) -> Run | None:
         return self._runs.get(job)
@@ -190,7 +200,7 @@ class Scheduler:
         if run:
             run.condemn("killed", "Walltime limit exceeded")
         elif self._site.store.set_ended(job, "failed", "Maximum time queued was exceeded"):
-            self.on_ended(job)
+            self._tell(job)
 
     def _sweep(self) -> None:
         """Kill daemons of ended jobs: one look at /proc for all jobs that ended since the last."""
@@ -216,7 +226,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 (nobody else would tell)
             log.exception("job %d", waiting.job)
             if self._site.store.set_ended(waiting.job, "failed", f"Internal error: {error}"):
-                self.on_ended(waiting.job)
+                self._tell(waiting.job)
         finally:
             with self._condition:
                 self._runs.pop(waiting.job, None)
@@ -230,7 +240,7 @@ class Scheduler:
     def _run(self, waiting: Waiting) -> bool:
         """Whether the job is idle again, to be run once more."""
         facts = self._facts(waiting)
-        run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects)
+        run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects, self._site.containers)
         run.sandbox.create()
         minutes = facts.body["resources"].get("walltime", DEFAULT_WALLTIME)
         with self._condition:
@@ -259,8 +269,9 @@ class Scheduler:
         ok = outcome.status == "completed" and (not outcome.task_failed or forgiven(policies))
         uploaded = json.dumps(outcome.uploaded)
         if store.set_ended(facts.job, outcome.status, outcome.reason, execution, uploaded, ok):
-            self.on_ended(facts.job)
-        for path in (facts.stdout, facts.stderr):
+            self._tell(facts.job)
+        for node, first in itertools.product(range(row["nodes"] if row else 1), (facts.stdout, facts.stderr)):
+            path = node_log(first, node)
             if path.exists() and path.stat().st_size == 0:  # most jobs print nothing; keep no file for that
                 path.unlink()
         return False
@@ -285,7 +296,9 @@ class Scheduler:
         if row["workflow"] is not None:
             told["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
         stdout, stderr = site.log_file(row["id"], "out"), site.log_file(row["id"], "err")
-        return Facts(row["id"], row["user"], row["place"], row["workflow"], values, body, told, stdout, stderr)
+        return Facts(
+            row["id"], row["user"], row["place"], row["workflow"], row["nodes"], values, body, told, stdout, stderr
+        )
 
 
 def forgiven(policies: dict[str, Any]) -> bool:

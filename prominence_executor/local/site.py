@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .containers import Containers
 from .objects import ObjectStore
 from .store import Store
 from .tokens import Signer
@@ -22,6 +23,12 @@ class Site:
     cpus: int
     memory: int
     seconds_per_minute: float
+    containers: Containers
 
-    def log_file(self, job: int, stream: str) -> Path:
-        return self.directory / "logs" / f"{job}.{stream}"
+    def log_file(self, job: int, stream: str, node: int = 0) -> Path:
+        return node_log(self.directory / "logs" / f"{job}.{stream}", node)
+
+
+def node_log(first: Path, node: int) -> Path:
+    """Where a node's log lies, beside that of the first node."""
+    return first.with_name(f"{first.name}.{node}") if node else first

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .fitting import Share
+
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -54,12 +56,13 @@ CREATE TABLE IF NOT EXISTS pairs (
 
 @dataclass
 class NewJob:
-    """A job about to be stored: who owns it, what it is, and where its outputs go."""
+    """A job about to be stored: who owns it, what it is, what it gets, and where its outputs go."""
 
     user: str
     body: dict[str, Any]
     place: str
     name: str
+    share: Share  # of the machine
     workflow: int | None = None
     member: str | None = None
     position: int = -1
@@ -145,8 +148,7 @@ class Store:
 
     @staticmethod
     def _insert(db: sqlite3.Connection, job_id: int, job: NewJob, detail: int) -> None:
-        resources, policies = job.body["resources"], job.body.get("policies", {})
-        memory = resources.get("memory", resources.get("memoryPerCpu", 1) * resources["cpus"])
+        gets, policies = job.share, job.body.get("policies", {})
         db.execute(
             "INSERT INTO jobs (id, user, name, status, leave, created, tasks, parameters, workflow, member, position,"
             " place, cpus, memory, nodes, priority, queue_minutes, detail)"
@@ -155,8 +157,8 @@ class Store:
                 job_id, job.user, job.name, int(policies.get("leaveInQueue", False)), time.time(),
                 json.dumps(job.body["tasks"], sort_keys=True),
                 None if job.parameters is None else json.dumps(job.parameters, sort_keys=True),
-                job.workflow, job.member, job.position, job.place, resources["cpus"], memory,
-                resources.get("nodes", 1), policies.get("priority", 0), policies.get("maximumTimeInQueue", -1),
+                job.workflow, job.member, job.position, job.place, gets.cpus, gets.memory,
+                gets.nodes, policies.get("priority", 0), policies.get("maximumTimeInQueue", -1),
                 detail,
             ),
         )  # fmt: skip

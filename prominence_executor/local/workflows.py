@@ -13,6 +13,7 @@ import uuid
 from typing import Any
 
 from .factories import Member, members
+from .fitting import share
 from .scheduler import Scheduler
 from .store import NewJob, Store
 
@@ -106,7 +107,7 @@ class Workflows:
                 for name, member in expanded.items()
                 if states[name] == "waiting" and all(states[parent] == "done" for parent in member.parents)
             ]
-            jobs = [job for member in due for job in _instances(row, member, plan)]
+            jobs = [job for member in due for job in _instances(row, member, plan, self._scheduler.cpus)]
             if jobs:
                 ids = self._store.add_jobs(jobs)
                 with self._store.transaction() as db:
@@ -143,9 +144,10 @@ class Workflows:
             return changed.rowcount == 1
 
 
-def _instances(row: sqlite3.Row, member: Member, plan: dict[str, Any]) -> list[NewJob]:
+def _instances(row: sqlite3.Row, member: Member, plan: dict[str, Any], cpus: int) -> list[NewJob]:
     """The jobs of one member, each with an output place of its own, without those that an earlier run completed."""
     done, jobs = set(plan["done"].get(member.name, [])), []
+    gets = share(member.body["resources"], cpus)
     for position, parameters in member.instances:
         if position not in done:
             suffix = member.name if position < 0 else f"{member.name}/{position}"
@@ -155,6 +157,7 @@ def _instances(row: sqlite3.Row, member: Member, plan: dict[str, Any]) -> list[N
                     body=member.body,
                     place=f"{plan['place']}/{suffix}",
                     name=f"{row['name']}/{suffix}",
+                    share=gets,
                     workflow=row["id"],
                     member=member.name,
                     position=position,
