@@ -40,10 +40,13 @@ class Found:
     arrays: dict[Span, dict[str, Any]]
     traces: Traces | None  # of its warm workers, if it has had any
 
-    def adopt(self, run: Run, journal: Journal | None, complete: bool, owns: bool) -> list[ProminenceFuture[Any]]:
+    def adopt(
+        self, run: Run, journal: Journal | None, complete: bool, owns: bool, options: Options
+    ) -> list[ProminenceFuture[Any]]:
         """Hand everything to a run that has not started; returns the futures of all calls, in their order.
 
         A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
+        ``options``: of calls whose own the journal does not have.
         ``complete``: there can be none behind that one. ``owns``: the program that began the run is no more.
         """
         arrays = self._in_arrays()
@@ -78,7 +81,7 @@ class Found:
             if calls in traced:
                 kept = with_workers.get(calls)
                 chunk = Chunk(
-                    run, first, mine, kept.options if kept else Options(), kept.payload if kept else None, attempt
+                    run, first, mine, kept.options if kept else options, kept.payload if kept else None, attempt
                 )
                 followed[calls] = chunk
             elif calls in unsent:
@@ -86,7 +89,7 @@ class Found:
                 chunk = Chunk(run, first, mine, item.options, item.payload, attempt, in_doubt=item.sending)
             else:
                 job, array = self.jobs.get(calls), arrays.get(calls)
-                chunk = Chunk(run, first, mine, Options(), None, attempt)
+                chunk = Chunk(run, first, mine, options, None, attempt)
                 if array is not None:
                     array.add(chunk)
                 if job is not None:

@@ -194,6 +194,7 @@ class ProminenceExecutor(Executor):
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "leave",
         lazy: bool = False,
+        outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | None = None,
     ) -> ProminenceExecutor:
         """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
@@ -209,7 +210,8 @@ class ProminenceExecutor(Executor):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy: as for the executor itself.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy, outputs_dir: as for the
+                executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -235,10 +237,12 @@ class ProminenceExecutor(Executor):
             raise
         executor = object.__new__(cls)
         run = Run(connect, run_id, found.key, warm=warm, at_end=at_end, journal=kept, attached=True, **settings)
-        executor._take(run, Options())
+        options = Options().changed(outputs_dir=outputs_dir)
+        executor._take(run, options)
         executor._initializer = (None, ())
         executor._reads_only = not takeover
-        executor._found = found.adopt(run, kept, complete=journal is not None, owns=takeover or journal is not None)
+        owns = takeover or journal is not None
+        executor._found = found.adopt(run, kept, complete=journal is not None, owns=owns, options=options)
         return executor
 
     def _take(self, run: Run, options: Options) -> None:

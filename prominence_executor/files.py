@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,9 +43,9 @@ class Source:
             path = os.path.abspath(os.fspath(given))
         except TypeError:
             raise wrong(f"files[{name!r}]", "the path of a local file, or bytes", given) from None
-        if os.path.isdir(path):
-            raise wrong(f"files[{name!r}]", "a file, not a directory", path)
         facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            raise wrong(f"files[{name!r}]", "a regular file", path)
         return cls(path, facts.st_size, facts.st_mtime_ns)
 
     def seen_again(self) -> Source:
@@ -71,6 +72,8 @@ class Source:
     @cached_property
     def sha256(self) -> str:
         """The digest of the content, read once for an unchanged file by whoever asks first."""
+        if self.content is not None:
+            return hashlib.sha256(self.content).hexdigest()
         with _lock:
             reading = _reading.setdefault(self, threading.Lock())
         with reading:

@@ -237,7 +237,7 @@ def _extras(options: Options, placed: Mapping[str, str], small: Mapping[str, str
     if options.outputs:
         extras["outputs"] = list(options.outputs)
     if options.task_type != "basic":
-        extras["mpi"] = True
+        extras["mpi"] = {"nodes": options.resources.json().get("nodes")}
     return extras
 
 

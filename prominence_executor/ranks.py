@@ -8,7 +8,7 @@ child, which finds mpirun's environment. Rank 0 alone writes ``pxoutcome``. What
 in a directory ``pxranks-...``, whose name all processes of one mpirun know:
 
     here-<rank>             it has begun, and has this directory
-    placed-<node>           the files that the calls are given are in their places
+    placing, placed         a rank puts the files that the calls are given in their places; has done so
     <call>.<rank>[.json]    its result of a call: the pickle, and what there is to say of it
     failed-<rank>           a signed record: an exception, or that the process crashed
     reported                rank 0 has taken that over; mpirun may end the job
@@ -37,7 +37,8 @@ GRACE = 10.0  # seconds that a failed rank waits for rank 0 to report it
 SHARED = 60.0  # seconds in which all ranks must have shown up in a shared directory
 PAUSE = (0.002, 0.05)  # seconds between two looks, at first and in the long run
 PIECE = 1 << 28  # bytes of a message
-LAUNCHES = ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID", "HYDRA_JOBID")  # equal on all ranks
+# Equal on all ranks; the first ones are another mpirun's when the platform runs the task once more.
+LAUNCHES = ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID", "PROMINENCE_JOB_ID")
 
 
 class Rank:
@@ -47,7 +48,7 @@ class Rank:
         self.job = job
         self.rank = rank
         self.size = size
-        launch = next((os.environ[name] for name in LAUNCHES if os.environ.get(name)), str(os.getppid()))
+        launch = next((os.environ[name] for name in LAUNCHES if os.environ.get(name)), "")
         self.folder = os.path.abspath("pxranks-" + hashlib.sha256(launch.encode()).hexdigest()[:12])
         self.terminated = False
 
@@ -70,6 +71,9 @@ class Rank:
         code = self.supervise(child, began, until)
         if self.rank == 0:
             self.note("reported")
+            if code:  # another mpirun in this directory is to find nothing of this one
+                time.sleep(2 * PAUSE[1])
+                os.rename(self.folder, "%s-ended-%d" % (self.folder, os.getpid()))
         elif code:
             for _ in looks(GRACE):
                 if self.terminated or self.has("reported"):
@@ -175,6 +179,14 @@ class Rank:
     def has(self, name):
         return os.path.exists(self.place(name))
 
+    def claims(self, name):
+        """Whether this rank is the first one to ask."""
+        try:
+            os.mkdir(self.place(name))
+            return True
+        except FileExistsError:
+            return False
+
     def note(self, name, content=b""):
         """A file that is there as a whole or not at all."""
         partial = self.place("%s.%d.part" % (name, os.getpid()))
@@ -207,7 +219,7 @@ class Together(runner.Outcomes):
     def __init__(self, rank):
         self._all = rank
         self.rank = rank.rank
-        self.places = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK") or os.environ.get("MPI_LOCALRANKID") or 0) == 0
+        self.places = rank.claims("placing")  # one rank for each directory, be it one node's or all nodes'
         self._facts = {}  # type: dict[str, object]
         self._job = rank.job
         if self.rank == 0:
@@ -215,12 +227,11 @@ class Together(runner.Outcomes):
         self._way = Directory(rank)
 
     def ready(self):
-        """Before the first call: see that the files are in their places on this node, and how results go to rank 0."""
-        placed = "placed-" + os.uname().nodename
+        """Before the first call: see that the files are in their places, and how results go to rank 0."""
         if self.places:
-            self._all.note(placed)
+            self._all.note("placed")
         else:
-            wait_for(self._all, [placed])
+            wait_for(self._all, ["placed"])
         self._way = way(self._all)
 
     def write(self, call, kind, dump=None, **facts):
@@ -276,7 +287,7 @@ class Together(runner.Outcomes):
 
 def way(rank):
     """Through the common directory; of several nodes, which may have none, through mpi4py if the image has it."""
-    several = int(os.environ.get("PROMINENCE_NODES") or 1) > 1 and rank.size > 1
+    several = rank.job["mpi"]["nodes"] != 1 and rank.size > 1  # None: the service chooses
     if several:
         try:
             from mpi4py import MPI

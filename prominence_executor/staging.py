@@ -94,7 +94,7 @@ class Collector:
         """Regular files of the job only: a link that leads elsewhere is left out."""
         name = os.path.relpath(path, self.home)
         real = os.path.realpath(path)
-        if name in OWN or not real.startswith(self.home + os.sep):
+        if name in OWN or name.startswith("pxranks-") or not real.startswith(self.home + os.sep):
             return
         try:
             facts = os.stat(real)

@@ -85,7 +85,7 @@ def test_a_name_that_leads_elsewhere_is_refused(executor: ProminenceExecutor, na
 def test_what_is_no_local_file_is_an_error_at_once(executor: ProminenceExecutor, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         executor.with_options(files={"x": tmp_path / "missing"})
-    with pytest.raises(ValueError, match="not a directory"):
+    with pytest.raises(ValueError, match="a regular file"):
         executor.with_options(files={"x": tmp_path})
     with pytest.raises(ValueError, match="cannot both"):
         executor.with_options(files={"x": b"", "x/y": b""})
@@ -238,12 +238,31 @@ def test_lazy_files_are_fetched_once_when_asked_for_after_the_executors_end(serv
     assert all(files is found[0] for files in found)
 
 
-def test_a_run_that_was_found_again_has_its_files(service: LocalService) -> None:
+def test_a_run_that_was_found_again_has_its_files(service: LocalService, tmp_path: Path) -> None:
     with ProminenceExecutor(service.url, service.token, outputs=["*"], poll_interval=(0.05, 0.5)) as executor:
         executor.submit(write, {"a": b"a"}).result(60)
-    with ProminenceExecutor.attach(executor.run_id, service.url, service.token) as again:
+    with ProminenceExecutor.attach(executor.run_id, service.url, service.token, outputs_dir=tmp_path) as again:
         [future] = again.futures()
         assert contents(future) == {"a": b"a"}
+        assert future.files["a"].is_relative_to(tmp_path)
+
+
+def test_what_a_journal_has_kept_is_submitted_with_its_files(service: LocalService, tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(b"from disk")
+    journal = tmp_path / "journal"
+    executor = ProminenceExecutor(
+        service.url, service.token, journal=journal, max_workers=1, on_interrupt="leave", poll_interval=(0.05, 0.5)
+    )
+    with pytest.raises(KeyboardInterrupt), executor:
+        executor.submit(time.sleep, 1)
+        view = executor.with_options(files={"a": path, "b": b"from memory"}, outputs=["c"])
+        view.submit(lambda: write({"c": b"".join(read("a", "b"))}))
+        raise KeyboardInterrupt
+    executor._run.ended.wait(20)
+    with ProminenceExecutor.attach(executor.run_id, service.url, service.token, journal=journal) as again:
+        _, future = again.futures()
+        assert contents(future) == {"c": b"from diskfrom memory"}
 
 
 def test_warm_workers_leave_calls_with_files_to_jobs(service: LocalService) -> None:

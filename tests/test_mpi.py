@@ -45,23 +45,30 @@ class Ranks:
         nodes: int = 1,
         seconds: float | None = None,
         initializer: Callable[[], None] | None = None,
+        apart: bool = False,
         **extras: Any,
     ) -> Outcomes:
         whole = payload.Payload(dumps((function, initializer, ())).blob, [dumps((call, {})).blob for call in calls])
         calls_file = payload.calls_file(whole)
         job = payload.job_file(
-            IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], objects={}, seconds=seconds, mpi=True,
-            **extras,
+            IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], objects={}, seconds=seconds,
+            mpi={"nodes": nodes}, **extras,
         )  # fmt: skip
-        (self.folder / "pxrun.pyz").write_bytes(payload.runner_archive("staging", "ranks"))
-        (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
-        (self.folder / "pxjob.json").write_bytes(job)
+        folders = [self.folder, *(self.folder / f"node{rank}" for rank in range(1, ranks if apart else 1))]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            (folder / "pxrun.pyz").write_bytes(payload.runner_archive("staging", "ranks"))
+            (folder / "pxcalls").write_bytes(calls_file.tobytes())
+            (folder / "pxjob.json").write_bytes(job)
+        words = ["mpirun", "--oversubscribe"]
+        for folder in folders:
+            count = 1 if apart else ranks
+            words += ["-np", str(count), "--wdir", str(folder), sys.executable, "pxrun.pyz", ":"]
         self.done = subprocess.run(
-            ["mpirun", "--oversubscribe", "-np", str(ranks), sys.executable, "pxrun.pyz"],
-            cwd=self.folder, capture_output=True, text=True, timeout=100, check=False,
+            words[:-1], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
             env={
                 **os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                "PROMINENCE_CPUS": "6", "PYTHONPATH": str(Path(__file__).parent), "PROMINENCE_NODES": str(nodes),
+                "PROMINENCE_CPUS": "6", "PYTHONPATH": str(Path(__file__).parent),
             },
         )  # fmt: skip
         with (self.folder / "pxoutcome").open("rb") as file:
@@ -206,6 +213,21 @@ def test_all_ranks_find_files_and_what_they_write_is_collected(ranks: Ranks) -> 
     assert ranks.done.returncode == 0, ranks.done.stderr
     assert ranks.value(outcomes) == [b"given"] * 3
     assert outcomes.calls[0].header["files"]["count"] == 3
+
+
+def test_nodes_that_share_no_directory_send_their_results_through_mpi4py(ranks: Ranks) -> None:
+    outcomes = ranks.run(communicate, (0,), (1,), nodes=3, apart=True)
+    assert ranks.done.returncode == 0, ranks.done.stderr
+    assert ranks.value(outcomes, 0) == [(0, 3, 3), (1, 3, 3), (2, 3, 3)]
+    assert ranks.value(outcomes, 1) == [(0, 3, 6), (1, 3, 6), (2, 3, 6)]
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_on_such_a_node_ends_the_job_and_says_why_on_its_standard_error(ranks: Ranks) -> None:
+    outcomes = ranks.run(fail_on, (1, explode), nodes=3, apart=True)
+    assert isinstance(call_error(outcomes, 0, 0, JOB), CallCrashedError)
+    assert "rank 1:" in ranks.done.stderr
+    assert "KeyError: 'plasma'" in ranks.done.stderr
 
 
 # -- from the executor -----------------------------------------------------------------------------------------------
