@@ -161,6 +161,7 @@ class Run:
             for process in sidecars:
                 processes.kill_group(process.pid)
                 self._reap(process)
+            self._room.close()
         self._check()
         out = StageOut(self.sandbox, self._objects, self.facts.place, self.facts.values)
         began = time.monotonic()
