@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import diagnosis
@@ -283,9 +283,8 @@ class WarmPool:
         while len(self._workers) < max(self._target, min(most, needed)) and not self._stopping:
             first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
             self._used = True
-            worker = _Worker(
-                self._next_number, replace(first.options if first else self._kind[0], retries=0), time.monotonic()
-            )
+            options = first.options.of_worker if first else self._kind[0]
+            worker = _Worker(self._next_number, options, time.monotonic())
             worker.modules = _modules_of(first) if first else self._kind[1]
             self._kind = worker.options, worker.modules
             if worker.modules is not None:
@@ -354,9 +353,10 @@ class WarmPool:
 
     def _can_run(self, worker: _Worker, chunk: Chunk) -> bool:
         """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
-        modules = _modules_of(chunk)
-        has = modules is None or len(modules.content) <= _MODULES or modules.sha256 in worker.known
-        if not has or replace(chunk.options, retries=0) != worker.options:
+        options, modules = chunk.options.of_worker, chunk.payload and chunk.payload.modules
+        if options is not worker.options and options != worker.options:
+            return False
+        if modules and len(modules.content) > _MODULES and modules.sha256 not in worker.known:
             return False
         needed = max(chunk.needs, min(_CALLS_LEFT * (self._seconds or 0.0), _WHOLE * worker.total))
         return worker.batch == 0 or worker.until - time.monotonic() > needed
