@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import diagnosis
-from .chunk import WORKER_LABEL, Chunk, Options
+from .chunk import WORKER_LABEL, Chunk
 from .errors import (
     AuthenticationError,
     JobDeletedError,
@@ -41,6 +41,7 @@ from .pool import started_pool
 from .settling import conclude, settle_from
 
 if TYPE_CHECKING:
+    from .chunk import Options
     from .modules import ModuleZip
     from .packing import Packer
     from .run import Run
@@ -57,6 +58,7 @@ _UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
 _ATTEMPTS = 3  # workers that a chunk may lose, and jobs in a row that may end before they work
+_OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
 _WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
 _POST_AGAIN = 15.0  # seconds after an unanswered POST at which the worker's job has still not been seen
@@ -145,7 +147,7 @@ class WarmPool:
         self._workers: dict[int, _Worker] = {}
         self._target = options.min_workers
         self._next_number = first_number
-        self._kind: tuple[Options, ModuleZip | None] = (Options(), None)  # of the last worker that was started
+        self._kind: tuple[Options, ModuleZip | None] | None = None  # of the next worker: what calls asked for last
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
         self._eventful_at = time.monotonic()
@@ -275,18 +277,23 @@ class WarmPool:
         """One for each queued chunk, up to the limit; at least as many as are wanted anyway."""
         with self._lock:
             queued = list(self._queue)[: self._options.max_workers]
-        most = self._options.max_workers
-        unserved = next((chunk for chunk in queued if not self._has_worker(chunk)), None)
-        if unserved is not None and len(self._workers) >= most:
-            self._end([w for w in self._idle() if not any(self._can_run(w, chunk) for chunk in queued)][:1])
-        needed = max(self._needed(len(self._queue)), len(self._workers) + 1 if unserved else 0)
-        while len(self._workers) < max(self._target, min(most, needed)) and not self._stopping:
-            first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
+        unserved = [chunk for chunk in queued if not self._has_worker(chunk)]
+        if queued:
+            first = (unserved or queued)[0]
+            self._kind = first.options.of_worker, _modules_of(first)
+        if self._kind is None:
+            return  # nobody knows yet what they are to be like
+        useless = [w for w in self._idle() if not any(self._can_run(w, chunk) for chunk in queued)] if queued else []
+        lacking = max(self._needed(len(self._queue)) - len(self._workers) + len(useless), bool(unserved))
+        room = self._options.max_workers - len(self._workers)
+        long_ago = time.monotonic() - _OTHERS
+        self._end([w for w in useless if w.idle_since < long_ago][: max(0, lacking - room)])
+        if unserved and len(self._workers) >= self._options.max_workers:
+            self._end(useless[:1])
+        start = min(max(lacking, self._target - len(self._workers)), self._options.max_workers - len(self._workers))
+        for _ in range(0 if self._stopping else start):
             self._used = True
-            options = first.options.of_worker if first else self._kind[0]
-            worker = _Worker(self._next_number, options, time.monotonic())
-            worker.modules = _modules_of(first) if first else self._kind[1]
-            self._kind = worker.options, worker.modules
+            worker = _Worker(self._next_number, self._kind[0], time.monotonic(), self._kind[1])
             if worker.modules is not None:
                 worker.known.add(worker.modules.sha256)
             self._next_number += 1

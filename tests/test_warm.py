@@ -217,6 +217,17 @@ def test_options_have_workers_of_their_own(warm: ProminenceExecutor) -> None:
     assert len(warm.workers()) == 2
 
 
+def test_the_wanted_workers_are_as_the_calls_want_them(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=3, min_workers=3, env={"KIND": "ours"}
+    ) as executor:
+        assert executor.submit(os.getenv, "KIND").result(30) == "ours"
+        until(lambda: [worker.state for worker in executor.workers()] == ["idle"] * 3, 30)
+        futures = [executor.submit(time.sleep, 1.5) for _ in range(3)]
+        until(lambda: all(future.running() for future in futures), 30)  # at the same time
+        assert {worker.number for worker in executor.workers()} == {1, 2, 3}
+
+
 def test_terminate_ends_the_call_and_not_the_worker(warm: ProminenceExecutor, until: Until) -> None:
     future = warm.submit(time.sleep, 60)
     until(future.running)
