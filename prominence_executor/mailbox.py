@@ -20,8 +20,14 @@ _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard
 
 
 def mailboxes(run_id: str) -> str:
-    """The keys of a run's mailboxes begin with this."""
-    return f"pxwarm/{run_id}/box"
+    """The keys of a run's mailboxes begin with this; those of all runs, for an empty id."""
+    return f"pxwarm/{run_id}/box" if run_id else "pxwarm/"
+
+
+def run_of_mailbox(key: str) -> str | None:
+    """Whose mailbox a key belongs to."""
+    match = re.match(r"/?pxwarm/([^/]+)/box/", key)
+    return match[1] if match else None
 
 
 def sealed(header: dict[str, Any], body: bytes, key: bytes, purpose: str) -> str:

@@ -29,13 +29,15 @@ from .errors import (
     JobError,
     NotFoundError,
     ProminenceError,
+    ServiceError,
     ServiceUnavailableError,
     SignatureError,
+    TransferError,
     WorkerLostError,
 )
 from .job import ENDED
 from .mailbox import divided, gathered, mailboxes, opened, outcomes_in, sealed
-from .names import worker_name
+from .names import parse_worker_name, worker_name
 from .payload import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
 from .pool import started_pool
 from .settling import conclude, settle_from
@@ -57,11 +59,11 @@ _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by it
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
-_ATTEMPTS = 3  # workers that a chunk may lose, and jobs in a row that may end before they work
+_STARTS = 3  # jobs in a row that may end before they work
 _OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
 _WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
-_POST_AGAIN = 15.0  # seconds after an unanswered POST at which the worker's job has still not been seen
+_LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which its job is looked for, and given up
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class WarmOptions:
     min_workers: int = 0
     max_workers: int = 8
     idle_timeout: float = 300.0  # seconds
+    max_attempts: int = 3  # workers that may be lost with a call
     max_requests_per_second: float = 200.0  # of client and workers together, while work flows
 
 
@@ -93,6 +96,7 @@ class _Worker:
     began: float
     modules: ModuleZip | None = None  # that it has from its start
     job_id: int | None = None
+    doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
@@ -146,7 +150,7 @@ class WarmPool:
         self._queue: deque[Chunk] = deque()
         self._workers: dict[int, _Worker] = {}
         self._target = options.min_workers
-        self._next_number = first_number
+        self._first_number = self._next_number = first_number
         self._kind: tuple[Options, ModuleZip | None] | None = None  # of the next worker: what calls asked for last
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
@@ -154,6 +158,7 @@ class WarmPool:
         self._watch_at = 0.0
         self._ids: set[int] = set()
         self._used = False
+        self._in_doubt = False  # True once a POST has gone unanswered
         self._pace = Pace(options.max_requests_per_second / 2)
         self._pool = started_pool(_SENDERS, f"prominence-warm-{run.run_id}")
         self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{run.run_id}", daemon=True)
@@ -220,7 +225,7 @@ class WarmPool:
             return
         try:
             ids = [worker.job_id for worker in self._workers.values() if worker.job_id is not None]
-            if any(worker.job_id is None for worker in self._workers.values()):
+            if self._in_doubt:
                 ids = [job["id"] for job in self._jobs()]  # of a POST that went unanswered
             if ids:
                 with suppress(NotFoundError):
@@ -326,10 +331,13 @@ class WarmPool:
             )
             worker.job_id = self._run.client.create_job(description)
             self._ids.add(worker.job_id)
-        except ProminenceError as error:
-            sent = getattr(error, "request_sent", True) and isinstance(error, ServiceUnavailableError)
-            if not sent:
+        except ServiceError as error:
+            self._failed_starts += getattr(error, "status_code", None) == 500  # that may be the description's fault
+            if not getattr(error, "request_sent", True) or self._failed_starts >= _STARTS:
                 self._start_failed(worker, error)
+            else:
+                worker.doubted, self._watch_at = time.monotonic(), 0.0
+                self._in_doubt = True
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             self._start_failed(worker, error)
         self._wake.set()
@@ -348,7 +356,7 @@ class WarmPool:
             self._run.break_off(error)
             return
         self._failed_starts += 1
-        if self._failed_starts >= _ATTEMPTS or not isinstance(error, (ServiceUnavailableError, JobError)):
+        if self._failed_starts >= _STARTS or not isinstance(error, (ServiceError, TransferError, JobError)):
             with self._lock:
                 chunks, self._queue = list(self._queue), deque()
             self._failed_starts = 0
@@ -623,8 +631,11 @@ class WarmPool:
                 chunk.losses += 1
             if chunk.terminated:
                 chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=worker.job_id))
-            elif chunk.losses >= _ATTEMPTS:
+            elif chunk.losses >= self._options.max_attempts:
                 chunk.settle_all(self._lost(worker, chunk, job))
+            elif chunk.losses == self._options.max_attempts - 1 and chunk.size > 1:
+                again += self._run.split(chunk)  # which of them is it?
+                continue
             else:
                 again.append(chunk)
                 continue
@@ -640,7 +651,8 @@ class WarmPool:
         reason = diagnosis.job_error(job) if job else None
         what = f"call {chunk.first}" if chunk.size == 1 else f"calls {chunk.first} to {chunk.first + chunk.size - 1}"
         return WorkerLostError(
-            f"{chunk.losses} workers were lost while they ran {what} of the run"
+            f"{chunk.losses} worker{'s were' if chunk.losses > 1 else ' was'} lost while running {what} of the run"
+            + (f", {chunk.payload.name}" if chunk.payload and chunk.payload.name else "")
             + (f"; the last one: {reason.message}" if reason else ""),
             job_id=worker.job_id,
             status=job["status"] if job else None,
@@ -661,14 +673,15 @@ class WarmPool:
         asked = {worker for worker in self._workers.values() if worker.job_id is not None}
         active = {job["id"]: job for job in self._jobs()}
         for worker in list(self._workers.values()):
-            if worker.job_id is None and now - worker.began > 2.0:
+            if worker.job_id is None and worker.doubted is not None and now - worker.doubted > _LOOKUPS[0]:
                 name = worker_name(self._run.run_id, worker.number)
                 found = [job["id"] for job in active.values() if job.get("name") == name]
                 if found:
                     worker.job_id = found[0]
                     self._ids.add(found[0])
-                elif now - worker.began > _POST_AGAIN and not worker.sending:
-                    self._workers.pop(worker.number)
+                elif now - worker.doubted > _LOOKUPS[1] and not worker.nonce:
+                    self._workers.pop(worker.number)  # another one is started in its place
+        self._delete_strays(active)
         gone = [worker for worker in asked if worker.job_id not in active and worker.number in self._workers]
         if gone:
             self._bury(gone)
@@ -680,7 +693,22 @@ class WarmPool:
                 self._workers.pop(worker.number)
                 self._take_back(worker, None)
         eventful = now - max([self._eventful_at, *(worker.began for worker in self._workers.values())])
+        if any(worker.job_id is None for worker in self._workers.values()):
+            eventful = 0.0
         self._watch_at = now + min(max(_WATCH[0], eventful / 10), _WATCH[1])
+
+    def _delete_strays(self, active: dict[int, dict[str, Any]]) -> None:
+        """Jobs of POSTs that were carried out long after they had been given up: nobody would give them a call."""
+        strays = []
+        for job_id, job in active.items():
+            number = parse_worker_name(self._run.run_id, str(job.get("name"))) or 0
+            worker = self._workers.get(number)
+            given_up = worker is None or worker.job_id not in (None, job_id)
+            if self._first_number <= number < self._next_number and job_id not in self._ids and given_up:
+                strays.append(job_id)
+        if strays:
+            with suppress(NotFoundError):
+                self._run.client.delete_jobs(strays)
 
     def _bury(self, workers: list[_Worker]) -> None:
         """Jobs that have left the active list: only a detailed description says that they have ended."""
