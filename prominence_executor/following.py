@@ -24,7 +24,7 @@ from .errors import (
     WorkerLostError,
 )
 from .job import ENDED
-from .mailbox import gathered, mailboxes, opened, outcomes_in, run_of_mailbox, sealed
+from .mailbox import ALL_MAILBOXES, gathered, mailboxes, opened, outcomes_in, run_of_mailbox, sealed
 from .names import Calls, parse_worker_name
 from .payload import OUTCOME_MAGIC, read_outcomes
 from .settling import conclude, settle_from
@@ -271,7 +271,7 @@ def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str) -> 
 
     Returns what the keys of each began with.
     """
-    runs = {run_of_mailbox(key) for key in client.kv_list(mailboxes(""))} - {None, spare}
+    runs = {run_of_mailbox(key) for key in client.kv_list(ALL_MAILBOXES)} - {None, spare}
     removed = []
     for run_id in sorted(run for run in runs if run):
         if client.list_jobs(constraint=(RUN_LABEL, run_id)):

@@ -14,19 +14,20 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 PART = 15_800  # characters of one value; the service takes 15,967 bytes
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
 
 
 def mailboxes(run_id: str) -> str:
-    """The keys of a run's mailboxes begin with this; those of all runs, for an empty id."""
-    return f"pxwarm/{run_id}/box" if run_id else "pxwarm/"
+    """The keys of a run's mailboxes begin with this."""
+    return f"{ALL_MAILBOXES}/{run_id}/box"
 
 
 def run_of_mailbox(key: str) -> str | None:
     """Whose mailbox a key belongs to."""
-    match = re.match(r"/?pxwarm/([^/]+)/box/", key)
+    match = re.match(rf"/?{ALL_MAILBOXES}/([^/]+)/box/", key)
     return match[1] if match else None
 
 

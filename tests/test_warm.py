@@ -72,6 +72,12 @@ def kills_every_worker() -> None:
     time.sleep(60)
 
 
+def kills_for_three(n: int) -> int:
+    if n == 3:
+        kills_every_worker()
+    return n
+
+
 def test_many_calls_need_few_jobs_and_requests(warm: ProminenceExecutor) -> None:
     assert list(warm.map(square, range(1000))) == [n * n for n in range(1000)]
     assert [future.result(30) for future in [warm.submit(square, n) for n in range(500)]] == [n * n for n in range(500)]
@@ -121,9 +127,39 @@ def test_a_call_that_kills_every_worker_is_blamed_by_name(warm: ProminenceExecut
     assert warm.submit(square, 5).result(30) == 25
     culprit = warm.submit(kills_every_worker)
     others = [warm.submit(square, n) for n in range(10)]
-    with pytest.raises(WorkerLostError, match=r"3 workers were lost while they ran call 1 of the run"):
+    with pytest.raises(WorkerLostError, match="3 workers were lost .* call 1 of the run, test_warm.kills_every"):
         culprit.result(60)
     assert [future.result(60) for future in others] == [n * n for n in range(10)]
+
+
+def test_the_call_of_a_chunk_that_kills_workers_is_found(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, max_attempts=2) as executor:
+        results = executor.map(kills_for_three, range(6), chunksize=6)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(WorkerLostError, match=r"2 workers were lost while running call 3 of the run.*for_three"):
+            next(results)
+
+
+def test_with_one_attempt_a_call_of_a_lost_worker_is_not_sent_again(service: LocalService, tmp_path: Path) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, max_attempts=1) as executor:
+        victim = executor.submit(kills_its_worker, str(tmp_path / "marker"))
+        with pytest.raises(WorkerLostError, match="1 worker was lost"):
+            victim.result(60)
+        assert victim.attempts == 1
+
+
+def test_purge_removes_the_mailboxes_of_programs_that_are_no_more(
+    warm: ProminenceExecutor, service: LocalService
+) -> None:
+    assert warm.submit(square, 3).result(30) == 9
+    mine = f"pxwarm/{warm.run_id}/box/x"
+    warm.client.kv_set(mine, "of a run that goes on")
+    warm.client.kv_set("pxwarm/somebody-20200101-000000-abcdef/box/o/00001/0", "left")
+    assert warm.purge(older_than=0) == ["pxwarm/somebody-20200101-000000-abcdef/box"]
+    with ProminenceExecutor(service.url, service.token) as other:
+        other.purge(older_than=0)
+        assert other.client.kv_get(mine) == "of a run that goes on"
+    assert warm.submit(square, 4).result(30) == 16
 
 
 def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, until: Until) -> None:
@@ -351,6 +387,7 @@ WRONG = [
     {"min_workers": 3, "max_workers": 2},
     {"idle_timeout": 0},
     {"max_requests_per_second": 0},
+    {"max_attempts": 0},
 ]
 
 
