@@ -277,7 +277,7 @@ class ProminenceExecutor(Executor):
             chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
                 alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
                 of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
-                fewer than could run at once.
+                fewer than could run at once (``max_workers``, or what the service says to be free).
             probe_timeout: seconds from now after which ``"auto"`` waits no longer.
             buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
                 iterables may be endless then. By default all is submitted at once.

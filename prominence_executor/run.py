@@ -150,6 +150,11 @@ class Run:
     def release(self) -> float | None:
         """Divide what is held, where it is time; returns the time by which this must be called again."""
         now = time.monotonic()
+        for held in [held for held in self._held if held.asks_for_slots(now)]:
+            resources: dict[str, Any] = {}
+            with suppress(ProminenceError):  # then it goes by what it has seen
+                resources = self.client.resources()
+            held.hear_of_slots(resources)
         with self._changed:
             sizes = [(held, held.size(now)) for held in self._held]
             self._held = [held for held, size in sizes if size is None]

@@ -485,13 +485,19 @@ class WarmPool:
 
     def _clear(self, worker: _Worker) -> None:
         """Remove what an idle worker has said, once it is read: every look would bring it again."""
-        self._pace.wait()
-        try:
+        self._remove(f"{self.place}/o/{worker.number:05d}")
+        worker.sending = False
+        self._wake.set()
+
+    def _empty(self, worker: _Worker) -> None:
+        """A worker is no more: every look would bring what it has said, for as long as the run goes on."""
+        self._pool.submit(self._remove, f"{self.place}/i/{worker.number:05d}", f"{self.place}/o/{worker.number:05d}")
+
+    def _remove(self, *prefixes: str) -> None:
+        for prefix in prefixes:
+            self._pace.wait()
             with suppress(ProminenceError):
-                self._run.client.kv_delete(f"{self.place}/o/{worker.number:05d}", prefix=True)
-        finally:
-            worker.sending = False
-            self._wake.set()
+                self._run.client.kv_delete(prefix, prefix=True)
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
@@ -530,6 +536,7 @@ class WarmPool:
             worker.idle_since = now
             if header.get("ending"):
                 self._workers.pop(worker.number, None)
+                self._empty(worker)
                 chunks, worker.chunks = worker.chunks, {}  # it has not begun with them
                 self._requeue(chunks.values())
             return
@@ -690,7 +697,7 @@ class WarmPool:
                 self._run.log.warning("run %s: worker %d is silent", self._run.run_id, worker.number)
                 with suppress(NotFoundError):
                     self._run.client.delete_jobs([worker.job_id or 0])
-                self._workers.pop(worker.number)
+                self._empty(self._workers.pop(worker.number))
                 self._take_back(worker, None)
         eventful = now - max([self._eventful_at, *(worker.began for worker in self._workers.values())])
         if any(worker.job_id is None for worker in self._workers.values()):
@@ -722,6 +729,7 @@ class WarmPool:
             self._workers.pop(worker.number, None)
             self._eventful_at = time.monotonic()
             if worker.nonce:
+                self._empty(worker)
                 self._take_back(worker, job)
             else:
                 self._start_failed(worker, self._why(worker, job))

@@ -168,6 +168,8 @@ def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, unt
     warm.client.delete_jobs([worker.job_id or 0 for worker in warm.workers()])
     assert [future.result(60) for future in futures] == [None, None]
     assert {future.attempts for future in futures} == {2}
+    box = f"pxwarm/{warm.run_id}/box"
+    until(lambda: not [key for key in warm.client.kv_list(box) if "/00001/" in key or "/00002/" in key])
 
 
 def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until: Until) -> None:
