@@ -36,7 +36,7 @@ from .errors import (
     WorkerLostError,
 )
 from .job import ENDED
-from .mailbox import divided, gathered, mailboxes, opened, outcomes_in, sealed
+from .mailbox import PART, divided, gathered, mailboxes, opened, outcomes_in, sealed
 from .names import parse_worker_name, worker_name
 from .payload import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
 from .pool import started_pool
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
+_OBJECTS = 8 << 20  # bytes of shared objects of a chunk that go through a mailbox at most,
+_FETCHING = 10.0  # and the seconds that their worker may need to fetch them
 _MODULES = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
 _BATCH = 48 << 10  # bytes of a batch of several chunks
 _BATCH_SECONDS = 0.25  # that a batch should take
@@ -100,7 +102,7 @@ class _Worker:
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
-    known: set[str] = field(default_factory=set)  # functions and modules that were sent to it
+    known: set[str] = field(default_factory=set)  # functions, modules and objects that were sent to it
     heard: str = ""  # the beginning of what was read last: its signature
     seen: float = 0.0  # time.monotonic() of it
     idle_since: float = 0.0
@@ -159,6 +161,9 @@ class WarmPool:
         self._ids: set[int] = set()
         self._used = False
         self._in_doubt = False  # True once a POST has gone unanswered
+        share = options.max_requests_per_second / 2 / options.max_workers
+        self._objects = min(_OBJECTS, int(_FETCHING * share * PART * 3 / 4))  # bytes of a chunk's shared objects
+        run.objects.keep(self._objects)
         self._pace = Pace(options.max_requests_per_second / 2)
         self._pool = started_pool(_SENDERS, f"prominence-warm-{run.run_id}")
         self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{run.run_id}", daemon=True)
@@ -169,7 +174,7 @@ class WarmPool:
     def takes(self, chunk: Chunk) -> bool:
         """Whether the chunk is small enough for a mailbox, and needs nothing that only comes with a job."""
         payload = chunk.payload
-        if payload is None or payload.objects:
+        if payload is None or not self._run.objects.may_travel(payload.objects, self._objects):
             return False
         return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 
@@ -465,6 +470,10 @@ class WarmPool:
             if modules is not None and modules.sha256 not in worker.known:
                 worker.known.add(modules.sha256)
                 extras.append((modules.sha256, modules.content))
+            for item in payload.objects:
+                if item.sha256 not in worker.known and item.content is not None:
+                    worker.known.add(item.sha256)
+                    extras.append((item.sha256, item.content.tobytes()))
             described.append(
                 {
                     "job": chunk.first,
@@ -473,6 +482,7 @@ class WarmPool:
                     "calls": [None if blob is None else blob.size for blob in part.arguments],
                     "function": function,
                     "modules": modules and modules.sha256,
+                    "objects": sorted({item.sha256 for item in payload.objects}),
                 }
             )
             bodies.append(body)

@@ -223,6 +223,31 @@ def test_functions_and_modules_travel_once(warm: ProminenceExecutor) -> None:
     assert (warm.client.requests_sent - before)["POST /kv"] < 40
 
 
+def test_shared_objects_travel_once_to_each_worker(warm: ProminenceExecutor) -> None:
+    table = np.random.default_rng(1).random(130_000)  # does not get smaller; 1 MB
+    scattered = warm.scatter(table)
+    before = warm.client.requests_sent
+    assert [warm.submit(np.ndarray.item, scattered, n).result(30) for n in range(5)] == table[:5].tolist()
+    assert list(warm.map(lambda n: float(scattered[n]), range(300))) == table[:300].tolist()
+    sent = warm.client.requests_sent - before
+    assert sent["POST /jobs"] <= 2  # the workers: no call had one of its own
+    assert sent["PUT upload"] == 0
+    with pytest.raises(CallCrashedError):
+        warm.submit(lambda: os._exit(int(scattered[0]))).result(30)
+    assert warm.submit(np.sum, scattered).result(30) == table.sum()  # in another process of the worker
+
+
+def test_a_large_argument_of_several_calls_is_a_copy_of_each(warm: ProminenceExecutor) -> None:
+    def spoil(table: Any) -> float:
+        first = float(table[0])
+        table[0] = 9.0
+        return first
+
+    ones = np.ones(140_000)
+    assert list(warm.map(spoil, [ones] * 20)) == [1.0] * 20
+    assert [warm.submit(spoil, ones).result(30) for _ in range(3)] == [1.0] * 3
+
+
 def test_what_a_call_prints_is_its_own(warm: ProminenceExecutor) -> None:
     futures = [warm.submit(print, "call", n) for n in range(5)]
     assert [future.result(30) for future in futures] == [None] * 5
