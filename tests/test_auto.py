@@ -16,6 +16,8 @@ from prominence_executor.client import ProminenceClient
 from prominence_executor.local import LocalService
 from prominence_executor.names import parse_job_name
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 
