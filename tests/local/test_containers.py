@@ -97,10 +97,10 @@ def finished(person: Person, command: str, **parts: Any) -> tuple[dict[str, Any]
 def started_with(word: str) -> list[int]:
     """The processes of this machine with a word on their command line."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if word.encode() in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
+            if word.encode() in Path("/proc", pid, "cmdline").read_bytes().split(b"\0"):
+                found.append(int(pid))
         except OSError:  # gone meanwhile
             continue
     return found
