@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .files import Files, checked_files, checked_outputs, seen_again
@@ -73,6 +74,11 @@ class Options:
         changed = replace(self, **changes)
         changed.check()
         return changed
+
+    @cached_property
+    def of_worker(self) -> Options:
+        """Those of a warm worker that can run such calls: retries are the calls' own."""
+        return replace(self, retries=0) if self.retries else self
 
     def check(self) -> None:
         """Raise ValueError for what the service would not take, naming the field."""

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from itertools import islice, repeat
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -26,6 +27,7 @@ from .attach import check_new, find
 from .auth import TokenSource
 from .chunk import Options
 from .client import ProminenceClient
+from .following import purge_mailboxes
 from .futures import ProminenceFuture
 from .imagecheck import ImageReport, check
 from .journal import Journal
@@ -98,6 +100,7 @@ class ProminenceExecutor(Executor):
             ``resources.walltime`` is that of a worker.
         max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
         idle_timeout: seconds after which a warm worker without calls ends.
+        max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
             (the other); those without ask once a second each.
 
@@ -139,6 +142,7 @@ class ProminenceExecutor(Executor):
         workers: Literal["warm"] | None = None,
         min_workers: int = 0,
         idle_timeout: float = 300.0,
+        max_attempts: int = 3,
         max_requests_per_second: float = 200.0,
     ) -> None:
         options = Options().changed(
@@ -163,7 +167,7 @@ class ProminenceExecutor(Executor):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
-        warm = _warm(workers, max_workers, min_workers, idle_timeout, max_requests_per_second)
+        warm = _warm(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
         if warm is not None:
             max_workers = warm.max_workers
         connect, at_end = _connect(url, token, service_timeout)
@@ -302,7 +306,7 @@ class ProminenceExecutor(Executor):
             chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
                 alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
                 of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
-                fewer than could run at once.
+                fewer than could run at once (``max_workers``, or what the service says to be free).
             probe_timeout: seconds from now after which ``"auto"`` waits no longer.
             buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
                 iterables may be endless then. By default all is submitted at once.
@@ -390,9 +394,10 @@ class ProminenceExecutor(Executor):
     def purge(self, older_than: float, *, images: bool = False) -> list[str]:
         """Delete what executors have stored at the service, of this user's runs, and no run needs any more.
 
-        That is what is older than ``older_than`` seconds, and is used neither by an active job nor by this executor.
-        Container images are kept unless ``images`` is True.
-        Returns the names of the deleted objects. Blocks for a few requests, and one for each object.
+        That is what is older than ``older_than`` seconds, and is used neither by an active job nor by this executor;
+        and the mailboxes of warm workers that ended as long ago, of programs that could not remove them: `attach` finds
+        less of such a run then. Container images are kept unless ``images`` is True. Returns the names of all that was
+        deleted. Blocks for a few requests, and one or two for each name.
 
         Raises:
             ValueError: ``older_than`` is negative.
@@ -400,7 +405,9 @@ class ProminenceExecutor(Executor):
         """
         if older_than < 0:
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
-        return purge(self.client, older_than, self._run.objects.names() | self._run.images.names(), images)
+        used = self._run.objects.names() | self._run.images.names()
+        objects = purge(self.client, older_than, used, images)
+        return objects + purge_mailboxes(self.client, older_than, spare=self.run_id)
 
     def check_image(self, timeout: float = 0) -> ImageReport:
         """Run one tiny job in the image, and compare Python, platform and packages there with this program's.
@@ -534,7 +541,7 @@ class ProminenceExecutor(Executor):
             code = ours.code.union(*(item.code for item in pickled))
             packed = _MODULES.pack(modules, code)
             objects = ours.objects.union(*(item.objects for item in pickled))
-            payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects)
+            payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects, function.name)
             sent = iter(
                 self._run.submit(payload, options)
                 if patience is None
@@ -558,6 +565,7 @@ class _Function:
     ) -> None:
         self._objects = objects
         self._whole = (function, initializer, initargs)
+        self.name = _name_of(function)
         self._pickled: Pickled | None = None
 
     def pickled(self) -> Pickled:
@@ -568,6 +576,14 @@ class _Function:
             for reference in self._pickled.objects:
                 self._objects.used(reference)
         return self._pickled
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """What a message may call a function."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"
 
 
 def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
@@ -582,6 +598,7 @@ def _warm(
     max_workers: int | None,
     min_workers: int = 0,
     idle_timeout: float = 300.0,
+    max_attempts: int = 3,
     max_requests_per_second: float = 200.0,
 ) -> WarmOptions | None:
     """The checked options of warm workers, or None where there are to be none."""
@@ -592,7 +609,9 @@ def _warm(
     max_workers = max_workers or _WORKERS
     if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
         raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
-    return WarmOptions(min_workers, max_workers, idle_timeout, max_requests_per_second)
+    if not isinstance(max_attempts, int) or max_attempts < 1:
+        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
+    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
 
 
 def _settings(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .chunk import WORKER_LABEL
+from .chunk import RUN_LABEL, WORKER_LABEL
 from .errors import (
     AuthenticationError,
     JobDeletedError,
@@ -24,7 +24,7 @@ from .errors import (
     WorkerLostError,
 )
 from .job import ENDED
-from .mailbox import gathered, mailboxes, opened, outcomes_in, sealed
+from .mailbox import ALL_MAILBOXES, gathered, mailboxes, opened, outcomes_in, run_of_mailbox, sealed
 from .names import Calls, parse_worker_name
 from .payload import OUTCOME_MAGIC, read_outcomes
 from .settling import conclude, settle_from
@@ -264,6 +264,25 @@ def remove(client: ProminenceClient, run_id: str) -> None:
         with suppress(NotFoundError):  # they have ended meanwhile
             client.delete_jobs(ids)
     client.kv_delete(mailboxes(run_id), prefix=True)
+
+
+def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str) -> list[str]:
+    """Remove the mailboxes of runs, but for one, that have no active job, and whose workers ended so many seconds ago.
+
+    Returns what the keys of each began with.
+    """
+    runs = {run_of_mailbox(key) for key in client.kv_list(ALL_MAILBOXES)} - {None, spare}
+    removed = []
+    for run_id in sorted(run for run in runs if run):
+        if client.list_jobs(constraint=(RUN_LABEL, run_id)):
+            continue
+        workers = client.list_jobs(constraint=(WORKER_LABEL, run_id), all=True)
+        ended = [float((job.get("events") or {}).get("endTime") or time.time()) for job in workers]
+        if any(job["status"] not in ENDED for job in workers) or max(ended, default=0.0) > time.time() - older_than:
+            continue
+        client.kv_delete(mailboxes(run_id), prefix=True)
+        removed.append(mailboxes(run_id))
+    return removed
 
 
 def _calls(chunk: Chunk) -> Calls:

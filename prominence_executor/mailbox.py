@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 PART = 15_800  # characters of one value; the service takes 15,967 bytes
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
@@ -21,7 +22,13 @@ _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard
 
 def mailboxes(run_id: str) -> str:
     """The keys of a run's mailboxes begin with this."""
-    return f"pxwarm/{run_id}/box"
+    return f"{ALL_MAILBOXES}/{run_id}/box"
+
+
+def run_of_mailbox(key: str) -> str | None:
+    """Whose mailbox a key belongs to."""
+    match = re.match(rf"/?{ALL_MAILBOXES}/([^/]+)/box/", key)
+    return match[1] if match else None
 
 
 def sealed(header: dict[str, Any], body: bytes, key: bytes, purpose: str) -> str:

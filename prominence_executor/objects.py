@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Objects:
         self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
         self._files: set[str] = set()  # names of those that are local files' content
         self._listing = threading.Lock()
+        self._kept = 0  # bytes up to which contents are kept here, though the service has them
         self._uploading: dict[str, threading.Lock] = {}  # by name
 
     # -- the caller's thread ---------------------------------------------------------------------------------------
@@ -106,7 +107,8 @@ class Objects:
         reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
         with self._changed:
             reference = self._references.setdefault(reference.pid, reference)
-            if reference.content is None and _name(reference) not in (self._stored or ()):
+            stored = _name(reference) in (self._stored or ())
+            if reference.content is None and (not stored or reference.size <= self._kept):
                 reference.content = Blob(apart.pieces)
             return reference
 
@@ -155,7 +157,8 @@ class Objects:
             client.upload(name, content, size=content.size)
             if name != once:
                 stored[name] = reference.size
-                reference.content = None
+                if reference.size > self._kept:
+                    reference.content = None
         return name
 
     def place_file(self, client: ProminenceClient, source: Source) -> str:
@@ -186,6 +189,16 @@ class Objects:
             if self._stored is None:
                 self._stored = {item["name"]: item["size"] for item in client.list_data()}
             return self._stored, self._uploading.setdefault(name, threading.Lock())
+
+    def keep(self, size: int) -> None:
+        """Keep the contents of objects up to this size: they are for warm workers, which do not get them there."""
+        self._kept = size
+
+    def may_travel(self, references: Collection[Reference], limit: int) -> bool:
+        """Whether a warm worker can be given these, which several calls use, by another way than the object store."""
+        with self._changed:
+            shared = all((item.shared or self._uses[item.sha256] > 1) and item.content for item in references)
+        return shared and sum(item.size for item in references) <= limit
 
     def _is_shared(self, reference: Reference) -> bool:
         """Whether several calls use the object; waits a moment for the second."""

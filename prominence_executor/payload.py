@@ -54,12 +54,13 @@ class Payload:
     arguments: list[Blob | None]  # each of (args, kwargs); None: this call is not to run
     modules: ModuleZip | None = None
     objects: frozenset[Reference] = frozenset()  # to which the pickles refer
+    name: str = ""  # of the function, for messages; not known of what was read from somewhere
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
         """The same for some of the calls, those that are not wanted left out."""
         chosen = frozenset(wanted)
         arguments = [self.arguments[position] if position in chosen else None for position in positions]
-        return Payload(self.function, arguments, self.modules, self.objects)
+        return Payload(self.function, arguments, self.modules, self.objects, self.name)
 
 
 def calls_file(payload: Payload, with_function: bool = True) -> Blob:

@@ -152,6 +152,11 @@ class Run:
     def release(self) -> float | None:
         """Divide what is held, where it is time; returns the time by which this must be called again."""
         now = time.monotonic()
+        for held in [held for held in self._held if held.asks_for_slots(now)]:
+            resources: dict[str, Any] = {}
+            with suppress(ProminenceError):  # then it goes by what it has seen
+                resources = self.client.resources()
+            held.hear_of_slots(resources)
         with self._changed:
             sizes = [(held, held.size(now)) for held in self._held]
             self._held = [held for held, size in sizes if size is None]
@@ -186,6 +191,7 @@ class Run:
         payload = chunk.payload.part(positions, wanted)
         calls = chunk.calls[positions.start : positions.stop]
         part = Chunk(self, chunk.first + positions.start, calls, chunk.options, payload, attempt)
+        part.losses, part.needs = chunk.losses, chunk.needs
         self._add(part)
         return part
 
@@ -477,6 +483,21 @@ class Run:
         self.log.info("run %s: job %s left no outcome; its calls are sent again", self.run_id, chunk.job_id)
         for new in again:
             self._queue(new)
+
+    def split(self, chunk: Chunk) -> list[Chunk]:
+        """The open calls of a chunk as chunks of one call each, which take its place."""
+        with self._changed:
+            if chunk.name not in self._open:
+                return []
+            wanted = [position for position, call in enumerate(chunk.calls) if not call.done()]
+            parts = [self._part(chunk, range(at, at + 1), [at], chunk.attempt) for at in wanted]
+        for part in parts:
+            part.carrier = chunk.carrier
+            with suppress(OSError):  # the journal's: its call has been told
+                self._keep(part)
+        self.settled(chunk)
+        self.forget(chunk)
+        return parts
 
     def doubles(self, jobs: list[dict[str, Any]]) -> list[int]:
         """Which of these active jobs are second ones of their attempt: the later of two, or of a chunk that is over.

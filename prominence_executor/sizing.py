@@ -6,7 +6,8 @@ Arithmetic and bookkeeping only: no HTTP, no threads, no clock of its own. `Run`
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .job import ENDED
@@ -41,22 +42,43 @@ class Held:
         self._slots = max_workers
         self._seconds: list[float] = []  # of each call that has ended
         self._overheads: list[float] = []  # of each job
+        self._free: int | None = None  # slots that the service has said to be free
 
     def tell(self, job: dict[str, Any], seconds: Sequence[float]) -> None:
         """A job of the first wave has ended, and its calls took these seconds."""
         self._seconds += seconds
         self._overheads.append(overhead(job, sum(seconds)))
 
+    def asks_for_slots(self, now: float) -> bool:
+        """Whether the rest is about to be divided, and nobody has said among how many slots."""
+        return self._slots is None and self._free is None and (bool(self._seconds) or now >= self.until)
+
+    def hear_of_slots(self, resources: Mapping[str, Any]) -> None:
+        """What the service says of its sites; 0 slots when that makes no sense."""
+        running = sum(chunk.status == "running" for chunk in self._first)
+        self._free = free_slots(resources, self.rest.options.resources.json()) + running
+
     def size(self, now: float) -> int | None:
         """Calls for each job of the rest, or None to wait on."""
         left = self.rest.size
-        slots = self._slots or max(1, sum(chunk.status in ("running", *ENDED) for chunk in self._first))
+        seen = sum(chunk.status in ("running", *ENDED) for chunk in self._first)
+        slots = self._slots or max(1, seen, self._free or 0)
         if self._seconds:
             walltime = self.rest.options.resources.json()["walltime"] * 60.0
             return chunk_size(self._seconds, statistics.median(self._overheads), left, slots, walltime)
         if now >= self.until or not any(chunk.is_wanted() for chunk in self._first):
-            return max(1, left // (_WAVES * (self._slots or _UNKNOWN_SLOTS)))
+            return max(1, left // (_WAVES * (self._slots or self._free or _UNKNOWN_SLOTS)))
         return None
+
+
+def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
+    """How many jobs that want these CPUs and this memory could start at once, as the service describes its sites."""
+    slots = 0
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        for site in resources.get("existing") or ():
+            free = site["free"]
+            slots += max(0, min(int(free["cpus"]) // wanted["cpus"], int(free["memory"]) // wanted["memory"]))
+    return slots
 
 
 def overhead(job: dict[str, Any], seconds: float) -> float:

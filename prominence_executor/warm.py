@@ -18,34 +18,39 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import diagnosis
-from .chunk import WORKER_LABEL, Chunk, Options
+from .chunk import WORKER_LABEL, Chunk
 from .errors import (
     AuthenticationError,
     JobDeletedError,
     JobError,
     NotFoundError,
     ProminenceError,
+    ServiceError,
     ServiceUnavailableError,
     SignatureError,
+    TransferError,
     WorkerLostError,
 )
 from .job import ENDED
-from .mailbox import divided, gathered, mailboxes, opened, outcomes_in, sealed
-from .names import worker_name
+from .mailbox import PART, divided, gathered, mailboxes, opened, outcomes_in, sealed
+from .names import parse_worker_name, worker_name
 from .payload import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
 from .pool import started_pool
 from .settling import conclude, settle_from
 
 if TYPE_CHECKING:
+    from .chunk import Options
     from .modules import ModuleZip
     from .packing import Packer
     from .run import Run
 
 LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
+_OBJECTS = 8 << 20  # bytes of shared objects of a chunk that go through a mailbox at most,
+_FETCHING = 10.0  # and the seconds that their worker may need to fetch them
 _MODULES = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
 _BATCH = 48 << 10  # bytes of a batch of several chunks
 _BATCH_SECONDS = 0.25  # that a batch should take
@@ -56,10 +61,11 @@ _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by it
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
-_ATTEMPTS = 3  # workers that a chunk may lose, and jobs in a row that may end before they work
+_STARTS = 3  # jobs in a row that may end before they work
+_OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
 _WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
-_POST_AGAIN = 15.0  # seconds after an unanswered POST at which the worker's job has still not been seen
+_LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which its job is looked for, and given up
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class WarmOptions:
     min_workers: int = 0
     max_workers: int = 8
     idle_timeout: float = 300.0  # seconds
+    max_attempts: int = 3  # workers that may be lost with a call
     max_requests_per_second: float = 200.0  # of client and workers together, while work flows
 
 
@@ -91,10 +98,11 @@ class _Worker:
     began: float
     modules: ModuleZip | None = None  # that it has from its start
     job_id: int | None = None
+    doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
-    known: set[str] = field(default_factory=set)  # functions and modules that were sent to it
+    known: set[str] = field(default_factory=set)  # functions, modules and objects that were sent to it
     heard: str = ""  # the beginning of what was read last: its signature
     seen: float = 0.0  # time.monotonic() of it
     idle_since: float = 0.0
@@ -144,14 +152,18 @@ class WarmPool:
         self._queue: deque[Chunk] = deque()
         self._workers: dict[int, _Worker] = {}
         self._target = options.min_workers
-        self._next_number = first_number
-        self._kind: tuple[Options, ModuleZip | None] = (Options(), None)  # of the last worker that was started
+        self._first_number = self._next_number = first_number
+        self._kind: tuple[Options, ModuleZip | None] | None = None  # of the next worker: what calls asked for last
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
         self._eventful_at = time.monotonic()
         self._watch_at = 0.0
         self._ids: set[int] = set()
         self._used = False
+        self._in_doubt = False  # True once a POST has gone unanswered
+        share = options.max_requests_per_second / 2 / options.max_workers
+        self._objects = min(_OBJECTS, int(_FETCHING * share * PART * 3 / 4))  # bytes of a chunk's shared objects
+        run.objects.keep(self._objects)
         self._pace = Pace(options.max_requests_per_second / 2)
         self._pool = started_pool(_SENDERS, f"prominence-warm-{run.run_id}")
         self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{run.run_id}", daemon=True)
@@ -162,7 +174,9 @@ class WarmPool:
     def takes(self, chunk: Chunk) -> bool:
         """Whether the chunk is small enough for a mailbox, and needs nothing that only comes with a job."""
         payload = chunk.payload
-        if payload is None or payload.objects or chunk.options.needs_job:
+        if payload is None or chunk.options.needs_job:
+            return False
+        if not self._run.objects.may_travel(payload.objects, self._objects):
             return False
         return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 
@@ -218,7 +232,7 @@ class WarmPool:
             return
         try:
             ids = [worker.job_id for worker in self._workers.values() if worker.job_id is not None]
-            if any(worker.job_id is None for worker in self._workers.values()):
+            if self._in_doubt:
                 ids = [job["id"] for job in self._jobs()]  # of a POST that went unanswered
             if ids:
                 with suppress(NotFoundError):
@@ -275,19 +289,23 @@ class WarmPool:
         """One for each queued chunk, up to the limit; at least as many as are wanted anyway."""
         with self._lock:
             queued = list(self._queue)[: self._options.max_workers]
-        most = self._options.max_workers
-        unserved = next((chunk for chunk in queued if not self._has_worker(chunk)), None)
-        if unserved is not None and len(self._workers) >= most:
-            self._end([w for w in self._idle() if not any(self._can_run(w, chunk) for chunk in queued)][:1])
-        needed = max(self._needed(len(self._queue)), len(self._workers) + 1 if unserved else 0)
-        while len(self._workers) < max(self._target, min(most, needed)) and not self._stopping:
-            first = next((chunk for chunk in queued if not self._has_worker(chunk)), queued[0] if queued else None)
+        unserved = [chunk for chunk in queued if not self._has_worker(chunk)]
+        if queued:
+            first = (unserved or queued)[0]
+            self._kind = first.options.of_worker, _modules_of(first)
+        if self._kind is None:
+            return  # nobody knows yet what they are to be like
+        useless = [w for w in self._idle() if not any(self._can_run(w, chunk) for chunk in queued)] if queued else []
+        lacking = max(self._needed(len(self._queue)) - len(self._workers) + len(useless), bool(unserved))
+        room = self._options.max_workers - len(self._workers)
+        long_ago = time.monotonic() - _OTHERS
+        self._end([w for w in useless if w.idle_since < long_ago][: max(0, lacking - room)])
+        if unserved and len(self._workers) >= self._options.max_workers:
+            self._end(useless[:1])
+        start = min(max(lacking, self._target - len(self._workers)), self._options.max_workers - len(self._workers))
+        for _ in range(0 if self._stopping else start):
             self._used = True
-            worker = _Worker(
-                self._next_number, replace(first.options if first else self._kind[0], retries=0), time.monotonic()
-            )
-            worker.modules = _modules_of(first) if first else self._kind[1]
-            self._kind = worker.options, worker.modules
+            worker = _Worker(self._next_number, self._kind[0], time.monotonic(), self._kind[1])
             if worker.modules is not None:
                 worker.known.add(worker.modules.sha256)
             self._next_number += 1
@@ -307,9 +325,26 @@ class WarmPool:
     def _create(self, worker: _Worker) -> None:
         """Create a worker's job; one whose answer is lost shows in the list of jobs."""
         try:
-            limits = self._options
-            worker.sending = True  # an image may have to be uploaded first, which takes its time
-            description = self._packer.worker(
+            description = self._described(worker)
+            worker.job_id = self._run.client.create_job(description)
+            self._ids.add(worker.job_id)
+        except ServiceError as error:
+            self._failed_starts += getattr(error, "status_code", None) == 500  # that may be the description's fault
+            if not getattr(error, "request_sent", True) or self._failed_starts >= _STARTS:
+                self._start_failed(worker, error)
+            else:
+                worker.doubted, self._watch_at = time.monotonic(), 0.0
+                self._in_doubt = True
+        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+            self._start_failed(worker, error)
+        self._wake.set()
+
+    def _described(self, worker: _Worker) -> dict[str, Any]:
+        """The description of its job; what it needs is uploaded first, an image say, which takes its time."""
+        limits = self._options
+        worker.sending = True
+        try:
+            return self._packer.worker(
                 worker.number,
                 worker.options,
                 worker.modules,
@@ -319,16 +354,8 @@ class WarmPool:
                 rate=self._share(),
                 patience=limits.idle_timeout + _PATIENCE,
             )
+        finally:
             worker.began, worker.sending = time.monotonic(), False
-            worker.job_id = self._run.client.create_job(description)
-            self._ids.add(worker.job_id)
-        except ProminenceError as error:
-            sent = getattr(error, "request_sent", True) and isinstance(error, ServiceUnavailableError)
-            if not sent:
-                self._start_failed(worker, error)
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
-            self._start_failed(worker, error)
-        self._wake.set()
 
     def _share(self) -> float:
         """Requests per second that a worker may make: those that have calls share one half of all."""
@@ -344,9 +371,9 @@ class WarmPool:
             self._run.break_off(error)
             return
         self._failed_starts += 1
-        if self._failed_starts >= _ATTEMPTS or not isinstance(error, (ServiceUnavailableError, JobError)):
+        if self._failed_starts >= _STARTS or not isinstance(error, (ServiceError, TransferError, JobError)):
             with self._lock:  # those that want another image, say, may have more luck
-                chunks = [chunk for chunk in self._queue if replace(chunk.options, retries=0) == worker.options]
+                chunks = [chunk for chunk in self._queue if chunk.options.of_worker == worker.options]
                 self._queue = deque(chunk for chunk in self._queue if chunk not in chunks)
             self._failed_starts = 0
             for chunk in chunks:
@@ -357,9 +384,10 @@ class WarmPool:
 
     def _can_run(self, worker: _Worker, chunk: Chunk) -> bool:
         """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
-        modules = _modules_of(chunk)
-        has = modules is None or len(modules.content) <= _MODULES or modules.sha256 in worker.known
-        if not has or replace(chunk.options, retries=0) != worker.options:
+        options, modules = chunk.options.of_worker, chunk.payload and chunk.payload.modules
+        if options is not worker.options and options != worker.options:
+            return False
+        if modules and len(modules.content) > _MODULES and modules.sha256 not in worker.known:
             return False
         needed = max(chunk.needs, min(_CALLS_LEFT * (self._seconds or 0.0), _WHOLE * worker.total))
         return worker.batch == 0 or worker.until - time.monotonic() > needed
@@ -453,6 +481,10 @@ class WarmPool:
             if modules is not None and modules.sha256 not in worker.known:
                 worker.known.add(modules.sha256)
                 extras.append((modules.sha256, modules.content))
+            for item in payload.objects:
+                if item.sha256 not in worker.known and item.content is not None:
+                    worker.known.add(item.sha256)
+                    extras.append((item.sha256, item.content.tobytes()))
             described.append(
                 {
                     "job": chunk.first,
@@ -461,6 +493,7 @@ class WarmPool:
                     "calls": [None if blob is None else blob.size for blob in part.arguments],
                     "function": function,
                     "modules": modules and modules.sha256,
+                    "objects": sorted({item.sha256 for item in payload.objects}),
                 }
             )
             bodies.append(body)
@@ -473,13 +506,19 @@ class WarmPool:
 
     def _clear(self, worker: _Worker) -> None:
         """Remove what an idle worker has said, once it is read: every look would bring it again."""
-        self._pace.wait()
-        try:
+        self._remove(f"{self.place}/o/{worker.number:05d}")
+        worker.sending = False
+        self._wake.set()
+
+    def _empty(self, worker: _Worker) -> None:
+        """A worker is no more: every look would bring what it has said, for as long as the run goes on."""
+        self._pool.submit(self._remove, f"{self.place}/i/{worker.number:05d}", f"{self.place}/o/{worker.number:05d}")
+
+    def _remove(self, *prefixes: str) -> None:
+        for prefix in prefixes:
+            self._pace.wait()
             with suppress(ProminenceError):
-                self._run.client.kv_delete(f"{self.place}/o/{worker.number:05d}", prefix=True)
-        finally:
-            worker.sending = False
-            self._wake.set()
+                self._run.client.kv_delete(prefix, prefix=True)
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
@@ -518,6 +557,7 @@ class WarmPool:
             worker.idle_since = now
             if header.get("ending"):
                 self._workers.pop(worker.number, None)
+                self._empty(worker)
                 chunks, worker.chunks = worker.chunks, {}  # it has not begun with them
                 self._requeue(chunks.values())
             return
@@ -619,8 +659,11 @@ class WarmPool:
                 chunk.losses += 1
             if chunk.terminated:
                 chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=worker.job_id))
-            elif chunk.losses >= _ATTEMPTS:
+            elif chunk.losses >= self._options.max_attempts:
                 chunk.settle_all(self._lost(worker, chunk, job))
+            elif chunk.losses == self._options.max_attempts - 1 and chunk.size > 1:
+                again += self._run.split(chunk)  # which of them is it?
+                continue
             else:
                 again.append(chunk)
                 continue
@@ -636,7 +679,8 @@ class WarmPool:
         reason = diagnosis.job_error(job) if job else None
         what = f"call {chunk.first}" if chunk.size == 1 else f"calls {chunk.first} to {chunk.first + chunk.size - 1}"
         return WorkerLostError(
-            f"{chunk.losses} workers were lost while they ran {what} of the run"
+            f"{chunk.losses} worker{'s were' if chunk.losses > 1 else ' was'} lost while running {what} of the run"
+            + (f", {chunk.payload.name}" if chunk.payload and chunk.payload.name else "")
             + (f"; the last one: {reason.message}" if reason else ""),
             job_id=worker.job_id,
             status=job["status"] if job else None,
@@ -657,14 +701,15 @@ class WarmPool:
         asked = {worker for worker in self._workers.values() if worker.job_id is not None}
         active = {job["id"]: job for job in self._jobs()}
         for worker in list(self._workers.values()):
-            if worker.job_id is None and now - worker.began > 2.0:
+            if worker.job_id is None and worker.doubted is not None and now - worker.doubted > _LOOKUPS[0]:
                 name = worker_name(self._run.run_id, worker.number)
                 found = [job["id"] for job in active.values() if job.get("name") == name]
                 if found:
                     worker.job_id = found[0]
                     self._ids.add(found[0])
-                elif now - worker.began > _POST_AGAIN and not worker.sending:
-                    self._workers.pop(worker.number)
+                elif now - worker.doubted > _LOOKUPS[1] and not worker.nonce:
+                    self._workers.pop(worker.number)  # another one is started in its place
+        self._delete_strays(active)
         gone = [worker for worker in asked if worker.job_id not in active and worker.number in self._workers]
         if gone:
             self._bury(gone)
@@ -673,10 +718,25 @@ class WarmPool:
                 self._run.log.warning("run %s: worker %d is silent", self._run.run_id, worker.number)
                 with suppress(NotFoundError):
                     self._run.client.delete_jobs([worker.job_id or 0])
-                self._workers.pop(worker.number)
+                self._empty(self._workers.pop(worker.number))
                 self._take_back(worker, None)
         eventful = now - max([self._eventful_at, *(worker.began for worker in self._workers.values())])
+        if any(worker.job_id is None for worker in self._workers.values()):
+            eventful = 0.0
         self._watch_at = now + min(max(_WATCH[0], eventful / 10), _WATCH[1])
+
+    def _delete_strays(self, active: dict[int, dict[str, Any]]) -> None:
+        """Jobs of POSTs that were carried out long after they had been given up: nobody would give them a call."""
+        strays = []
+        for job_id, job in active.items():
+            number = parse_worker_name(self._run.run_id, str(job.get("name"))) or 0
+            worker = self._workers.get(number)
+            given_up = worker is None or worker.job_id not in (None, job_id)
+            if self._first_number <= number < self._next_number and job_id not in self._ids and given_up:
+                strays.append(job_id)
+        if strays:
+            with suppress(NotFoundError):
+                self._run.client.delete_jobs(strays)
 
     def _bury(self, workers: list[_Worker]) -> None:
         """Jobs that have left the active list: only a detailed description says that they have ended."""
@@ -690,6 +750,7 @@ class WarmPool:
             self._workers.pop(worker.number, None)
             self._eventful_at = time.monotonic()
             if worker.nonce:
+                self._empty(worker)
                 self._take_back(worker, job)
             else:
                 self._start_failed(worker, self._why(worker, job))

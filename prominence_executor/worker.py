@@ -24,7 +24,6 @@ import http.client
 import io
 import json
 import os
-import pickle
 import select
 import signal
 import ssl
@@ -382,6 +381,7 @@ class Child:
 
     def __init__(self, job, services):
         self.functions = set()  # type: set[str]
+        self.objects = set()  # type: set[str]
         self.modules = None
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
@@ -405,7 +405,7 @@ class Child:
         self._received = b""
 
     def takes(self, extras, chunk):
-        """Give the child the functions and modules that the chunk needs; False if it has others of those modules."""
+        """Give the child what the chunk needs, unless it has it; False if it has other modules of the same kind."""
         contents = {extra["name"]: (extra, content) for extra, content in extras}
         modules = chunk["modules"]
         if self.modules not in (None, modules) and modules is not None:
@@ -413,6 +413,10 @@ class Child:
         if modules is not None and self.modules is None:
             self.modules = modules
             self.send({"kind": "modules", "name": modules}, kept(modules, contents))
+        for name in chunk["objects"]:
+            if name not in self.objects:
+                self.objects.add(name)
+                self.send({"kind": "object", "name": name}, kept(name, contents))
         if chunk["function"] not in self.functions:
             self.functions.add(chunk["function"])
             self.send({"kind": "function", "name": chunk["function"]}, kept(chunk["function"], contents))
@@ -464,7 +468,7 @@ class Child:
         self.exit_code()
 
 
-_KEPT = {}  # type: dict[str, bytes]  # name: content of the functions and modules that came, for another child
+_KEPT = {}  # type: dict[str, bytes]  # name: content of the functions, modules and objects that came, for another child
 
 
 def kept(name, contents):
@@ -497,6 +501,7 @@ def serve(job, requests, replies):
     import cloudpickle
 
     sys.argv = [""]
+    home = os.getcwd()  # calls may go elsewhere
     runner.line_buffered()
     source = os.fdopen(requests, "rb", buffering=1 << 16)
 
@@ -507,6 +512,8 @@ def serve(job, requests, replies):
             view = view[os.write(replies, view) :]
 
     blobs = {}  # type: dict[str, bytes]
+    objects = {}  # type: dict[str, str]  # digest: path
+    load = runner.loader({"objects": objects})
     loaded = {}  # type: dict[str, object]
     ready = []  # type: list[bool]
     while True:
@@ -521,6 +528,10 @@ def serve(job, requests, replies):
             with open(path, "wb") as file:
                 file.write(body)
             sys.path.insert(1, path)
+        elif header["kind"] == "object":
+            objects[header["name"]] = os.path.join(home, "pxobj-%d-%s" % (os.getpid(), header["name"]))
+            with open(objects[header["name"]], "wb") as file:
+                file.write(body)
         elif header["kind"] == "function":
             blobs[header["name"]] = body
         else:
@@ -530,17 +541,17 @@ def serve(job, requests, replies):
             alone = len(chunk["calls"]) == 1
             records = Records(job, chunk, kept_back.append if alone else lambda data: send("record", data))
             try:
-                run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready)
+                run_chunk(cloudpickle, records, chunk, body, load, blobs, loaded, ready)
             except BaseException as error:  # whatever it is, the client must hear of it
                 runner.report_failure(records, error)
             runner.flush_streams()
             send("end", b"".join(kept_back))
 
 
-def run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready):
+def run_chunk(cloudpickle, records, chunk, body, load, blobs, loaded, ready):
     name = chunk["function"]
     if name not in loaded:
-        loaded[name] = pickle.loads(blobs.pop(name))
+        loaded[name] = load(io.BytesIO(blobs.pop(name)))
     function, initializer, initargs = loaded[name]
     if initializer is not None and not ready:
         if not runner.initialized(records, cloudpickle, initializer, initargs):
@@ -552,4 +563,4 @@ def run_chunk(cloudpickle, records, chunk, body, blobs, loaded, ready):
             content = body[at : at + size]
             at += size
             several = len(chunk["calls"]) > 1
-            runner.run_call(records, cloudpickle, call, function, lambda data=content: pickle.loads(data), several)
+            runner.run_call(records, cloudpickle, call, function, lambda data=content: load(io.BytesIO(data)), several)

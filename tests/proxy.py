@@ -206,19 +206,24 @@ def edited(name: str, change: Callable[[Any], Any]) -> Fault:
     return rewritten(name, lambda body: json.dumps(change(json.loads(body))).encode())
 
 
+def relisted(name: str, change: Callable[[list[Any]], list[Any]]) -> Fault:
+    """A successful list that has been changed; what is no list stays as it is."""
+    return edited(name, lambda content: change(content) if isinstance(content, list) else content)
+
+
 def omitting() -> Fault:
     """A list without every second of its jobs, the first among them."""
-    return edited("list omits", lambda jobs: jobs[1::2])
+    return relisted("list omits", lambda jobs: jobs[1::2])
 
 
 def naming_twice() -> Fault:
     """A list with every job twice, the second time as if it were still idle."""
-    return edited("list names twice", lambda jobs: jobs + [{**job, "status": "idle"} for job in jobs])
+    return relisted("list names twice", lambda jobs: jobs + [{**job, "status": "idle"} for job in jobs])
 
 
 def unknown_status() -> Fault:
     """A list in which every job has a status that nobody knows."""
-    return edited("unknown status", lambda jobs: [{**job, "status": "pondering"} for job in jobs])
+    return relisted("unknown status", lambda jobs: [{**job, "status": "pondering"} for job in jobs])
 
 
 def away(seconds: float) -> Fault:

@@ -23,6 +23,8 @@ from prominence_executor import (
 from prominence_executor.client import ProminenceClient
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 NOWHERE = Resources(cpus=1000)  # no slot is that large: such a job waits
 

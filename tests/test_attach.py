@@ -26,6 +26,8 @@ from prominence_executor import (
 from prominence_executor.local import LocalService
 from prominence_executor.names import Calls, Span, array_name, job_name, parse_array_name, parse_job_name
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 

@@ -16,6 +16,8 @@ from prominence_executor.client import ProminenceClient
 from prominence_executor.local import LocalService
 from prominence_executor.names import parse_job_name
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 
@@ -123,6 +125,20 @@ def test_how_many_calls_go_into_a_job(
     seconds: list[float], overhead: float, left: int, slots: int, walltime: float, size: int
 ) -> None:
     assert sizing.chunk_size(seconds, overhead, left, slots, walltime) == size
+
+
+def test_no_slot_that_the_service_says_is_free_stays_empty(tmp_path: Path) -> None:
+    with LocalService(tmp_path / "large", cpus=24, memory=64) as large:
+        with ProminenceExecutor(large.url, large.token, poll_interval=(0.05, 0.5)) as executor:
+            assert list(executor.map(square, range(240), chunksize="auto")) == [n * n for n in range(240)]
+            assert len(sizes_of(large, executor)) >= 8 + 24 - 8  # of the first ones some may still have theirs
+
+
+def test_free_slots_are_those_of_all_sites() -> None:
+    sites = [{"free": {"cpus": 8, "memory": 64}, "site": "a"}, {"free": {"cpus": 5, "memory": 3}, "site": "b"}]
+    assert sizing.free_slots({"existing": sites}, {"cpus": 2, "memory": 2}) == 4 + 1
+    assert sizing.free_slots({"existing": [{"site": "c"}]}, {"cpus": 1, "memory": 1}) == 0
+    assert sizing.free_slots({}, {"cpus": 1, "memory": 1}) == 0
 
 
 def test_a_jobs_overhead_is_what_its_calls_did_not_need() -> None:

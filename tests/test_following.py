@@ -18,6 +18,8 @@ from prominence_executor import JobDeletedError, NotSubmittedError, ProminenceEx
 from prominence_executor.local import LocalService
 from prominence_executor.mailbox import divided, gathered, opened, outcomes_in, sealed, without_outcomes
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 PROGRAM = """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import os
 import pickle
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -328,3 +331,124 @@ def test_a_running_job_can_be_looked_into(run: Callable[..., Job], until: Callab
     job.delete()
     with pytest.raises(InvalidRequestError):
         job.execute(["ls"])
+
+
+def test_commands_see_the_job_and_say_when_they_fail(run: Callable[..., Job], until: Callable[..., None]) -> None:
+    job = run("sleep 60", input_files=[InputFile("i.bin", AWKWARD)])
+    until(lambda: job.status == "running")
+    assert job.execute(["cat", "i.bin"]) == AWKWARD
+    assert job.execute(["sh", "-c", "echo $PROMINENCE_JOB_ID; echo err >&2"]) == f"{job.id}\nerr\n".encode()
+    for command in (["false"], ["no-such-program"]):
+        with pytest.raises(InvalidRequestError, match="Unable to execute"):
+            job.execute(command)
+    with pytest.raises(ValueError, match="commas"):
+        job.execute(["echo", "a,b"])
+    job.delete()
+
+
+def test_a_snapshot_may_be_a_directory_and_is_always_the_newest(
+    run: Callable[..., Job], until: Callable[..., None]
+) -> None:
+    job = run("sh -c 'mkdir -p a/d; echo 1 > a/d/x; sleep 60'")
+    until(lambda: job.status == "running" and b"x" in job.execute(["ls", "-R"]))
+    for text in (b"1\n", b"2\n"):
+        with tarfile.open(fileobj=io.BytesIO(job.get_snapshot("a/d"))) as archive:
+            member = archive.extractfile("d/x")
+            assert member is not None
+            assert member.read() == text
+        job.execute(["sh", "-c", "echo 2 > a/d/x"])
+    for path in ("missing", "../..", "/etc"):
+        with pytest.raises(InvalidRequestError):
+            job.get_snapshot(path)
+    job.delete()
+
+
+def test_a_pattern_brings_back_its_first_match_under_its_own_text(run: Callable[..., Job]) -> None:
+    job = run("sh -c 'echo 1 > a1.txt; echo 2 > a2.txt'", output_files=["a*.txt", "a2.*"])
+    job.wait()
+    assert job.status == "completed"
+    assert (job.get_output_file("a*.txt"), job.get_output_file("a2.*")) == (b"1\n", b"2\n")
+    unmatched = run("true", output_files=["b*.txt"])
+    unmatched.wait()
+    assert unmatched.status == "failed"
+    with pytest.raises(OutputNotFoundError):
+        unmatched.get_output_file("b*.txt")
+
+
+def test_input_files_and_artifacts_may_be_programs(run: Callable[..., Job], client: ProminenceClient) -> None:
+    program = b"#!/bin/sh\necho run\n"
+    client.upload("uploaded.sh", program)
+    both = run(
+        "sh -c './uploaded.sh && ./inline.sh'",
+        artifacts=[Artifact("uploaded.sh", executable=True)],
+        input_files=[InputFile("inline.sh", program, executable=True)],
+    )
+    neither = run(
+        "sh -c './uploaded.sh; ./inline.sh'",
+        artifacts=[Artifact("uploaded.sh")],
+        input_files=[InputFile("inline.sh", program)],
+    )
+    for job in (both, neither):
+        job.wait()
+    assert (both.stdout(), both.stderr()) == ("run\nrun\n", "")
+    assert (neither.stdout(), neither.stderr().lower().count("permission denied")) == ("", 2)
+    client.delete_data("uploaded.sh")
+
+
+def packed(suffix: str, name: str, content: bytes) -> bytes:
+    """One file in an archive of the kind that the suffix says."""
+    target = io.BytesIO()
+    if suffix == ".zip":
+        with zipfile.ZipFile(target, "w") as zipped:
+            zipped.writestr(name, content)
+    elif suffix in (".gz", ".bz2"):
+        return gzip.compress(content) if suffix == ".gz" else bz2.compress(content)
+    else:
+        mode = {".tar": "w", ".tar.bz2": "w:bz2"}.get(suffix, "w:gz")
+        with tarfile.open(fileobj=target, mode=mode) as archive:  # type: ignore[call-overload]
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def test_archives_are_unpacked_and_removed(run: Callable[..., Job], client: ProminenceClient) -> None:
+    suffixes = [".tar", ".tgz", ".tar.gz", ".gz", ".bz2", ".tar.bz2", ".zip"]
+    names = [f"p{number}" for number in range(len(suffixes))]
+    for name, suffix in zip(names, suffixes, strict=True):
+        client.upload(name + suffix, packed(suffix, name, name.encode() + AWKWARD))
+    artifacts = [Artifact(name + suffix) for name, suffix in zip(names, suffixes, strict=True)]
+    job = run("ls", artifacts=artifacts, output_files=names)
+    job.wait()
+    assert job.stdout().split() == names
+    assert [job.get_output_file(name) for name in names] == [name.encode() + AWKWARD for name in names]
+    for artifact in artifacts:
+        client.delete_data(artifact.url)
+
+
+def test_artifacts_come_by_url_and_are_mounted_where_the_task_wants_them(
+    run: Callable[..., Job], client: ProminenceClient
+) -> None:
+    client.upload("tree.tgz", packed(".tgz", "tree/leaf", AWKWARD))
+    source = run("cp -r tree/leaf o", artifacts=[Artifact("tree.tgz")], output_files=["o"])
+    source.wait()
+    url = client.describe_job(source.id)["outputFiles"][0]["url"]  # type: ignore[arg-type]
+    job = run(
+        "cp in/leaf a.bin",
+        artifacts=[Artifact("tree.tgz", "tree", "/home/user/in"), Artifact(url)],
+        output_files=["a.bin", "o"],
+    )
+    job.wait()
+    assert job.get_output_file("a.bin") == job.get_output_file("o") == AWKWARD
+    client.delete_data("tree.tgz")
+
+
+def test_a_task_has_a_directory_and_variables_of_its_own(client: ProminenceClient) -> None:
+    task = Task(IMAGE, "sh -c 'pwd; echo $WORD $NUMBER'", env={"WORD": "w", "NUMBER": 3}, workdir="/tmp")
+    job = Job(tasks=[task, Task(IMAGE, "sh -c 'pwd; echo $WORD'")], resources=SMALL, client=client)
+    job.create()
+    job.wait()
+    first, said, second, nothing = job.stdout().splitlines()
+    assert (said, nothing) == ("w 3", "")
+    assert first.endswith("/tmp")
+    assert second.endswith("/home/user")

@@ -16,6 +16,8 @@ from proxy import FaultProxy, reset_before, truncated
 from prominence_executor import ProminenceExecutor, RemotePicklingError, TransferError, load
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 BIG = 500_000  # floats: 4 MB
 

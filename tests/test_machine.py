@@ -27,6 +27,8 @@ from prominence_executor import CallCrashedError, JobDeletedError, NotFoundError
 from prominence_executor.client import ProminenceClient
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 FAULTS = (
     faults.reset_before(),
     faults.reset_after(),

@@ -15,6 +15,8 @@ import pytest
 from prominence_executor import ProminenceClient
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 HERE = str(Path(__file__).parents[1])
 

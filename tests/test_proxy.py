@@ -34,6 +34,8 @@ from proxy import (
 
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 JOB = {
     "name": "through-the-proxy",
     "labels": {"place": "proxytest"},

@@ -22,6 +22,8 @@ from prominence_executor import (
 )
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 Make = Callable[..., ProminenceExecutor]
 

@@ -17,6 +17,8 @@ from proxy import FaultProxy, reset_before, status
 from prominence_executor import NotFoundError, ProminenceExecutor
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 BIG = 300_000  # floats: 2.4 MB
 

@@ -72,6 +72,12 @@ def kills_every_worker() -> None:
     time.sleep(60)
 
 
+def kills_for_three(n: int) -> int:
+    if n == 3:
+        kills_every_worker()
+    return n
+
+
 def test_many_calls_need_few_jobs_and_requests(warm: ProminenceExecutor) -> None:
     assert list(warm.map(square, range(1000))) == [n * n for n in range(1000)]
     assert [future.result(30) for future in [warm.submit(square, n) for n in range(500)]] == [n * n for n in range(500)]
@@ -121,9 +127,39 @@ def test_a_call_that_kills_every_worker_is_blamed_by_name(warm: ProminenceExecut
     assert warm.submit(square, 5).result(30) == 25
     culprit = warm.submit(kills_every_worker)
     others = [warm.submit(square, n) for n in range(10)]
-    with pytest.raises(WorkerLostError, match=r"3 workers were lost while they ran call 1 of the run"):
+    with pytest.raises(WorkerLostError, match="3 workers were lost .* call 1 of the run, test_warm.kills_every"):
         culprit.result(60)
     assert [future.result(60) for future in others] == [n * n for n in range(10)]
+
+
+def test_the_call_of_a_chunk_that_kills_workers_is_found(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, max_attempts=2) as executor:
+        results = executor.map(kills_for_three, range(6), chunksize=6)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(WorkerLostError, match=r"2 workers were lost while running call 3 of the run.*for_three"):
+            next(results)
+
+
+def test_with_one_attempt_a_call_of_a_lost_worker_is_not_sent_again(service: LocalService, tmp_path: Path) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, max_attempts=1) as executor:
+        victim = executor.submit(kills_its_worker, str(tmp_path / "marker"))
+        with pytest.raises(WorkerLostError, match="1 worker was lost"):
+            victim.result(60)
+        assert victim.attempts == 1
+
+
+def test_purge_removes_the_mailboxes_of_programs_that_are_no_more(
+    warm: ProminenceExecutor, service: LocalService
+) -> None:
+    assert warm.submit(square, 3).result(30) == 9
+    mine = f"pxwarm/{warm.run_id}/box/x"
+    warm.client.kv_set(mine, "of a run that goes on")
+    warm.client.kv_set("pxwarm/somebody-20200101-000000-abcdef/box/o/00001/0", "left")
+    assert warm.purge(older_than=0) == ["pxwarm/somebody-20200101-000000-abcdef/box"]
+    with ProminenceExecutor(service.url, service.token) as other:
+        other.purge(older_than=0)
+        assert other.client.kv_get(mine) == "of a run that goes on"
+    assert warm.submit(square, 4).result(30) == 16
 
 
 def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, until: Until) -> None:
@@ -132,6 +168,8 @@ def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, unt
     warm.client.delete_jobs([worker.job_id or 0 for worker in warm.workers()])
     assert [future.result(60) for future in futures] == [None, None]
     assert {future.attempts for future in futures} == {2}
+    box = f"pxwarm/{warm.run_id}/box"
+    until(lambda: not [key for key in warm.client.kv_list(box) if "/00001/" in key or "/00002/" in key])
 
 
 def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until: Until) -> None:
@@ -185,6 +223,31 @@ def test_functions_and_modules_travel_once(warm: ProminenceExecutor) -> None:
     assert (warm.client.requests_sent - before)["POST /kv"] < 40
 
 
+def test_shared_objects_travel_once_to_each_worker(warm: ProminenceExecutor) -> None:
+    table = np.random.default_rng(1).random(130_000)  # does not get smaller; 1 MB
+    scattered = warm.scatter(table)
+    before = warm.client.requests_sent
+    assert [warm.submit(np.ndarray.item, scattered, n).result(30) for n in range(5)] == table[:5].tolist()
+    assert list(warm.map(lambda n: float(scattered[n]), range(300))) == table[:300].tolist()
+    sent = warm.client.requests_sent - before
+    assert sent["POST /jobs"] <= 2  # the workers: no call had one of its own
+    assert sent["PUT upload"] == 0
+    with pytest.raises(CallCrashedError):
+        warm.submit(lambda: os._exit(int(scattered[0]))).result(30)
+    assert warm.submit(np.sum, scattered).result(30) == table.sum()  # in another process of the worker
+
+
+def test_a_large_argument_of_several_calls_is_a_copy_of_each(warm: ProminenceExecutor) -> None:
+    def spoil(table: Any) -> float:
+        first = float(table[0])
+        table[0] = 9.0
+        return first
+
+    ones = np.ones(140_000)
+    assert list(warm.map(spoil, [ones] * 20)) == [1.0] * 20
+    assert [warm.submit(spoil, ones).result(30) for _ in range(3)] == [1.0] * 3
+
+
 def test_what_a_call_prints_is_its_own(warm: ProminenceExecutor) -> None:
     futures = [warm.submit(print, "call", n) for n in range(5)]
     assert [future.result(30) for future in futures] == [None] * 5
@@ -215,6 +278,17 @@ def test_options_have_workers_of_their_own(warm: ProminenceExecutor) -> None:
     third = warm.with_options(env={"KIND": "third"})
     assert third.submit(os.getenv, "KIND").result(30) == "third"
     assert len(warm.workers()) == 2
+
+
+def test_the_wanted_workers_are_as_the_calls_want_them(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(
+        service.url, service.token, workers="warm", max_workers=3, min_workers=3, env={"KIND": "ours"}
+    ) as executor:
+        assert executor.submit(os.getenv, "KIND").result(30) == "ours"
+        until(lambda: [worker.state for worker in executor.workers()] == ["idle"] * 3, 30)
+        futures = [executor.submit(time.sleep, 1.5) for _ in range(3)]
+        until(lambda: all(future.running() for future in futures), 30)  # at the same time
+        assert {worker.number for worker in executor.workers()} == {1, 2, 3}
 
 
 def test_terminate_ends_the_call_and_not_the_worker(warm: ProminenceExecutor, until: Until) -> None:
@@ -340,6 +414,7 @@ WRONG = [
     {"min_workers": 3, "max_workers": 2},
     {"idle_timeout": 0},
     {"max_requests_per_second": 0},
+    {"max_attempts": 0},
 ]
 
 

@@ -19,6 +19,8 @@ from prominence_executor.local import LocalService
 from prominence_executor.model import BODY_LIMIT, Artifact, InputFile, Resources, Task
 from prominence_executor.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 
+pytestmark = pytest.mark.once
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import prominence

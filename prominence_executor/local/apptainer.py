@@ -16,8 +16,9 @@ from pathlib import Path
 
 from . import processes
 from .containers import Command, Stopped
+from .layers import SYSTEM_PATH
 from .pulling import Image, Once, fresh, run_tool
-from .runtime import SYSTEM_PATH, binds
+from .runtime import binds
 from .sandbox import Sandbox
 
 _SECONDS = 60
@@ -104,6 +105,9 @@ class _Container:
         given = {f"{prefix}ENV_{name}": value for prefix in ("APPTAINER", "SINGULARITY") for name, value in env.items()}
         own = self.apptainer.environment(**given, **{processes.MARK: self.sandbox.mark})
         return Command(argv, self.sandbox.home, own)
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
 
 def _program() -> str:

@@ -52,6 +52,9 @@ class Room(Protocol):
     def beside(self, words: list[str], told: Told) -> Command | None:
         """What runs words beside the run's tasks, or None when nothing could."""
 
+    def close(self) -> None:
+        """After the run's last task."""
+
 
 class Containers(Protocol):
     """The containers of one service."""
@@ -99,6 +102,9 @@ class _Plain:
     def beside(self, words: list[str], told: Told) -> Command | None:
         command = Command(self._sandbox.argv(words), self._sandbox.home, self._sandbox.environment(told))
         return command if _found(command) else None
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
 
 def _found(command: Command) -> bool:

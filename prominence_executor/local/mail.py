@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import smtplib
 import sqlite3
 import threading
 import time
-from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -23,6 +23,7 @@ from .store import Store
 
 log = logging.getLogger("prominence_executor.local")
 
+_DOMAIN = re.compile(r"[\w-]+(\.[\w-]+)*")
 _SECONDS = 20  # for which a mail server may be silent
 _LAST = 5.0  # seconds that mails have when the service stops
 
@@ -60,12 +61,11 @@ class Mail:
 
     def _loop(self) -> None:
         while (job := self._ended.get()) is not None:
-            row = self._store.job(job)
-            if row is None:
-                continue
             try:
-                self._send(job, message(row))
-            except (OSError, smtplib.SMTPException, MessageError, ValueError) as error:
+                row = self._store.job(job)
+                if row is not None:
+                    self._send(job, message(row))
+            except Exception as error:  # noqa: BLE001 (email raises anything for an odd address; the next mail must go)
                 log.warning("the mail about job %d was not sent: %s", job, error)
 
     def _send(self, job: int, mail: EmailMessage) -> None:
@@ -80,6 +80,8 @@ class Mail:
 def message(row: sqlite3.Row) -> EmailMessage:
     """The mail about an ended job. Raises ValueError for an owner whose name cannot be one of an address."""
     name, at, domain = str(row["user"]).rpartition("@")
+    if at and not (name and _DOMAIN.fullmatch(domain)):
+        raise ValueError(f"{row['user']!r} is no address")
     mail = EmailMessage(policy=SMTP)
     mail["From"] = Address("PROMINENCE", "prominence", "localhost")
     mail["To"] = Address(username=name, domain=domain) if at else Address(username=domain, domain="localhost")

@@ -84,6 +84,10 @@ class _Contained:
         containers = list(self._containers.values())
         return self._start(containers[0], words, told, "") if containers else None
 
+    def close(self) -> None:
+        for container in self._containers.values():
+            container.close()
+
     def _start(self, container: Container, words: list[str], told: Told, workdir: str) -> Command:
         seen = {"TEMP": "/tmp", "TMP": "/tmp", "TMPDIR": "/tmp", "USER": "user"}  # noqa: S108
         cwd = workdir if workdir.startswith("/") else f"/home/user/{workdir}".rstrip("/")

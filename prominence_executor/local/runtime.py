@@ -9,14 +9,15 @@ from .containers import Command, Stopped
 from .pulling import Image
 from .sandbox import Sandbox
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 class Container(Protocol):
     """One image, ready to run the words of one job's tasks."""
 
     def command(self, words: list[str], env: dict[str, str], cwd: str) -> Command:
         """What runs words inside; cwd as it is seen there."""
+
+    def close(self) -> None:
+        """After the job's last command. May be called twice."""
 
 
 class Runtime(Protocol):

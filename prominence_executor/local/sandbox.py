@@ -51,8 +51,10 @@ class Sandbox:
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         if self.root.exists():  # directories that a task made unwritable
-            for directory, _, _ in os.walk(self.root):
-                os.chmod(directory, 0o700)  # noqa: S103
+            for directory, names, _ in os.walk(self.root):
+                for path in (os.path.join(directory, name) for name in names):
+                    if not os.path.islink(path):
+                        os.chmod(path, 0o700)  # noqa: S103
             shutil.rmtree(self.root, ignore_errors=True)
 
     def environment(self, told: Mapping[str, str]) -> dict[str, str]:

@@ -161,6 +161,7 @@ class Run:
             for process in sidecars:
                 processes.kill_group(process.pid)
                 self._reap(process)
+            self._room.close()
         self._check()
         out = StageOut(self.sandbox, self._objects, self.facts.place, self.facts.values)
         began = time.monotonic()
@@ -222,7 +223,7 @@ class Run:
         entry.update(cpuTimeUsage=0.0, maxResidentSetSizeKB=0)
         nodes = places(task, self.facts.body.get("policies", {}), self.facts.nodes)
         exits = []
-        for process in [self._start(number, task, node) for node in nodes]:
+        for process in self._started(number, task, nodes):
             if isinstance(process, int):
                 exits.append(process)
                 continue
@@ -235,6 +236,19 @@ class Run:
         for item, source, offset in (("stdout", self.facts.stdout, stdout), ("stderr", self.facts.stderr, stderr)):
             if item in task:
                 self._copy_stream(source, offset, task[item])
+
+    def _started(self, number: int, task: dict[str, Any], nodes: range) -> list[subprocess.Popen[bytes] | int]:
+        """A task on each of its nodes, or, when the run is ended from outside meanwhile, on none."""
+        started: list[subprocess.Popen[bytes] | int] = []
+        try:
+            for node in nodes:
+                started.append(self._start(number, task, node))
+        except _Stopped:
+            for process in started:
+                if not isinstance(process, int):
+                    self._reap(process)  # killed already
+            raise
+        return started
 
     def _start(self, number: int, task: dict[str, Any], node: int = 0) -> subprocess.Popen[bytes] | int:
         """The started process, or the exit code that the container's runtime would have given instead."""

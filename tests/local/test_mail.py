@@ -89,14 +89,18 @@ def test_a_mail_server_that_is_not_there_fails_no_job(caplog: pytest.LogCaptureF
     assert job.status == "completed"
 
 
-def test_an_owner_whose_name_is_no_address_gets_no_mail(
-    inbox: tuple[Inbox, str], caplog: pytest.LogCaptureFixture, until: Until
+@pytest.mark.parametrize("owner", ["ada\r\nBcc: eve@lab.example", "ada@[", "ada@", "@lab.example", "ada@lab\x00"])
+def test_an_owner_whose_name_is_no_address_gets_no_mail_and_others_do(
+    inbox: tuple[Inbox, str], caplog: pytest.LogCaptureFixture, until: Until, owner: str
 ) -> None:
     received, server = inbox
     with LocalService(cpus=2, memory=4, smtp=server) as service:
-        run(service, "ada\r\nBcc: eve@lab.example", "true", notifications=[Notification()])
+        run(service, owner, "true", notifications=[Notification()])
         until(lambda: "was not sent" in caplog.text)
-    assert not received.mails
+        run(service, "ada", "true", notifications=[Notification()])
+        until(lambda: received.mails)
+    assert [mail["To"] for mail in received.mails] == ["ada@localhost"]
+    assert [mail["Bcc"] for mail in received.mails] == [None]
 
 
 @pytest.mark.parametrize("address", ["", "host:", ":25", "host:port", "host:70000"])

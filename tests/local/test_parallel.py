@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from prominence_executor import InvalidRequestError, Job, JobPolicies, ProminenceClient, Resources, Task
 from prominence_executor.local import LocalService
 
+Until = Callable[..., None]
 mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 
 
@@ -62,6 +64,43 @@ def test_the_other_kinds_of_parallel_tasks_are_started_by_the_images_own_mpirun(
     oversubscribed = {"OMPI_MCA_rmaps_base_oversubscribe": "1"}
     task = python("print('rank')", type=kind, env={**allowed, **oversubscribed})
     assert ended(client, task, Resources(cpus=2, walltime=5)).stdout() == "rank\n" * 2
+
+
+@pytest.mark.parametrize("kind", ["openmpi", "intelmpi", "mpich"])
+def test_without_mpirun_a_parallel_task_ends_as_one_whose_command_is_not_found(
+    client: ProminenceClient, kind: str
+) -> None:
+    there = ended(client, Task(image="any", command="no-such-program"), Resources(walltime=5))
+    job = ended(client, python("print('rank')", type=kind, env={"PATH": "/nowhere"}), Resources(walltime=5))
+    assert job.stderr() == there.stderr().replace("no-such-program", "mpirun")
+    codes = [client.describe_job(each.id)["execution"]["tasks"][0]["exitCode"] for each in (job, there)]  # type: ignore[arg-type]
+    assert codes == [255, 255]
+
+
+@mpirun
+def test_a_deleted_parallel_job_leaves_no_rank_behind(client: ProminenceClient, until: Until) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
+    job = Job(client=client, resources=Resources(cpus=2, nodes=2, walltime=5), tasks=[python(code, type="openmpi")])
+    job.create()
+    until(lambda: len(job.stdout().splitlines()) == 4)
+    ranks = [int(line) for line in job.stdout().splitlines()]
+    job.delete()
+    until(lambda: not any(alive(rank) for rank in ranks))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@mpirun
+def test_ranks_find_each_other_with_mpi4py(client: ProminenceClient) -> None:
+    pytest.importorskip("mpi4py")
+    code = "from mpi4py import MPI; w = MPI.COMM_WORLD; print(w.allreduce(w.rank), w.size)"
+    job = ended(client, python(code, type="openmpi"), Resources(cpus=2, nodes=2, walltime=5))
+    assert job.stdout() == "6 4\n" * 4, job.stderr()
 
 
 WHERE = "import os; print(os.environ['PROMINENCE_NODE_NUM'], os.environ['PROMINENCE_NODES'])"
