@@ -3,7 +3,8 @@
     with LocalService() as service:
         requests.get(service.url + "/jobs", headers={"Authorization": "Bearer " + service.token})
 
-Jobs run as plain processes of this machine, not in containers. The rooms, imports pointing down only:
+Jobs run as plain processes of this machine, or in containers with `containers="real"`. The rooms, imports pointing
+down only:
 
     __main__     the service as a program
     launch       that program as the child of another one, for url="local"
@@ -14,6 +15,11 @@ Jobs run as plain processes of this machine, not in containers. The rooms, impor
     factories    a workflow's description turned into jobs
     scheduler    the queue, the slots, the clock
     worker       one running job: stage in, tasks, stage out
+    real         tasks in containers, whichever runtime they name
+    udocker, apptainer   those runtimes, each behind the interface of `runtime`
+    layers       an image's files for one job, writable
+    pulling      images by checksum, had once for many jobs
+    containers   what a run needs of all that; plain processes
     staging      files into and out of a sandbox
     sandbox      a job's directory and environment
     processes    starting, waiting for and killing process trees

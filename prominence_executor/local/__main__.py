@@ -20,7 +20,10 @@ from pathlib import Path
 
 from .service import LocalService
 
-_NOTICE = "Tasks run as plain processes of this machine, with your rights: not in containers."
+_NOTICES = {
+    "process": "Tasks run as plain processes of this machine, with your rights: not in containers.",
+    "real": "Tasks run on this machine in the containers of their images.",
+}
 _PARENT_SECONDS = 0.5
 
 
@@ -32,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().addHandler(logging.NullHandler())
     elif directory is None:
         directory = Path.home() / ".prominence" / "local"
-    service = LocalService(directory, options.port, options.cpus, options.memory, options.seconds_per_minute)
+    service = LocalService(
+        directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
+        containers=options.containers,
+    )  # fmt: skip
     parent = os.getppid()
     with _signals() as ended:
         try:
@@ -45,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say(json.dumps({"url": service.url, "token": service.token}))
                 _await_orphaned(ended, parent)
             else:
-                _introduce(service, options.quiet)
+                _introduce(service, None if options.quiet else _NOTICES[options.containers])
                 os.read(ended, 1)
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
@@ -69,23 +75,28 @@ def _signals() -> Iterator[int]:
         os.close(wakes)
 
 
-def _introduce(service: LocalService, quiet: bool) -> None:
+def _introduce(service: LocalService, notice: str | None) -> None:
     token_file = _write_token(service)
-    if not quiet:
-        _say(f"# {_NOTICE}")
+    if notice:
+        _say(f"# {notice}")
     _say(f"export PROMINENCE_URL={service.url}")
     _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICE}"
+        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
     )
     parser.add_argument("--dir", type=Path, help="where its state lives (default: ~/.prominence/local)")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--cpus", type=int, help="slots that jobs share (default: the machine's)")
     parser.add_argument("--memory", type=int, help="GB that jobs share (default: the machine's)")
     parser.add_argument("--seconds-per-minute", type=float, default=60, help="shortens walltimes, for tests")
+    parser.add_argument(
+        "--containers", choices=list(_NOTICES), default=os.environ.get("PROMINENCE_CONTAINERS") or "process",
+        help="real: tasks run in containers, by udocker or Apptainer as their runtime says "
+        "(default: $PROMINENCE_CONTAINERS or process)",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -41,6 +41,7 @@ class Sandbox:
         self.root = Path(os.path.realpath(parent)) / self.mark
         self.home = self.root / "home" / "user"
         self.tmp = self.root / "tmp"
+        self.mounts: list[tuple[Path, str]] | None = None  # with containers: paths here, and where a task sees them
         self._shims = shims
 
     def create(self) -> None:

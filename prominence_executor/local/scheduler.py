@@ -230,7 +230,7 @@ class Scheduler:
     def _run(self, waiting: Waiting) -> bool:
         """Whether the job is idle again, to be run once more."""
         facts = self._facts(waiting)
-        run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects)
+        run = Run(facts, Sandbox(self._sandboxes, self._shims), self._site.objects, self._site.containers)
         run.sandbox.create()
         minutes = facts.body["resources"].get("walltime", DEFAULT_WALLTIME)
         with self._condition:

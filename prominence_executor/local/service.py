@@ -25,11 +25,13 @@ def machine_memory() -> int:
 
 
 class LocalService:
-    """A PROMINENCE service on 127.0.0.1 whose jobs are plain processes of this machine.
+    """A PROMINENCE service on 127.0.0.1 whose jobs run on this machine.
 
     dir: where its state lives; without one, a temporary directory that goes with the service.
     port: 0 takes a free one. cpus, memory (GB): the slots that jobs share, by default the machine's.
     seconds_per_minute: shortens walltimes and queue times, for tests.
+    containers: "process" runs tasks as plain processes and takes images for names; "real" runs them in containers,
+    by udocker or Apptainer as each task's runtime says.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`.
@@ -43,13 +45,17 @@ class LocalService:
         memory: int | None = None,
         seconds_per_minute: float = 60,
         username: str = DEFAULT_USER,
+        containers: str = "process",
     ) -> None:
+        if containers not in ("process", "real"):
+            raise ValueError(f"containers is 'process' or 'real', not {containers!r}")
         self._wanted_dir = None if dir is None else Path(dir)
         self._port = port
         self.cpus = cpus if cpus is not None else os.cpu_count() or 1
         self.memory = memory if memory is not None else machine_memory()
         self.seconds_per_minute = seconds_per_minute
         self._username = username
+        self._containers = containers
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -67,7 +73,9 @@ class LocalService:
     def start(self) -> None:
         try:
             from . import api, server
+            from .containers import Processes
             from .objects import ObjectStore
+            from .real import Real
             from .scheduler import Scheduler
             from .site import Site
             from .store import Store
@@ -87,9 +95,11 @@ class LocalService:
             listener = server.bind(self._port)
             stack.callback(listener.close)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
+            objects = ObjectStore(self.dir / "objects")
+            containers = Real(self.dir, objects) if self._containers == "real" else Processes()
             site = Site(
-                self.dir, store, ObjectStore(self.dir / "objects"), self._signer, self.url, self.cpus, self.memory,
-                self.seconds_per_minute,
+                self.dir, store, objects, self._signer, self.url, self.cpus, self.memory, self.seconds_per_minute,
+                containers,
             )  # fmt: skip
             scheduler = Scheduler(site)
             workflows = Workflows(store, scheduler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .containers import Containers
 from .objects import ObjectStore
 from .store import Store
 from .tokens import Signer
@@ -22,6 +23,7 @@ class Site:
     cpus: int
     memory: int
     seconds_per_minute: float
+    containers: Containers
 
     def log_file(self, job: int, stream: str) -> Path:
         return self.directory / "logs" / f"{job}.{stream}"

@@ -88,13 +88,16 @@ def _download(url: str, path: Path, stopped: Callable[[], bool]) -> None:
 
 
 def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> None:
-    """A mountpoint inside HOME or /tmp, as a link: plain processes have no mounts of their own."""
+    """A mountpoint: a container's own, or a link inside HOME or /tmp, as plain processes have no mounts."""
     if mountpoint is None:
         return
     source, target = substituted(mountpoint, values).split(":")
     real, link = sandbox.resolved(source), sandbox.inside(target)
     if real is None:
         raise ValueError("nothing to mount")
+    if sandbox.mounts is not None:
+        sandbox.mounts.append((real, target if target.startswith("/") else f"/home/user/{target}"))
+        return
     link.parent.mkdir(parents=True, exist_ok=True)
     if sandbox.resolved(link.parent) is None or ".." in link.parts:
         raise ValueError("outside")

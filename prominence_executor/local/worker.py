@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
+from .containers import Containers, PullFailed, Unstartable
 from .objects import ObjectStore
 from .rules import substituted
 from .sandbox import Sandbox
@@ -63,13 +63,13 @@ class _Stopped(Exception):
 class Run:
     """`__call__` runs the job in the calling thread; everything else may be called from any thread."""
 
-    def __init__(self, facts: Facts, sandbox: Sandbox, objects: ObjectStore) -> None:
+    def __init__(self, facts: Facts, sandbox: Sandbox, objects: ObjectStore, containers: Containers) -> None:
         self.facts, self.sandbox, self._objects = facts, sandbox, objects
         self._lock = threading.Lock()
         self._pids: set[int] = set()
         self._verdict: Outcome | None = None
         self._stdout = self._stderr = -1
-        self._images: set[str] = set()
+        self._room = containers.room(sandbox, facts.user, facts.body["tasks"], lambda: self._verdict is not None)
         self._commands: list[dict[str, Any]] = []
         self._execution: dict[str, Any] = {"cpu": processor()}
 
@@ -88,18 +88,23 @@ class Run:
             if self._verdict or not self.sandbox.home.is_dir():
                 return None
             self._commands.append({"command": command, "time": int(time.time())})
-        argv = self.sandbox.argv(command.split(","))
-        env = self.sandbox.environment(self.facts.told)
-        if not self._found(argv[0], self.sandbox.home, env):
+        start = self._room.beside(command.split(","), self.facts.told)
+        if start is None:
             return None
         try:
-            done = subprocess.run(  # noqa: S603
-                argv, cwd=self.sandbox.home, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, start_new_session=True, timeout=_EXEC_SECONDS, check=False,
+            process = subprocess.Popen(  # noqa: S603
+                start.argv, cwd=start.cwd, env=start.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
             return None
-        return done.stdout if done.returncode == 0 else None
+        with process:
+            try:
+                said, _ = process.communicate(timeout=_EXEC_SECONDS)
+            except subprocess.TimeoutExpired:
+                processes.kill_group(process.pid)  # a container's runtime and what it runs
+                return None
+        return said if process.returncode == 0 else None
 
     def snapshot(self, path: str) -> Path | None:
         """A .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
@@ -139,15 +144,19 @@ class Run:
             self._stage_in()
         except StageInFailed:
             return Outcome("failed", "Artifact download failed")
-        self._execution["runtimeVersion"] = {"process": platform.platform(terse=True)}
+        self._execution["runtimeVersion"] = self._room.versions()
         sidecars: list[subprocess.Popen[bytes]] = []
         try:
             self._start_sidecars(sidecars)
             task_failed = self._run_tasks()
+        except PullFailed as error:
+            os.write(self._stderr, f"{error}\n".encode())
+            return Outcome("failed", "Container image pull failed")
         finally:
             for process in sidecars:
                 processes.kill_group(process.pid)
                 self._reap(process)
+            self._room.close()
         self._check()
         out = StageOut(self.sandbox, self._objects, self.facts.place, self.facts.values)
         began = time.monotonic()
@@ -178,7 +187,7 @@ class Run:
     def _start_sidecars(self, started: list[subprocess.Popen[bytes]]) -> None:
         for number, task in enumerate(self.facts.body["tasks"]):
             if task.get("type") == "sidecar":
-                self._images.add(task["image"])
+                self._room.pull(number, {})
                 process = self._start(number, task)
                 if not isinstance(process, int):
                     started.append(process)
@@ -189,8 +198,10 @@ class Run:
         for number, task in enumerate(self.facts.body["tasks"]):
             if task.get("type") == "sidecar":
                 continue
-            entry = self._image_entry(task["image"])
+            entry: dict[str, Any] = {}
             entries.append(entry)
+            self._room.pull(number, entry)
+            self._check()
             for attempt in range(policies.get("maximumTaskRetries", 0) + 1):
                 self._run_task(number, task, entry)
                 entry["retries"] = attempt
@@ -200,13 +211,6 @@ class Run:
             if entry["exitCode"] != 0 and not policies.get("ignoreTaskFailures"):
                 return True
         return False
-
-    def _image_entry(self, image: str) -> dict[str, Any]:
-        """Images are names here, so there is nothing to pull: told as the worker tells it, all the same."""
-        if image in self._images:
-            return {"imagePullStatus": "cached"}
-        self._images.add(image)
-        return {"imagePullStatus": "completed", "imagePullTime": 0.0}
 
     def _run_task(self, number: int, task: dict[str, Any], entry: dict[str, Any]) -> None:
         stdout, stderr = self.facts.stdout.stat().st_size, self.facts.stderr.stat().st_size
@@ -227,34 +231,25 @@ class Run:
         """The started process, or the exit code that the container's runtime would have given instead."""
         told = {**self.facts.told, "PROMINENCE_TASK_NUM": str(number),
                 "PROMINENCE_CONTAINER_RUNTIME": task["runtime"]}  # fmt: skip
-        env = self.sandbox.environment({**told, **{name: str(value) for name, value in task.get("env", {}).items()}})
         words = shlex.split(substituted(task.get("cmd", ""), {**told, **self.facts.values}).replace("\n", " "))
         if not words:
             os.write(self._stdout, _NO_COMMAND)
             return 0
-        cwd, shown = self.sandbox.home, task.get("workdir", "")
-        if shown:
-            cwd = self.sandbox.inside(shown)
-            if not cwd.is_dir():
-                shown = shown if shown.startswith("/") else f"/home/user/{shown}"
-                return self._fatal(f"failed to set working directory: chdir {shown}: no such file or directory")
-        argv = self.sandbox.argv(words)
-        if not self._found(argv[0], cwd, env):
-            return self._fatal(f'"{argv[0]}": executable file not found in $PATH')
+        env = {**told, **{name: str(value) for name, value in task.get("env", {}).items()}}
+        try:
+            start = self._room.command(number, words, env)
+        except Unstartable as error:
+            return self._fatal(str(error))
         with self._lock:
             self._check()
             try:
-                process = processes.start(argv, cwd=cwd, env=env, stdout=self._stdout, stderr=self._stderr)
+                process = processes.start(
+                    start.argv, cwd=start.cwd, env=start.env, stdout=self._stdout, stderr=self._stderr
+                )
             except OSError as error:
-                return self._fatal(f'"{argv[0]}": {(error.strerror or str(error)).lower()}')
+                return self._fatal(f'"{words[0]}": {(error.strerror or str(error)).lower()}')
             self._pids.add(process.pid)
         return process
-
-    @staticmethod
-    def _found(program: str, cwd: Path, env: dict[str, str]) -> bool:
-        """Whether a program is there to be executed: on PATH, or below the working directory if it has a slash."""
-        path = str(cwd / program) if "/" in program else program
-        return shutil.which(path, path=env.get("PATH")) is not None
 
     def _reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
         processes.await_end(process)
