@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 import textwrap
@@ -357,9 +358,31 @@ def test_an_image_that_cannot_be_had_fails_the_job_as_recorded(person: Person, t
     assert entry["imagePullStatus"] == "failed"
 
 
+def test_a_service_that_was_killed_leaves_nothing_that_the_next_one_does_not_clear_away(
+    task: dict[str, str], image: Path, tmp_path: Path, until: Until
+) -> None:
+    words = [sys.executable, "-m", "prominence_executor.local", "--dir", str(tmp_path / "state")]
+    with subprocess.Popen([*words, "--containers", "real", "--quiet"], stdout=subprocess.PIPE, text=True) as killed:
+        try:
+            assert killed.stdout is not None
+            url = killed.stdout.readline().partition("=")[2].strip()
+            person = Person(url, (tmp_path / "state" / "token").read_text())
+            upload(person, "image.tar", image.read_bytes())
+            job = person.create("sleep 600.5", task=task)
+            until(lambda: started_with("600.5"), 60)
+        finally:
+            killed.kill()
+    with LocalService(tmp_path / "state", containers="real") as service:
+        assert not started_with("600.5")
+        person = Person(service.url, service.token)
+        assert person.ended(job)["status"] == "failed"
+        assert finished(person, "python3 -V", task=task)[1].startswith("Python 3.")
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
 @pytest.mark.parametrize("name", images.RUNTIMES)
 def test_a_runtime_that_is_not_installed_fails_the_job_and_says_how_to_install_it(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, person: Person
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name == "udocker" or not images.missing(name):
         # There is none on this PATH, whatever is installed.
