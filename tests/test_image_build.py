@@ -1,10 +1,7 @@
-"""`image build`: what it refuses before it begins, and one real image, looked at as a runtime would."""
+"""`image build`: what it refuses before it begins, and what becomes of a build that fails or is interrupted."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import shutil
 import signal
@@ -16,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from archives import layer_of
 
 from prominence_executor import ImageBuildError, debian
 from prominence_executor.images import build
@@ -115,28 +113,7 @@ def test_an_archive_is_the_same_for_the_same_tree_and_holds_links_and_modes(tmp_
     assert {member.mtime for member in members.values()} == {315_532_800}
 
 
-def layer_of(archive: Path, tag: str) -> dict[str, tarfile.TarInfo]:
-    """The members of the layer of a docker-save archive, whose digests are verified."""
-    with tarfile.open(archive) as tar:
-
-        def read(name: str) -> bytes:
-            file = tar.extractfile(name)
-            assert file is not None
-            return file.read()
-
-        (manifest,) = json.loads(read("manifest.json"))
-        assert manifest["RepoTags"] == [tag]
-        config, (layer,) = read(manifest["Config"]), manifest["Layers"]
-        assert hashlib.sha256(config).hexdigest() + ".json" == manifest["Config"]
-        content = read(layer)
-        assert json.loads(config)["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(content).hexdigest()]
-        name, _, version = tag.partition(":")
-        assert json.loads(read("repositories")) == {name: {version: os.path.dirname(layer)}}
-        with tarfile.open(fileobj=io.BytesIO(content)) as inner:
-            return {member.name: member for member in inner.getmembers()}
-
-
-# -- one real image ------------------------------------------------------------------------------------------------
+# -- what goes wrong ------------------------------------------------------------------------------------------------
 
 
 def scratches(tmp_path: Path) -> list[Path]:
@@ -150,52 +127,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
     assert scratches(tmp_path) == []
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-
-
-@needs_debootstrap
-@pytest.mark.slow
-def test_an_image_of_this_machines_release_has_python_and_the_requirements_and_nothing_of_this_machine(
-    temporary: Path,
-) -> None:
-    python = {suite: version for version, suite in SUITES.items()}.get(debian.running_suite())
-    if python != HERE:
-        pytest.skip(f"this machine's release has Python {python}; the test needs pip of the same")
-    requirements, archive = temporary / "requirements.txt", temporary / "py.tar"
-    requirements.write_text("cloudpickle\n")
-    command = [*COMMAND, "--python", HERE, "--requirement", str(requirements), "-o", str(archive)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert done.stdout == f"{archive}  {archive.stat().st_size} bytes  sha256:{digest}\n"
-    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["debootstrap", "pip", "packing"]
-    assert archive.stat().st_size < 150_000_000
-    members = layer_of(archive, "py:latest")
-    site = f"usr/local/lib/python{HERE}/dist-packages/cloudpickle"
-    assert {"usr/bin/env", "usr/bin/python3", "usr/bin/sh", "tmp", f"{site}/__init__.py"} <= members.keys()
-    gone = ("usr/share/doc/", "usr/share/man/", "var/lib/apt/lists/", "var/cache/", "var/log/", "root/", "dev/")
-    assert [name for name in members if name.startswith(gone) or name.endswith((".pyc", "pip.conf"))] == []
-    assert "etc/resolv.conf" not in members
-    assert members["tmp"].mode == 0o1777
-    tree = temporary / "tree"
-    unpack(archive, tree)
-    host = {"deb.debian.org", os.uname().nodename}
-    assert (
-        tree / "etc/apt/sources.list"
-    ).read_text() == f"deb http://deb.debian.org/debian {debian.running_suite()} main\n"
-    assert not any(name in (tree / "etc/hosts").read_text() for name in host if (tree / "etc/hosts").exists())
-    program = "import cloudpickle, ctypes, hmac, json, mmap, sqlite3, ssl, sys; print(sys.version_info[:2])"
-    ran = subprocess.run(["chroot", str(tree), "python3", "-c", program], capture_output=True, text=True, check=False)
-    assert ran.stdout == f"{sys.version_info[:2]}\n", ran.stderr
-    shutil.rmtree(tree)
-
-
-def unpack(archive: Path, tree: Path) -> None:
-    with tarfile.open(archive) as tar:
-        (name,) = [name for name in tar.getnames() if name.endswith("/layer.tar")]
-        content = tar.extractfile(name)
-        assert content is not None
-        tree.mkdir()
-        subprocess.run(["tar", "-x", "-C", str(tree)], input=content.read(), check=True)
 
 
 @needs_debootstrap
