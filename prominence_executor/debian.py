@@ -57,7 +57,9 @@ def bootstrap(tree: Path, suite: str, mirror: str | None, packages: Sequence[str
     if keyring:
         command.append(f"--keyring={keyring}")
     source = mirror or configured
-    run([*command, suite, os.fspath(tree), *([source] if source else [])], "debootstrap", {**os.environ, **_proxies()})
+    # The tree is packed and removed: nothing of it needs to be flushed to the disk.
+    environment = {**os.environ, **_proxies(), "DPKG_FORCE": "unsafe-io"}
+    run([*command, suite, os.fspath(tree), *([source] if source else [])], "debootstrap", environment)
 
 
 def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) -> None:
@@ -81,7 +83,7 @@ def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) ->
     for file in sorted(downloads.glob("*.deb")):
         shutil.move(file, inside / file.name)
         names.append(f"/tmp/debs/{file.name}")  # noqa: S108  inside the tree
-    environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "DPKG_FORCE": "unsafe-io"}
     if names:
         run(["chroot", os.fspath(tree), "dpkg", "--unpack", "--force-depends", *names], "dpkg", environment)
         run(["chroot", os.fspath(tree), "dpkg", "--configure", "--pending"], "dpkg", environment)

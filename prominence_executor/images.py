@@ -42,7 +42,11 @@ _NEEDLESS = re.compile(
     r"|(etc/(resolv\.conf|hostname|machine-id|passwd-|group-|shadow-|gshadow-)|var/lib/dpkg/[a-z]+-old)$"
     r"|(.*/)?(__pycache__|[^/]*\.pyc)$"
 )
-_NO_STANDARD_LIBRARY = ("__pycache__", "site-packages", "test", "tests", "idlelib", "turtledemo", "config-*", "*.a")
+# Of an installed Python, what no batch job needs; tkinter would bring the libraries of X11 along.
+_LEFT_OUT = (
+    "__pycache__", "site-packages", "test", "tests", "config-*", "*.a",
+    "tkinter", "_tkinter*", "idlelib", "turtledemo", "turtle.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,15 @@ def _check_python(tree: Path, wanted: str, suite: str) -> None:
 
 def _libraries(prefix: Path) -> list[str]:
     """The Debian packages with the libraries that a Python needs."""
-    binaries = [_interpreter(prefix), *prefix.glob("lib/libpython*.so*"), *prefix.glob("lib/python3*/lib-dynload/*.so")]
+    extensions = [file for file in prefix.glob("lib/python3*/lib-dynload/*.so") if not file.match("_tkinter*")]
+    binaries = [_interpreter(prefix), *prefix.glob("lib/libpython*.so*"), *extensions]
     return sorted(debian.packages_of(debian.libraries_of(binaries, prefix)) or _USUAL_LIBRARIES)
 
 
 def _copy_python(prefix: Path, tree: Path, version: str) -> None:
     """Copy interpreter and standard library to /usr/local, without the packages that are installed there."""
     local = tree / "usr" / "local"
-    ignored = shutil.ignore_patterns(*_NO_STANDARD_LIBRARY)
+    ignored = shutil.ignore_patterns(*_LEFT_OUT)
     shutil.copytree(prefix / "lib" / f"python{version}", local / "lib" / f"python{version}", ignore=ignored)
     (local / "lib" / f"python{version}" / "site-packages").mkdir(exist_ok=True)
     for library in prefix.glob("lib/libpython*.so*"):

@@ -53,9 +53,8 @@ class Apptainer:
             return self._version
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For the runtime itself, with both names that it has had."""
-        kept = {"CACHEDIR": str(self._directory / "cache"), "TMPDIR": str(self._incoming)}
-        own = {f"{prefix}_{name}": value for prefix in ("APPTAINER", "SINGULARITY") for name, value in kept.items()}
+        """For the runtime itself."""
+        own = {f"{_prefix()}_CACHEDIR": str(self._directory / "cache"), f"{_prefix()}_TMPDIR": str(self._incoming)}
         proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         path = os.pathsep.join(filter(None, [os.environ.get("PATH"), SYSTEM_PATH]))
         return {**proxies, **own, "PATH": path, "HOME": str(self._directory), **more}
@@ -97,12 +96,12 @@ class _Container:
         """Nothing of this machine's files, environment and processes but what is bound; the network is its own."""
         (home, seen), *others = binds(self.sandbox)
         argv = [
-            _program(), "exec", "--containall", "--home", f"{home}:{seen}",
+            _program(), "--silent", "exec", "--containall", "--home", f"{home}:{seen}",
             *(word for here, there in others for word in ("--bind", f"{here}:{there}")),
             "--pwd", cwd, str(self.image), *words,
         ]  # fmt: skip
-        # Under both prefixes, of which each takes its own; not on the command line, where others could read it.
-        given = {f"{prefix}ENV_{name}": value for prefix in ("APPTAINER", "SINGULARITY") for name, value in env.items()}
+        # Not on the command line, where others could read it.
+        given = {f"{_prefix()}ENV_{name}": value for name, value in env.items()}
         own = self.apptainer.environment(**given, **{processes.MARK: self.sandbox.mark})
         return Command(argv, self.sandbox.home, own)
 
@@ -112,3 +111,8 @@ class _Container:
 
 def _program() -> str:
     return shutil.which("apptainer") or shutil.which("singularity") or ""
+
+
+def _prefix() -> str:
+    """Of the variables that the runtime reads; one that is given the other's as well warns of them."""
+    return "APPTAINER" if _program().endswith("/apptainer") else "SINGULARITY"

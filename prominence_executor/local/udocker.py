@@ -11,7 +11,6 @@ import importlib.util
 import os
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 import threading
@@ -136,19 +135,16 @@ class _Container:
     def command(self, words: list[str], env: dict[str, str], cwd: str) -> Command:
         root = self.sandbox.root
         shown = {"HOME": "/home/user", **env}
-        # Whoever looks at this machine's processes sees their words, but not this file.
-        secret = root / "run" / f"{self.name}.env"
-        secret.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-        secret.write_text(f"PROMINENCE_TOKEN={shown.pop('PROMINENCE_TOKEN', '')}\n")
+        # Whoever looks at this machine's processes sees their words, so the token is passed by its name only.
+        by_name = {name: value for name, value in shown.items() if name.startswith("PROMINENCE_")}
+        texts = [name if name in by_name else f"{name}={value}" for name, value in shown.items()]
         volumes = [*binds(self.sandbox), *self._accounts()]
         argv = [
-            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", f"--env-file={secret}",
-            *(f"--env={name}={value}" for name, value in shown.items()),
+            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", *(f"--env={text}" for text in texts),
             *(f"--volume={here}:{there}" for here, there in volumes), self.name, *words,
         ]  # fmt: skip
         own = self.udocker.environment(
-            UDOCKER_CONTAINERS=str(root / "containers"), UDOCKER_TMP=str(root / "run"),
-            **{processes.MARK: self.sandbox.mark},
+            UDOCKER_CONTAINERS=str(root / "containers"), UDOCKER_TMP=str(root / "run"), **by_name
         )  # fmt: skip
         # Not in HOME, where udocker would read a configuration that a task may have written.
         return Command(self.layer.inside(argv, root / "run"), root / "run", own)
@@ -167,14 +163,15 @@ class _Container:
         for name, line in lines.items():
             path = self.sandbox.root / "run" / f"{self.name}.{name}"
             if not path.exists():
-                path.write_text(line + _others(image / "etc" / name, name))
+                path.write_text(line + _others(image, name))
             made.append((path, f"/etc/{name}"))
         return made
 
 
-def _others(path: Path, name: str) -> str:
+def _others(image: Path, name: str) -> str:
     """The image's own accounts, but for one that is called as ours."""
-    if path.is_symlink() or not path.is_file():  # a link would be followed on this machine
+    path = Path(os.path.realpath(image / "etc" / name))
+    if not path.is_relative_to(os.path.realpath(image)) or not path.is_file():  # a link would lead to this machine's
         return "root:x:0:0:root:/root:/bin/sh\n" if name == "passwd" else "root:x:0:\n"
     lines = path.read_text(errors="replace").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("user:"))

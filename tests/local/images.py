@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-
-from prominence_executor.images import build
 
 PYTHON = "3.11"  # what the release below has
 SUITE = "bookworm"
@@ -39,6 +39,15 @@ def built(folder: Path) -> Path:
         if not image.exists():
             requirements = folder / "container-requirements.txt"
             requirements.write_text("numpy\n")
-            build(folder / "building.tar", python=PYTHON, suite=SUITE, requirements=[requirements])
+            made = build(folder / "building.tar", requirements, "--python", PYTHON, "--suite", SUITE)
+            (folder / "container-image.txt").write_text(made.stdout + made.stderr)
             os.replace(folder / "building.tar", image)
     return image
+
+
+def build(archive: Path, requirements: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Build an image as a user does, by the command."""
+    command = [sys.executable, "-m", "prominence_executor.cli", "image", "build", "-o", str(archive), *options]
+    done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
