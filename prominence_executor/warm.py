@@ -159,6 +159,7 @@ class WarmPool:
         self._eventful_at = time.monotonic()
         self._watch_at = 0.0
         self._ids: set[int] = set()
+        self._shrinks = False
         self._used = False
         self._in_doubt = False  # True once a POST has gone unanswered
         share = options.max_requests_per_second / 2 / options.max_workers
@@ -201,8 +202,8 @@ class WarmPool:
                 self._pool.submit(self._run.client.kv_set, f"{self.place}/c/{worker.number:05d}", text)
 
     def scale(self, workers: int) -> None:
-        """Have so many workers at least, from now on; more are started for calls, up to ``max_workers``."""
-        self._target = workers
+        """Have so many workers at least, from now on; more are started for calls, and idle ones beyond that end."""
+        self._target, self._shrinks = workers, True
         self._wake.set()
 
     def workers(self) -> list[WorkerInfo]:
@@ -761,7 +762,9 @@ class WarmPool:
     def _retire(self) -> None:
         """End workers that have been idle for long, beyond those that are wanted anyway."""
         now = time.monotonic()
-        over = [worker for worker in self._idle() if now - worker.idle_since > self._options.idle_timeout]
+        idle = 0.0 if self._shrinks and not self._queue else self._options.idle_timeout
+        self._shrinks = False
+        over = [worker for worker in self._idle() if now - worker.idle_since > idle]
         self._end(over[: max(0, len(self._workers) - self._target)])
 
     def _idle(self) -> list[_Worker]:

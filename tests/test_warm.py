@@ -187,6 +187,15 @@ def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until:
         assert sum(worker.calls for worker in executor.workers()) <= 6
 
 
+def test_scaled_down_idle_workers_end_at_once(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=3, min_workers=3) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        until(lambda: [worker.state for worker in executor.workers()] == ["idle"] * 3, 30)
+        executor.scale(1)
+        until(lambda: len(executor.workers()) == 1)
+        assert executor.submit(square, 4).result(30) == 16
+
+
 def test_a_new_worker_after_all_have_ended(service: LocalService, until: Until) -> None:
     with ProminenceExecutor(service.url, service.token, workers="warm", idle_timeout=0.3) as executor:
         assert executor.submit(square, 3).result(30) == 9
