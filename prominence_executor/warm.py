@@ -58,6 +58,7 @@ _UNREAD = 700 << 10  # bytes of records not yet read of all workers; a worker ha
 _SHORTEST = 0.02  # seconds between two looks into a mailbox
 _SENDERS = 4
 _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
+_REFUSALS = 10  # answers that make no sense to one batch, before its calls are given up
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
@@ -436,14 +437,16 @@ class WarmPool:
             text = sealed(*self._message(worker, batch), run.key, purpose)
             values = divided(text, worker.nonce)
             box = f"{self.place}/i/{worker.number:05d}/{worker.batch}"
+            refusals = 0
             for part in reversed(range(len(values))):
                 while True:
                     self._pace.wait()
                     try:
                         run.client.kv_set(f"{box}/{part}", values[part])
                         break
-                    except ServiceUnavailableError:
-                        if run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
+                    except ServiceError as error:
+                        refusals += not isinstance(error, ServiceUnavailableError)
+                        if refusals > _REFUSALS or run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
                             raise
         except AuthenticationError as error:
             run.break_off(error)
