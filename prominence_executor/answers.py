@@ -39,11 +39,12 @@ _STATUSES: dict[int, type[ProminenceError]] = {
     503: ServiceUnavailableError,
     504: ServiceUnavailableError,
 }
-_SENTENCES: dict[str, type[InvalidRequestError]] = {
+_SENTENCES: dict[str, type[InvalidRequestError | ServiceUnavailableError]] = {
     "Job does not exist": NotFoundError,
     "No such job(s)": NotFoundError,
     "No such workflow(s)": NotFoundError,
     "Atomic replacement not successful": KeyValueConflictError,
+    "Unable to access key-value store": ServiceUnavailableError,  # what is behind the service is away
 }
 
 
@@ -132,7 +133,7 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
     if token:
         message = message.replace(token, "<token>")  # should a server echo the request
     if status // 100 == 4:
-        kind = _STATUSES.get(status) or _SENTENCES.get(sentence, InvalidRequestError)
+        kind: type[ProminenceError] = _STATUSES.get(status) or _SENTENCES.get(sentence, InvalidRequestError)
     else:
         kind = _STATUSES.get(status, ServiceError)
     if issubclass(kind, ServiceUnavailableError):

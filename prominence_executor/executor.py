@@ -96,7 +96,8 @@ class ProminenceExecutor(Executor):
 
         workers: ``"warm"``: calls go to jobs that stay, and take one after the other, so that a call need not wait for
             a job; for many short calls. A call then runs in a process in which others ran before; one whose worker is
-            lost goes to another one, and may so run more than once. What is large (128 kB) has a job of its own.
+            lost goes to another one, and may so run more than once. What is large (128 kB) has a job of its own;
+            what calls share is sent to each worker once, if it can be fetched there in 10 s.
             ``resources.walltime`` is that of a worker.
         max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
         idle_timeout: seconds after which a warm worker without calls ends.
@@ -379,7 +380,7 @@ class ProminenceExecutor(Executor):
     def scale(self, workers: int) -> None:
         """Have so many warm workers at least from now on; up to ``max_workers`` more are started for calls.
 
-        Returns at once. Nothing is started before the first `submit`.
+        Idle workers beyond that number end now. Returns at once. Nothing is started before the first `submit`.
 
         Raises:
             ValueError: ``workers`` is not 0 to ``max_workers``.

@@ -58,6 +58,7 @@ _UNREAD = 700 << 10  # bytes of records not yet read of all workers; a worker ha
 _SHORTEST = 0.02  # seconds between two looks into a mailbox
 _SENDERS = 4
 _PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
+_REFUSALS = 10  # answers that make no sense to one batch, before its calls are given up
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
@@ -159,6 +160,7 @@ class WarmPool:
         self._eventful_at = time.monotonic()
         self._watch_at = 0.0
         self._ids: set[int] = set()
+        self._shrinks = False
         self._used = False
         self._in_doubt = False  # True once a POST has gone unanswered
         share = options.max_requests_per_second / 2 / options.max_workers
@@ -203,8 +205,8 @@ class WarmPool:
                 self._pool.submit(self._run.client.kv_set, f"{self.place}/c/{worker.number:05d}", text)
 
     def scale(self, workers: int) -> None:
-        """Have so many workers at least, from now on; more are started for calls, up to ``max_workers``."""
-        self._target = workers
+        """Have so many workers at least, from now on; more are started for calls, and idle ones beyond that end."""
+        self._target, self._shrinks = workers, True
         self._wake.set()
 
     def workers(self) -> list[WorkerInfo]:
@@ -446,14 +448,16 @@ class WarmPool:
             text = sealed(*self._message(worker, batch), run.key, purpose)
             values = divided(text, worker.nonce)
             box = f"{self.place}/i/{worker.number:05d}/{worker.batch}"
+            refusals = 0
             for part in reversed(range(len(values))):
                 while True:
                     self._pace.wait()
                     try:
                         run.client.kv_set(f"{box}/{part}", values[part])
                         break
-                    except ServiceUnavailableError:
-                        if run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
+                    except ServiceError as error:
+                        refusals += not isinstance(error, ServiceUnavailableError)
+                        if refusals > _REFUSALS or run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
                             raise
         except AuthenticationError as error:
             run.break_off(error)
@@ -772,7 +776,9 @@ class WarmPool:
     def _retire(self) -> None:
         """End workers that have been idle for long, beyond those that are wanted anyway."""
         now = time.monotonic()
-        over = [worker for worker in self._idle() if now - worker.idle_since > self._options.idle_timeout]
+        idle = 0.0 if self._shrinks and not self._queue else self._options.idle_timeout
+        self._shrinks = False
+        over = [worker for worker in self._idle() if now - worker.idle_since > idle]
         self._end(over[: max(0, len(self._workers) - self._target)])
 
     def _idle(self) -> list[_Worker]:

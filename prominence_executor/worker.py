@@ -38,6 +38,7 @@ import __main__ as runner
 FRAME = struct.Struct(">II")  # between supervisor and child: length of a header in JSON, length of what follows
 PART = 15800  # characters of a value; the service takes 15,967 bytes
 FIRST_NEWS = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
+DAMAGED = 5  # times in a row that a message may not be as it was signed
 AWAY = 900.0  # seconds without an answer after which a worker ends
 NEWS = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
 ASK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
@@ -57,6 +58,7 @@ class Worker:
         self.child = None
         self.news = 0
         self.batch = 0
+        self.damaged = 0  # times in a row that a message was not as it was signed
         if job["modules"]:
             runner.verify(job["modules"]["name"], job["modules"]["sha256"])
             with open(job["modules"]["name"], "rb") as file:
@@ -100,6 +102,18 @@ class Worker:
         first = self.service.ask("GET", place + "0")
         if first is None:
             return None
+        try:
+            message = self.whole(place, first)
+        except ValueError:
+            self.damaged += 1  # it may have been damaged on its way
+            if self.damaged >= DAMAGED:
+                raise
+            return None
+        self.damaged = 0
+        return message
+
+    def whole(self, place, first):
+        """The message whose first part this is, or None."""
         nonce, total, text = first.decode("ascii").split(":", 2)
         if nonce != self.nonce:
             return None  # it is for another one, which had this number before
@@ -349,7 +363,7 @@ class Service:
                 self.connection.request(method, target, body=body, headers=self.headers)
                 response = self.connection.getresponse()
                 content = response.read()
-                if response.status < 300:
+                if response.status < 300 and not content.lstrip().startswith(b"<"):  # a page of somebody in between
                     return content
                 if response.status == 404:
                     return None

@@ -172,6 +172,7 @@ def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, unt
     until(lambda: not [key for key in warm.client.kv_list(box) if "/00001/" in key or "/00002/" in key])
 
 
+@pytest.mark.once
 def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until: Until) -> None:
     with ProminenceExecutor(
         service.url, service.token, workers="warm", max_workers=3, min_workers=1, idle_timeout=1.0
@@ -187,6 +188,16 @@ def test_idle_workers_end_and_the_wanted_ones_stay(service: LocalService, until:
         assert sum(worker.calls for worker in executor.workers()) <= 6
 
 
+def test_scaled_down_idle_workers_end_at_once(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=3, min_workers=3) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        until(lambda: [worker.state for worker in executor.workers()] == ["idle"] * 3, 30)
+        executor.scale(1)
+        until(lambda: len(executor.workers()) == 1)
+        assert executor.submit(square, 4).result(30) == 16
+
+
+@pytest.mark.once
 def test_a_new_worker_after_all_have_ended(service: LocalService, until: Until) -> None:
     with ProminenceExecutor(service.url, service.token, workers="warm", idle_timeout=0.3) as executor:
         assert executor.submit(square, 3).result(30) == 9
@@ -311,6 +322,7 @@ def test_a_cancelled_call_does_not_run(service: LocalService, tmp_path: Path, un
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "2"]
 
 
+@pytest.mark.slow
 def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
     service: LocalService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +339,7 @@ def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
         assert executor.submit(square, 3).result(30) == 9
 
 
+@pytest.mark.once
 def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
     service: LocalService, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
@@ -337,6 +350,7 @@ def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
         assert executor.submit(square, 4).result(30) == 16
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "fault",
     [
@@ -357,6 +371,39 @@ def test_faults_of_the_service_cost_time_only(service: LocalService, fault: Any)
         proxy.heal()
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("fault", [html(), corrupted(), truncated(), status(503)], ids=lambda fault: fault.name)
+def test_faults_between_workers_and_service_cost_time_only(service: LocalService, fault: Any) -> None:
+    with (
+        FaultProxy(service.url, seed=3) as proxy,
+        ProminenceExecutor(
+            service.url, service.token, workers="warm", max_workers=2, env={"PROMINENCE_URL": proxy.url}
+        ) as executor,
+    ):
+        assert executor.submit(os.getenv, "PROMINENCE_URL").result(30) == proxy.url
+        proxy.inject(fault, probability=0.1)
+        futures = [executor.submit(square, n) for n in range(300)]
+        assert [future.result(60) for future in futures] == [n * n for n in range(300)]
+        assert all(future.attempts == 1 for future in futures)
+        proxy.heal()
+
+
+@pytest.mark.once
+def test_a_store_of_keys_that_is_away_for_a_while(service: LocalService, until: Until) -> None:
+    with (
+        FaultProxy(service.url, seed=3) as proxy,
+        ProminenceExecutor(proxy.url, service.token, workers="warm", max_workers=2) as executor,
+    ):
+        assert executor.submit(square, 3).result(30) == 9
+        proxy.inject(status(400, body='{"error": "Unable to access key-value store"}'), path="/kv")
+        future = executor.submit(square, 4)
+        time.sleep(1.0)
+        assert not future.done()
+        proxy.heal()
+        assert future.result(60) == 16
+
+
+@pytest.mark.once
 def test_a_service_that_goes_away_for_a_while(service: LocalService) -> None:
     with (
         FaultProxy(service.url, seed=3) as proxy,
@@ -390,6 +437,7 @@ def test_a_job_that_fits_nowhere_is_said(service: LocalService) -> None:
             executor.submit(square, 3).result(60)
 
 
+@pytest.mark.once
 def test_requests_are_bounded(service: LocalService) -> None:
     with ProminenceExecutor(
         service.url, service.token, workers="warm", max_workers=2, max_requests_per_second=30
