@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from .errors import ImageBuildError
 
+_PATIENCE = 10.0  # seconds that a tool has to end when it is asked to
 _TAIL = 2000  # characters of what a failed tool said
 _PUBLIC = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -123,13 +125,17 @@ def packages_of(libraries: Iterable[Path]) -> set[str]:
     return packages
 
 
-def unmount_below(path: Path) -> None:
-    """Unmount what an interrupted debootstrap has left mounted in a directory."""
-    with suppress(OSError):
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        places = [line.split()[4].replace("\\040", " ") for line in lines]
-        for place in reversed([place for place in places if Path(place).is_relative_to(path.resolve())]):
-            subprocess.run(["umount", "--lazy", place], capture_output=True, check=False)  # noqa: S603, S607
+def unmount_below(path: Path) -> bool:
+    """Unmount what an interrupted debootstrap has left mounted in a directory; False if something still is."""
+    for place in reversed(_mounted_below(path)):
+        subprocess.run(["umount", "--lazy", place], capture_output=True, check=False)  # noqa: S603, S607
+    return not _mounted_below(path)
+
+
+def _mounted_below(path: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines() if os.path.exists("/proc/self/mountinfo") else []
+    places = [line.split()[4].replace("\\040", " ") for line in lines]
+    return [place for place in places if Path(place).is_relative_to(path.resolve())]
 
 
 def run(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> None:
@@ -137,18 +143,28 @@ def run(command: Sequence[str], what: str, environment: Mapping[str, str] | None
     try:
         process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=None if environment is None else dict(environment),
+            text=True, errors="replace", env=None if environment is None else dict(environment), start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise ImageBuildError(f"{what}: {error}") from error
     try:
         output, _ = process.communicate()
-    except BaseException:  # Ctrl-C: the tool must be over before its directory goes
-        process.terminate()
-        process.wait()
+    except BaseException:  # Ctrl-C: the tool, and all that it has started, must be over before its directory goes
+        _end(process)
         raise
     if process.returncode:
         raise ImageBuildError(f"{what} failed with exit code {process.returncode}:\n{output.strip()[-_TAIL:]}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a tool and its children: they are asked to first, since debootstrap then unmounts what it has mounted."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _configured(suite: str) -> tuple[str | None, str | None]:

@@ -19,7 +19,7 @@ _BAR = 40  # characters
 def main(argv: Sequence[str]) -> int:
     """Run one of the commands; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is temporary is removed
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is temporary is removed
     work: Callable[[Any], int] = arguments.work
     try:
         return work(arguments)
@@ -27,6 +27,8 @@ def main(argv: Sequence[str]) -> int:
         return _failed(f"prominence-executor image {arguments.command}: {error}")
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -135,8 +135,8 @@ def _scratch() -> Iterator[Path]:
     try:
         yield path
     finally:
-        debian.unmount_below(path)
-        shutil.rmtree(path, ignore_errors=True)
+        if debian.unmount_below(path):  # else it stays: what is mounted is not ours to delete
+            shutil.rmtree(path, ignore_errors=True)
 
 
 # -- which Python --------------------------------------------------------------------------------------------------
@@ -234,7 +234,9 @@ def _pip(
     if here.exists():
         command, choice = [*command, *([] if here.samefile(sys.executable) else ["--python", os.fspath(here)])], []
     files = [word for file in requirements for word in ("--requirement", os.fspath(file))]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": os.fspath(scratch)}
+    # What a user may have set for installing elsewhere would be in the way of --target.
+    usual = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **usual, "TMPDIR": os.fspath(scratch)}
     debian.run(
         [
             *command, "install", "--quiet", "--no-compile", "--no-warn-script-location", "--no-input",
