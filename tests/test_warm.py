@@ -155,7 +155,7 @@ def test_purge_removes_the_mailboxes_of_programs_that_are_no_more(
     mine = f"pxwarm/{warm.run_id}/box/x"
     warm.client.kv_set(mine, "of a run that goes on")
     warm.client.kv_set("pxwarm/somebody-20200101-000000-abcdef/box/o/00001/0", "left")
-    assert warm.purge(older_than=0) == ["pxwarm/somebody-20200101-000000-abcdef/box"]
+    assert "pxwarm/somebody-20200101-000000-abcdef/box" in warm.purge(older_than=0)
     with ProminenceExecutor(service.url, service.token) as other:
         other.purge(older_than=0)
         assert other.client.kv_get(mine) == "of a run that goes on"
