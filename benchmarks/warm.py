@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +200,19 @@ def killed(at: dict[str, str], calls: int, seed: int) -> None:
                 time.sleep(chance.uniform(0.2, 0.8))
                 ids = [worker.job_id for worker in executor.workers() if worker.state != "starting"]
                 victims = processes_of(chance.choice(ids)) if ids else []
-                for pid in victims:
-                    os.kill(pid, signal.SIGKILL)
+                for how in (signal.SIGSTOP, signal.SIGKILL):  # all at once: none may still say that another has died
+                    for pid in victims:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, how)
                 kills += bool(victims)
 
         killer = threading.Thread(target=kill)
         killer.start()
         results = [future.result() if future.exception() is None else None for future in futures]
         killer.join()
+        for future in futures:
+            if error := future.exception():
+                print(f"    lost: {error!r}")
         lost = sum(result is None for result in results)
         wrong = sum(result not in (None, n) for n, result in enumerate(results))
         runs = [len(Path(folder, str(n)).read_text()) for n in range(calls) if Path(folder, str(n)).exists()]
@@ -220,7 +225,7 @@ def killed(at: dict[str, str], calls: int, seed: int) -> None:
 
 
 def processes_of(job_id: int | None) -> list[int]:
-    """The processes of a job here, the first one first: those that the service has given its id."""
+    """The processes of a job here: those that the service has given its id."""
     mark = f"PROMINENCE_JOB_ID={job_id}".encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -229,7 +234,7 @@ def processes_of(job_id: int | None) -> list[int]:
                 found.append(int(folder.name))
         except OSError:
             pass  # it has just ended, or is somebody else's
-    return sorted(found)
+    return found
 
 
 def main() -> None:

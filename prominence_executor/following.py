@@ -274,7 +274,7 @@ def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str) -> 
     runs = {run_of_mailbox(key) for key in client.kv_list(ALL_MAILBOXES)} - {None, spare}
     removed = []
     for run_id in sorted(run for run in runs if run):
-        if client.list_jobs(constraint=(RUN_LABEL, run_id)):
+        if any(job["status"] not in ENDED for job in client.list_jobs(constraint=(RUN_LABEL, run_id))):
             continue
         workers = client.list_jobs(constraint=(WORKER_LABEL, run_id), all=True)
         ended = [float((job.get("events") or {}).get("endTime") or time.time()) for job in workers]

@@ -155,7 +155,7 @@ def test_purge_removes_the_mailboxes_of_programs_that_are_no_more(
     mine = f"pxwarm/{warm.run_id}/box/x"
     warm.client.kv_set(mine, "of a run that goes on")
     warm.client.kv_set("pxwarm/somebody-20200101-000000-abcdef/box/o/00001/0", "left")
-    assert warm.purge(older_than=0) == ["pxwarm/somebody-20200101-000000-abcdef/box"]
+    assert "pxwarm/somebody-20200101-000000-abcdef/box" in warm.purge(older_than=0)
     with ProminenceExecutor(service.url, service.token) as other:
         other.purge(older_than=0)
         assert other.client.kv_get(mine) == "of a run that goes on"
@@ -241,7 +241,7 @@ def test_shared_objects_travel_once_to_each_worker(warm: ProminenceExecutor) -> 
     assert [warm.submit(np.ndarray.item, scattered, n).result(30) for n in range(5)] == table[:5].tolist()
     assert list(warm.map(lambda n: float(scattered[n]), range(300))) == table[:300].tolist()
     sent = warm.client.requests_sent - before
-    assert sent["POST /jobs"] <= 2  # the workers: no call had one of its own
+    assert sent["POST /jobs"] == max(worker.number for worker in warm.workers())  # no call had one of its own
     assert sent["PUT upload"] == 0
     with pytest.raises(CallCrashedError):
         warm.submit(lambda: os._exit(int(scattered[0]))).result(30)
