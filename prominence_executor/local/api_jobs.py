@@ -122,6 +122,8 @@ def snapshot_url(job: int) -> Answer:
 def create(body: Any) -> int:
     """Store and queue a job for the asking user; it is in the active list when this returns. Raises Refused."""
     rules.check_job(body)
+    if not api.site.containers.mounts:
+        rules.check_mounts(body)
     rules.check_objects(body, api.uploaded)
     gets = share(body["resources"], api.site.cpus)
     job = NewJob(user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), share=gets)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from .factories import check_member_objects, check_workflow, members
+from .rules import check_mounts
 from .views import events
 from .web import BASE, api, constraint, flag, me, refuse, whole, wholes
 
@@ -21,6 +22,8 @@ routes = Blueprint("workflows", __name__)
 def create_workflow() -> Answer:
     body = request.get_json()
     check_workflow(body)
+    for job in () if api.site.containers.mounts else body["jobs"]:
+        check_mounts(job)
     for member in members(body).values():
         check_member_objects(member, api.uploaded)
     return jsonify({"id": api.workflows.create(me().username, body)}), 201

@@ -59,11 +59,15 @@ class Room(Protocol):
 class Containers(Protocol):
     """The containers of one service."""
 
+    mounts: bool  # whether artifacts can be mounted anywhere
+
     def room(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> Room: ...
 
 
 class Processes:
     """Images are names only, and tasks are plain processes of this machine."""
+
+    mounts = False
 
     def room(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> Room:
         return _Plain(sandbox, tasks)

@@ -23,6 +23,8 @@ from .udocker import Udocker
 class Real:
     """The containers of one service, whose images and unpacked images lie below its directory."""
 
+    mounts = True
+
     def __init__(self, directory: Path, objects: ObjectStore) -> None:
         self._images = Images(directory / "images", objects)
         self._runtimes: dict[str, Runtime] = {

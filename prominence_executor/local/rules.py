@@ -240,6 +240,12 @@ def _check_artifacts(artifacts: Any) -> None:
         source, target = mountpoint.split(":")
         if source.startswith("/") or ".." in source.split("/") or ".." in target.split("/"):
             raise Refused("invalid mountpoint for artifact")
+
+
+def check_mounts(job: dict[str, Any]) -> None:
+    """Refuse what only a container can have, where tasks are plain processes."""
+    for item in job.get("artifacts", []):
+        target = item.get("mountpoint", "a:/home/user/a").split(":")[1]
         if not target.startswith(("/home/user/", "/tmp/")):  # noqa: S108
             raise Refused(
                 "tasks of this service are plain processes: an artifact can be mounted in /home/user or /tmp only"
@@ -291,7 +297,7 @@ def _check_storage(job: dict[str, Any]) -> None:
         return
     if not isinstance(job["storage"], dict) or job["storage"].get("type") != "onedata":
         raise Refused("storage type must be onedata")
-    raise Refused("storage cannot be mounted for plain processes, and tasks of this service are")
+    raise Refused("storage cannot be mounted by this service")
 
 
 def substituted(text: str, values: dict[str, str]) -> str:

@@ -291,8 +291,9 @@ def test_an_artifact_is_mounted_where_the_job_says(person: Person, task: dict[st
         member.size = 3
         archive.addfile(member, io.BytesIO(b"1 2"))
     upload(person, "data.tgz", packed.getvalue())
-    artifacts = [{"url": "data.tgz", "mountpoint": "data:/home/user/elsewhere"}]
-    assert finished(person, "cat elsewhere/table.txt", task=task, artifacts=artifacts)[1] == "1 2"
+    for place in ("/home/user/elsewhere", "/srv/tables"):
+        artifacts = [{"url": "data.tgz", "mountpoint": f"data:{place}"}]
+        assert finished(person, f"cat {place}/table.txt", task=task, artifacts=artifacts)[1] == "1 2"
 
 
 def test_a_working_directory_is_one_of_the_image_or_of_the_job(person: Person, task: dict[str, str]) -> None:
