@@ -20,6 +20,7 @@ down only:
     worker       one running job: stage in, tasks, stage out
     real         tasks in containers, whichever runtime they name
     udocker, apptainer   those runtimes, each behind the interface of `runtime`
+    prootshim    a program of its own between udocker and PRoot
     layers       an image's files for one job, writable
     pulling      images by checksum, had once for many jobs
     containers   what a run needs of all that; plain processes

@@ -26,18 +26,6 @@ from .sandbox import Sandbox
 
 _OLDEST_NUMBER = 1000  # of an ordinary user, where the service itself is root
 _SECONDS = 60
-# udocker asks PRoot to pretend the kernel's own version (-k). In PRoot 5.1.0 that breaks fstat, so no program starts.
-_PROOT = """#!/bin/sh
-count=$# found=
-while [ "$count" -gt 0 ]; do
-    word=$1; shift; count=$((count - 1))
-    if [ "$word" = -k ] && [ -z "$found" ]; then
-        found=yes; shift; count=$((count - 1))
-    else
-        set -- "$@" "$word"
-    fi
-done
-"""
 
 
 class Udocker:
@@ -64,7 +52,8 @@ class Udocker:
         for name in ("bin", "lib", "tmp", "unpacked", "incoming"):
             (self._directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         shim = self._directory / "bin" / "proot"
-        shim.write_text(_PROOT + f'exec {shlex.quote(_proot() or "proot")} "$@"\n')
+        words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("prootshim.py")), _proot() or "proot"]
+        shim.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         shim.chmod(0o700)
         try:
             asked = subprocess.run(  # noqa: S603

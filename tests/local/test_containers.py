@@ -275,6 +275,14 @@ def test_a_running_job_is_looked_into_and_deleted(person: Person, task: dict[str
     until(lambda: not started_with("600.3"))
 
 
+def test_a_job_ends_with_its_task_whatever_that_left_running(
+    person: Person, task: dict[str, str], until: Until
+) -> None:
+    described, printed = finished(person, "sh -c 'setsid sleep 600.6 & echo done; exit 3'", task=task)
+    assert (printed, described["execution"]["tasks"][0]["exitCode"]) == ("done\n", 3)
+    until(lambda: not started_with("600.6"))
+
+
 def test_a_sidecar_ends_with_the_tasks_beside_it(person: Person, task: dict[str, str], until: Until) -> None:
     tasks = [
         {**task, "type": "sidecar", "cmd": "sh -c 'touch /home/user/there; sleep 600.4'"},
