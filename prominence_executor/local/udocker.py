@@ -133,7 +133,8 @@ class _Container:
             *(f"--volume={here}:{there}" for here, there in volumes), self.name, *words,
         ]  # fmt: skip
         own = self.udocker.environment(
-            UDOCKER_CONTAINERS=str(root / "containers"), UDOCKER_TMP=str(root / "run"), **by_name
+            UDOCKER_CONTAINERS=str(root / "containers"), UDOCKER_TMP=str(root / "run"),
+            PROOT_TMP_DIR=str(root / "run"), **by_name,
         )  # fmt: skip
         # Not in HOME, where udocker would read a configuration that a task may have written.
         return Command(self.layer.inside(argv, root / "run"), root / "run", own)
