@@ -202,13 +202,8 @@ def rewritten(name: str, change: Callable[[bytes], bytes]) -> Fault:
 
 
 def edited(name: str, change: Callable[[Any], Any]) -> Fault:
-    """A successful answer whose JSON has been changed, if it is a list."""
-
-    def changed(body: bytes) -> bytes:
-        value = json.loads(body)
-        return json.dumps(change(value)).encode() if isinstance(value, list) else body
-
-    return rewritten(name, changed)
+    """A successful answer whose JSON has been changed."""
+    return rewritten(name, lambda body: json.dumps(change(json.loads(body))).encode())
 
 
 def relisted(name: str, change: Callable[[list[Any]], list[Any]]) -> Fault:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent import futures
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from prominence_executor import (
     InvalidRequestError,
     JobDeletedError,
     JobPolicies,
+    NotFoundError,
     ProminenceExecutor,
     RemoteTraceback,
     Resources,
@@ -69,7 +71,8 @@ def test_maps_timeout_is_from_the_call_of_map(executor: ProminenceExecutor) -> N
         list(results)
     executor.shutdown(wait=False, cancel_futures=True)
     for job in executor.client.list_jobs(constraint=("pxrun", executor.run_id)):
-        executor.client.delete_job(job["id"])
+        with suppress(NotFoundError):  # it has ended meanwhile
+            executor.client.delete_job(job["id"])
 
 
 def test_lambdas_closures_methods_partials_and_callables_work(executor: ProminenceExecutor) -> None:
