@@ -427,7 +427,7 @@ class ProminenceExecutor(Executor):
         self._check_usable()
         client, options = self.client, self._options
         image = self._run.images.place(client, options.image)
-        task = replace(options, image=image).task("true")
+        task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
         name = f"{self.run_id}.check"
         return check(client, task, name, policies=options.policies, labels=dict(options.labels), timeout=timeout)
 
