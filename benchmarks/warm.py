@@ -190,7 +190,8 @@ def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
 def killed(at: dict[str, str], calls: int, seed: int) -> None:
     """Kill each worker's processes, at random moments, until twice as many have gone as there are."""
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, warm(at) as executor:
+    patient = 2 * WORKERS + 1  # one call may have all of the workers that are killed
+    with tempfile.TemporaryDirectory() as folder, warm(at, max_attempts=patient) as executor:
         futures = [executor.submit(counted, n, folder) for n in range(calls)]
         kills = 0
 
