@@ -36,6 +36,7 @@ from .payload import (
 from .pickling import Blob
 
 if TYPE_CHECKING:
+    from .files import Source
     from .modules import ModuleZip
     from .run import Run
 
@@ -59,7 +60,7 @@ class Packer:
         run, chunks = self._run, list(array.left.values())
         options = chunks[0].options
         objects = self._placed(array.left.values())
-        small = {source.sha256: source for source in options.files.values() if source.size <= _INLINE}
+        small = _small(options)
         placed = self._placed_files(options, small)
         content = bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), _parts(options), small)
         for source in small.values():
@@ -95,7 +96,7 @@ class Packer:
         room = BODY_LIMIT - _SLACK - _in_base64(len(runner))
         uploads: list[str] = []
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
-        small = {source.sha256: source for source in options.files.values() if source.size <= _INLINE}
+        small = _small(options)
         sizes |= {sha256: source.size for sha256, source in small.items()}
         for what in sorted(sizes, key=lambda item: -sizes[item]):
             if sum(_in_base64(size) for size in sizes.values()) <= room:
@@ -239,6 +240,11 @@ def _extras(options: Options, placed: Mapping[str, str], small: Mapping[str, str
     if options.task_type != "basic":
         extras["mpi"] = {"nodes": options.resources.json().get("nodes")}
     return extras
+
+
+def _small(options: Options) -> dict[str, Source]:
+    """The files of the user's that may travel inside the description, or the bundle, by their digest."""
+    return {source.sha256: source for source in options.files.values() if source.size <= _INLINE}
 
 
 def _staged_name(sha256: str) -> str:

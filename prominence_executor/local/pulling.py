@@ -22,8 +22,8 @@ from pathlib import Path
 
 from . import processes
 from .containers import PullFailed, Stopped
-from .objects import PIECE, BadKey, ObjectStore, sha256_of
-from .staging import upload_key
+from .objects import BadKey, ObjectStore, sha256_of
+from .staging import receive, upload_key
 
 FILES = (".sif", ".simg", ".tar", ".tgz", ".tar.gz")  # endings of an uploaded object; other names are a registry's
 _SECONDS = 20  # without a byte, after which a download has failed
@@ -147,14 +147,9 @@ class Images:
 
 def _receive(response: object, path: Path, stopped: Stopped) -> None:
     try:
-        with open(path, "wb") as file:
-            while piece := response.read(PIECE):  # type: ignore[attr-defined]
-                file.write(piece)
-                if stopped():
-                    raise PullFailed("ended while its image was downloaded")
-            expected = response.headers.get("Content-Length")  # type: ignore[attr-defined]
-            if expected is not None and file.tell() != int(expected):
-                raise OSError("the download ended early")
+        receive(response, path, stopped)
+        if stopped():
+            raise PullFailed("ended while its image was downloaded")
     except BaseException:
         path.unlink(missing_ok=True)
         raise

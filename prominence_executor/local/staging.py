@@ -77,7 +77,13 @@ def place_artifacts(
 def _download(url: str, path: Path, stopped: Callable[[], bool]) -> None:
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError("only http and https")
-    with urllib.request.urlopen(url, timeout=_SECONDS) as response, open(path, "wb") as file:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=_SECONDS) as response:  # noqa: S310
+        receive(response, path, stopped)
+
+
+def receive(response: Any, path: Path, stopped: Callable[[], bool]) -> None:
+    """Write a download to a file, as far as it has come when it is stopped. OSError: it did not come whole."""
+    with open(path, "wb") as file:
         expected = response.headers.get("Content-Length")
         while piece := response.read(PIECE):
             file.write(piece)
