@@ -14,15 +14,15 @@ from .errors import *  # noqa: F403  the exception tree is public as a whole
 from .errors import __all__ as _errors
 
 if TYPE_CHECKING:
-    from .client import ProminenceClient
-    from .executor import ProminenceExecutor
-    from .futures import ProminenceFuture
-    from .imagecheck import ImageReport
-    from .job import Job
-    from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
-    from .payload import RemoteTraceback
-    from .pickling import load
-    from .workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
+    from .client.client import ProminenceClient
+    from .client.job import Job
+    from .client.model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
+    from .client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
+    from .executor.executor import ProminenceExecutor
+    from .executor.image_check import ImageReport
+    from .payload.calls import RemoteTraceback
+    from .payload.pickling import load
+    from .run.future import ProminenceFuture
 
 __version__ = "0.1.0"
 
@@ -50,15 +50,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "client": ("ProminenceClient",),
-    "executor": ("ProminenceExecutor",),
-    "futures": ("ProminenceFuture",),
-    "imagecheck": ("ImageReport",),
-    "job": ("Job",),
-    "model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
-    "payload": ("RemoteTraceback",),
-    "pickling": ("load",),
-    "workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
+    "client.client": ("ProminenceClient",),
+    "executor.executor": ("ProminenceExecutor",),
+    "run.future": ("ProminenceFuture",),
+    "executor.image_check": ("ImageReport",),
+    "client.job": ("Job",),
+    "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
+    "payload.calls": ("RemoteTraceback",),
+    "payload.pickling": ("load",),
+    "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 
 

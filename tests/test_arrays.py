@@ -20,7 +20,7 @@ from prominence_executor import (
     ProminenceExecutor,
     Resources,
 )
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.once

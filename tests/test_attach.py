@@ -24,7 +24,7 @@ from prominence_executor import (
     RunNotFoundError,
 )
 from prominence_executor.local import LocalService
-from prominence_executor.names import Calls, Span, array_name, job_name, parse_array_name, parse_job_name
+from prominence_executor.run.names import Calls, Span, array_name, job_name, parse_array_name, parse_job_name
 
 pytestmark = pytest.mark.once
 

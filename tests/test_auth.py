@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prominence_executor.auth import TokenSource, base_url, expiry, verification
+from prominence_executor.client.auth import TokenSource, base_url, expiry, verification
 from prominence_executor.errors import AuthenticationError, InvalidRequestError, ProminenceError
 
 

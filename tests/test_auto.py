@@ -12,9 +12,9 @@ import pytest
 from calls import Gate, square
 
 from prominence_executor import ProminenceExecutor, sizing
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
-from prominence_executor.names import parse_job_name
+from prominence_executor.run.names import parse_job_name
 
 pytestmark = pytest.mark.once
 

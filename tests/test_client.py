@@ -29,7 +29,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from prominence_executor.client import KEY_VALUE_LIMIT, ProminenceClient
+from prominence_executor.client.client import KEY_VALUE_LIMIT, ProminenceClient
+from prominence_executor.client.model import BODY_LIMIT
 from prominence_executor.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -42,7 +43,6 @@ from prominence_executor.errors import (
     TransferError,
 )
 from prominence_executor.local import LocalService
-from prominence_executor.model import BODY_LIMIT
 
 TOKEN = "the-secret-token"
 HTML_500 = b"<!doctype html>\n<title>500 Internal Server Error</title>\n<h1>Internal Server Error</h1>\n"

@@ -55,7 +55,7 @@ from prominence_executor import (
     ServiceUnavailableError,
     SignatureError,
 )
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from prominence_executor import (
     StageOutError,
 )
 from prominence_executor.local import LocalService
-from prominence_executor.outputs import unpack
+from prominence_executor.run.outputs import unpack
 
 LARGE = b"0123456789abcdef" * 20_000  # what is this large does not travel inside a job's description
 
@@ -276,8 +276,8 @@ def test_warm_workers_leave_calls_with_files_to_jobs(service: LocalService) -> N
 
 
 def test_a_journal_keeps_files_and_outputs(service: LocalService, tmp_path: Path) -> None:
-    from prominence_executor.chunk import Options
-    from prominence_executor.journal import _options, _plain
+    from prominence_executor.run.chunk import Options
+    from prominence_executor.run.journal import _options, _plain
 
     path = tmp_path / "mesh"
     path.write_bytes(b"mesh")

@@ -16,7 +16,14 @@ import pytest
 
 from prominence_executor import JobDeletedError, NotSubmittedError, ProminenceExecutor, RunExistsError, WorkerLostError
 from prominence_executor.local import LocalService
-from prominence_executor.mailbox import divided, gathered, opened, outcomes_in, sealed, without_outcomes
+from prominence_executor.transports.warm.mailboxes import (
+    divided,
+    gathered,
+    opened,
+    outcomes_in,
+    sealed,
+    without_outcomes,
+)
 
 pytestmark = pytest.mark.once
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from archives import layer_of
 
-from prominence_executor import ImageBuildError, debian
-from prominence_executor.images import build
-from prominence_executor.imagetar import pack
+from prominence_executor import ImageBuildError
+from prominence_executor.images import debian
+from prominence_executor.images.archive import pack
+from prominence_executor.images.build import build
 
 HERE = "{}.{}".format(*sys.version_info[:2])
 SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}
@@ -61,7 +62,9 @@ def test_arguments_that_cannot_be_are_refused_before_anything_happens(tmp_path: 
 def test_without_root_and_without_debootstrap_it_says_what_is_needed() -> None:
     """In processes of their own: one that gives up root, and one that sees no programs."""
     program = (
-        "import os, sys; from prominence_executor.images import build; from prominence_executor import debian\n"
+        "import os, sys\n"
+        "from prominence_executor.images import debian\n"
+        "from prominence_executor.images.build import build\n"
         "if sys.argv[1] == 'nobody': os.geteuid() or os.setuid(65534)\n"
         "else: debian._PATH = '/nowhere'; os.environ['PATH'] = '/nowhere'\n"
         f"build('/refused.tar', python={HERE!r}, suite='sid')"

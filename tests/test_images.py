@@ -31,8 +31,8 @@ from prominence_executor import (
     probe,
 )
 from prominence_executor.cli import main
-from prominence_executor.diagnosis import job_error
 from prominence_executor.local import LocalService
+from prominence_executor.run.diagnosis import job_error
 
 Until = Callable[..., None]
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
+from prominence_executor.client.job import ENDED, Job, default_client, poll_interval
+from prominence_executor.client.model import Artifact, InputFile, JobPolicies, Resources, Task
 from prominence_executor.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -24,9 +26,7 @@ from prominence_executor.errors import (
     OutputNotFoundError,
     ProminenceError,
 )
-from prominence_executor.job import ENDED, Job, default_client, poll_interval
 from prominence_executor.local import LocalService
-from prominence_executor.model import Artifact, InputFile, JobPolicies, Resources, Task
 
 IMAGE = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 SMALL = Resources(disk=1, walltime=10)
@@ -58,7 +58,7 @@ def environment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def default_clients_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from prominence_executor import job
+    from prominence_executor.client import job
 
     made: dict[tuple[object, ...], ProminenceClient] = {}
     monkeypatch.setattr(job, "_clients", made)

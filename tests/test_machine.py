@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
 from prominence_executor import CallCrashedError, JobDeletedError, NotFoundError, ProminenceExecutor, ProminenceFuture
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.once

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from prominence_executor import ProminenceExecutor
-from prominence_executor.futures import ProminenceFuture
+from prominence_executor.executor.results import Results
 from prominence_executor.local import LocalService
-from prominence_executor.mapping import Results
+from prominence_executor.run.future import ProminenceFuture
 
 Until = Callable[..., None]
 

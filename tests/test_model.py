@@ -26,8 +26,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prominence_executor.job import Job
-from prominence_executor.model import (
+from prominence_executor.client.job import Job
+from prominence_executor.client.model import (
     BODY_LIMIT,
     Artifact,
     InputFile,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prominence_executor.modules import LocalModules, ModuleZip
+from prominence_executor.payload.modules import LocalModules, ModuleZip
 
 _numbers = itertools.count()
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from prominence_executor import CallCrashedError, ProminenceExecutor, RemoteTraceback, Resources, payload
-from prominence_executor.diagnosis import call_error
+from prominence_executor import CallCrashedError, ProminenceExecutor, RemoteTraceback, Resources
 from prominence_executor.local import LocalService
-from prominence_executor.payload import Identity, Outcomes
-from prominence_executor.pickling import dumps
+from prominence_executor.payload import archive
+from prominence_executor.payload import calls as payload
+from prominence_executor.payload.calls import Identity, Outcomes
+from prominence_executor.payload.pickling import dumps
+from prominence_executor.run.diagnosis import call_error
 
 pytestmark = pytest.mark.skipif(
     shutil.which("mpirun") is None or importlib.util.find_spec("mpi4py") is None, reason="no mpirun or no mpi4py here"
@@ -57,7 +59,7 @@ class Ranks:
         folders = [self.folder, *(self.folder / f"node{rank}" for rank in range(1, ranks if apart else 1))]
         for folder in folders:
             folder.mkdir(exist_ok=True)
-            (folder / "pxrun.pyz").write_bytes(payload.runner_archive("staging", "ranks"))
+            (folder / "pxrun.pyz").write_bytes(archive.runner_archive("staging", "ranks"))
             (folder / "pxcalls").write_bytes(calls_file.tobytes())
             (folder / "pxjob.json").write_bytes(job)
         words = ["mpirun", "--oversubscribe"]

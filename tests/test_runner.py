@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from prominence_executor import payload
-from prominence_executor.payload import Identity, Outcomes
-from prominence_executor.pickling import dumps
+from prominence_executor.payload import archive
+from prominence_executor.payload import calls as payload
+from prominence_executor.payload.calls import Identity, Outcomes
+from prominence_executor.payload.pickling import dumps
 
 KEY = bytes(range(32))
 IDENTITY = Identity("run-1", 7, 1)
@@ -37,7 +38,7 @@ class Remote:
         job = payload.job_file(
             IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], objects={}, seconds=seconds
         )
-        (self.folder / "pxrun.pyz").write_bytes(payload.runner_archive())
+        (self.folder / "pxrun.pyz").write_bytes(archive.runner_archive())
         (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
         (self.folder / "pxjob.json").write_bytes(job)
 
@@ -307,9 +308,9 @@ def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: Remote) -> Non
 
 
 def test_the_runner_is_the_same_bytes_each_time_and_small() -> None:
-    first = payload.runner_archive()
-    payload.runner_archive.cache_clear()
-    assert payload.runner_archive() == first
+    first = archive.runner_archive()
+    archive.runner_archive.cache_clear()
+    assert archive.runner_archive() == first
     assert len(first) < 50_000
 
 

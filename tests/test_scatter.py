@@ -249,8 +249,8 @@ def test_purge_spares_what_is_young_or_in_use(service: LocalService, until: Unti
 
 
 def test_a_journal_keeps_the_objects_of_unsent_calls(service: LocalService, tmp_path: Path) -> None:
-    from prominence_executor.journal import Journal
-    from prominence_executor.objects import Objects
+    from prominence_executor.run.journal import Journal
+    from prominence_executor.run.objects import Objects
 
     path = tmp_path / "journal"
     first = ProminenceExecutor(

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from prominence_executor.client import ProminenceClient
+from prominence_executor.client.client import ProminenceClient
+from prominence_executor.client.job import Job
+from prominence_executor.client.model import BODY_LIMIT, Artifact, InputFile, Resources, Task
+from prominence_executor.client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 from prominence_executor.errors import InvalidRequestError, NotFoundError
-from prominence_executor.job import Job
 from prominence_executor.local import LocalService
-from prominence_executor.model import BODY_LIMIT, Artifact, InputFile, Resources, Task
-from prominence_executor.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 
 pytestmark = pytest.mark.once
 

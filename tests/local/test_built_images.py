@@ -17,7 +17,7 @@ from archives import layer_of, unpack
 from test_containers import containers, image, runtime, same_python  # noqa: F401  fixtures
 
 from prominence_executor import JobFailedError, ProminenceExecutor, PythonMismatchError
-from prominence_executor.imagetar import pack
+from prominence_executor.images.archive import pack
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,110 @@
+"""The commands ``prominence-executor image ...``: arguments to calls, and what those return to lines.
+
+It may not hold logic that a program would miss. Progress goes to the standard error, the answer to the standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import ProminenceError
+
+_BAR = 40  # characters
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of the commands; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is temporary is removed
+    work: Callable[[Any], int] = arguments.work
+    try:
+        return work(arguments)
+    except (ProminenceError, ValueError, OSError) as error:
+        return _failed(f"prominence-executor image {arguments.command}: {error}")
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prominence-executor image", description="Container images for calls.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="make an image with Python on a Debian machine (needs root, debootstrap)")
+    build.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: NAME.tar or NAME.tgz")
+    build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
+    build.add_argument(
+        "--requirement", "-r", action="append", default=[], metavar="FILE", help="as for pip; repeatable"
+    )
+    build.add_argument("--package", action="append", default=[], metavar="NAME", help="a Debian package; repeatable")
+    build.add_argument("--suite", help="the Debian release; default: this machine's")
+    build.add_argument("--mirror", metavar="URL", help="of Debian's packages; default: the one that apt uses here")
+    build.add_argument("--from-python", metavar="PREFIX", help="copy the standard library of an installed Python")
+    build.set_defaults(work=_build)
+    push = commands.add_parser("push", help="upload an image to the service, and print the name to use")
+    push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
+    push.add_argument("--name", help="the name to upload it under; default: one of its content")
+    push.set_defaults(work=_push)
+    check = commands.add_parser("check", help="run a tiny job in an image, and compare it with this machine")
+    check.add_argument("image", help="a name, or the path of a file")
+    check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
+    check.set_defaults(work=_check)
+    return parser
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from ..images.build import build
+
+    built = build(
+        arguments.output,
+        python=arguments.python,
+        requirements=arguments.requirement,
+        packages=arguments.package,
+        suite=arguments.suite,
+        mirror=arguments.mirror,
+        from_python=arguments.from_python,
+        tell=_tell,
+    )
+    print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")
+    return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from ..client.client import ProminenceClient
+    from ..images.files import push
+
+    bar = _bar if sys.stderr.isatty() else None
+    with ProminenceClient() as client:
+        name = push(client, arguments.file, arguments.name, bar)
+    print(name)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from ..executor.executor import ProminenceExecutor
+
+    with ProminenceExecutor(image=arguments.image) as executor:
+        report = executor.check_image(arguments.timeout)
+    print(report)
+    return 0 if report.usable else 1
+
+
+def _bar(sent: int, size: int) -> None:
+    """The progress of an upload, on one line of a terminal."""
+    done = int(_BAR * sent / max(size, 1))
+    line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
+    sys.stderr.write(line + ("\n" if sent >= size else ""))
+    sys.stderr.flush()
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _failed(line: str, status: int = 1) -> int:
+    _tell(line)
+    return status

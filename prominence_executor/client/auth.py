@@ -1,0 +1,171 @@
+"""Where the service is, who asks, and whom to trust: URL, token and certificates, from argument, environment or file.
+
+Nothing here sends anything, and nothing here shows a token: not in a repr, not in an exception, not in a pickle.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from ..errors import AuthenticationError, InvalidRequestError
+
+__all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
+
+TOKEN_FILE = os.path.join("~", ".prominence", "token")
+_VARIABLE = "PROMINENCE_TOKEN"
+
+
+class TokenSource:
+    """Finds the token when it is first asked for it, keeps it, and looks again when told that it was refused.
+
+    Looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then at the file
+    ``~/.prominence/token``: JSON with an ``access_token``, as upstream's ``prominence login`` writes it, or plain text.
+
+    May be used by several threads at once; a callable is called by one of them at a time, while the others wait.
+    """
+
+    def __init__(self, token: str | Callable[[], str] | None = None) -> None:
+        self._argument = token
+        self._token: str | None = None
+        self._origin = "no source yet"
+        self._lock = threading.Lock()
+
+    def get(self) -> str:
+        """The token; looks for another one first if this one is known to have expired.
+
+        Raises:
+            AuthenticationError: there is none, it is unusable, or it has expired.
+        """
+        with self._lock:
+            token = self._token
+            if token is None or _expired(token):
+                token = self._token = self._look()
+            if _expired(token):
+                when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expiry(token)))
+                raise AuthenticationError(f"The token from {self._origin} expired on {when}; get a new one")
+            return token
+
+    def refresh(self, refused: str | None = None) -> str:
+        """Looks again: the file is read again, the callable called again. Answers what it found, even if unchanged.
+
+        ``refused`` is the token that the service refused: when another thread has replaced it already, its
+        replacement is the answer.
+        """
+        with self._lock:
+            if self._token is None or refused is None or self._token == refused:
+                self._token = self._look()
+            return self._token
+
+    @property
+    def origin(self) -> str:
+        """Where the token came from, in words."""
+        return self._origin
+
+    def _look(self) -> str:
+        if callable(self._argument):
+            self._origin = "the callable given as token"
+            return self._checked(self._call(self._argument))
+        if self._argument is not None:
+            self._origin = "the token argument"
+            return self._checked(self._argument)
+        if os.environ.get(_VARIABLE):
+            self._origin = f"the environment variable {_VARIABLE}"
+            return self._checked(os.environ[_VARIABLE])
+        self._origin = f"the file {TOKEN_FILE}"
+        return self._checked(self._read())
+
+    def _call(self, function: Callable[[], str]) -> str:
+        try:
+            return function()
+        except Exception as error:  # the user's own code: whatever it raises means that there is no token
+            raise AuthenticationError(f"The callable given as token raised {type(error).__name__}") from error
+
+    def _read(self) -> str:
+        try:
+            with open(os.path.expanduser(TOKEN_FILE), encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            raise AuthenticationError(
+                f"There is no token: give the token argument, set {_VARIABLE}, or put one into {TOKEN_FILE}"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            # A UnicodeDecodeError holds the bytes it stumbled over, so the cause stays out.
+            raise AuthenticationError(f"{TOKEN_FILE} cannot be read: {type(error).__name__}") from None
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return text
+        if not isinstance(content, dict):
+            return text
+        if not isinstance(content.get("access_token"), str):
+            raise AuthenticationError(f"{TOKEN_FILE} holds JSON without an access_token")
+        return str(content["access_token"])
+
+    def _checked(self, token: Any) -> str:
+        """The token without surrounding white space, if it can stand in a header line at all."""
+        if isinstance(token, str) and re.fullmatch(r"[\x21-\x7e]+", token.strip()):
+            return token.strip()
+        raise AuthenticationError(f"{self._origin} holds no token: it must be one word of printable ASCII")
+
+    def __repr__(self) -> str:
+        return f"<TokenSource: {self._origin}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A TokenSource cannot be pickled: the token stays in this process")
+
+
+def expiry(token: str) -> float | None:
+    """Seconds since the epoch at which a JWT says that it expires; None for one that does not say, or is no JWT.
+
+    The signature is not verified: this is for a clear sentence before a request, not for trust.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(payload["exp"])
+    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _expired(token: str) -> bool:
+    at = expiry(token)
+    return at is not None and at <= time.time()
+
+
+def base_url(url: str | None = None) -> str:
+    """The API's address, from the argument or from ``PROMINENCE_URL``, without a slash at its end."""
+    url = url or os.environ.get("PROMINENCE_URL")
+    if not url:
+        raise InvalidRequestError("There is no URL of the service: give the url argument or set PROMINENCE_URL")
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise InvalidRequestError("The service's URL must hold no user name and no password: the service knows tokens")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidRequestError(f"The service's URL must look like https://host/prominence/v1, not {url!r}")
+    return url.rstrip("/")
+
+
+def verification(verify: bool | str | os.PathLike[str] | None = None) -> bool | str:
+    """Whether to verify certificates, or the CA bundle to do so with, from argument or ``PROMINENCE_SSL_VERIFY``."""
+    given = os.environ.get("PROMINENCE_SSL_VERIFY", "") if verify is None else verify
+    if isinstance(given, bool):
+        return given
+    given = str(os.fspath(given))
+    if given.lower() in ("", "1", "true", "yes", "on"):
+        return True
+    if given.lower() in ("0", "false", "no", "off"):
+        return False
+    if not os.path.exists(given):
+        raise InvalidRequestError(f"verify or PROMINENCE_SSL_VERIFY names a CA bundle that does not exist: {given}")
+    return given

@@ -1,0 +1,238 @@
+"""The funnel that every request goes through: sessions, timeouts, retries, the token, and the count of requests.
+
+    _request -> _retrying -> _send        the API: one session, one timeout, the bearer token
+    _send_bare                            the object store: another session, which has no credentials at all
+
+It knows no verb of the API; those are in client.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from .. import __version__
+from ..errors import AuthenticationError, NotFoundError, ServiceError, ServiceUnavailableError, TransferError
+from .auth import TokenSource, base_url, verification
+from .responses import check_whole, refusal, unreachable
+from .transfers import transferring
+
+T = TypeVar("T")
+
+_log = logging.getLogger("prominence_executor")
+_POOL_SIZE = 32
+
+
+class Funnel:
+    """Sends requests for one user. Needs no token and no network until the first one."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | Callable[[], str] | TokenSource | None = None,
+        *,
+        timeout: tuple[float, float] = (10.0, 60.0),
+        retry_for: float = 30.0,
+        verify: bool | str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.url = base_url(url)
+        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token)
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._verify = verification(verify)
+        self._session = _prepared(requests.Session())
+        self._bare = _prepared(_BareSession())
+        self._closed = threading.Event()
+        self._counted = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def requests_sent(self) -> Counter[str]:
+        """How many requests went out so far, by kind ("GET /jobs", "PUT upload", ...); repeats count."""
+        with self._counted:
+            return Counter(self._counts)
+
+    def close(self) -> None:
+        """Ends the waits of all threads that would have tried again, and closes the connections."""
+        self._closed.set()
+        self._session.close()
+        self._bare.close()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A ProminenceClient cannot be pickled: its token stays in this process; make one there")
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[requests.Response], T],
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        repeat: bool = True,
+        accept: int = 200,
+    ) -> T:
+        url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
+        headers = {} if body is None else {"Content-Type": kind}
+
+        def once(token: str) -> T:
+            return read(self._send(method, path, url, token, body, headers, accept))
+
+        def with_token() -> T:
+            token = self._tokens.get()
+            try:
+                return once(token)
+            except AuthenticationError:
+                renewed = self._tokens.refresh(token)
+                if renewed == token:
+                    raise
+            return once(renewed)
+
+        return self._retrying(with_token, repeat)
+
+    def _send(
+        self, method: str, path: str, url: str, token: str, body: bytes | None, headers: dict[str, str], accept: int
+    ) -> requests.Response:
+        """One exchange with the API; answers a whole response of status 2xx, or of the accepted one."""
+
+        def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            # A callable, because a mere header would give way to an entry of ~/.netrc.
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+
+        # Redirects are not followed: the token is for this address and no other.
+        kind = kind_of(method, path)
+        response = self._exchange(self._session, kind, method, url, body, headers, bearer, redirects=False)
+        if response.status_code // 100 != 2 and response.status_code != accept:
+            raise refusal(response, token)
+        check_whole(response)
+        return response
+
+    def _send_bare(
+        self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
+    ) -> requests.Response:
+        """One exchange with the object store: no token, no entry of ~/.netrc, the bytes as they are stored."""
+        kind = "GET output" if method == "GET" else f"{method} upload"
+        headers = {"Accept-Encoding": "identity", **(headers or {})}
+        with transferring():
+            response = self._exchange(
+                self._bare, kind, method, url, data, headers, _no_credentials, stream=stream, redirects=method == "GET"
+            )
+            if response.status_code // 100 != 2:
+                with response:
+                    raise refusal(response)
+        return response
+
+    def _exchange(
+        self,
+        session: requests.Session,
+        kind: str,
+        method: str,
+        url: str,
+        data: Any,
+        headers: Mapping[str, str],
+        auth: Callable[[requests.PreparedRequest], requests.PreparedRequest],
+        *,
+        stream: bool = False,
+        redirects: bool,
+    ) -> requests.Response:
+        what = f"{method} {urlsplit(url).path}"  # never the query: it may hold a signature
+        if self._closed.is_set():
+            raise ServiceUnavailableError(f"{what}: this client has been closed", request_sent=False)
+        with self._counted:
+            self._counts[kind] += 1
+        began = time.monotonic()
+        try:
+            response = session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                auth=auth,
+                timeout=self._timeout,
+                verify=self._verify,
+                stream=stream,
+                allow_redirects=redirects,
+            )
+        except requests.RequestException as error:
+            raise unreachable(error, what) from error
+        _log.debug("%s: HTTP %d after %.3f s", what, response.status_code, time.monotonic() - began)
+        return response
+
+    def _retrying(self, once: Callable[[], T], repeat: bool) -> T:
+        """Calls ``once`` until it answers, or its failure is not one that time heals, or the time is over."""
+        deadline = time.monotonic() + self._retry_for
+        for attempt in itertools.count():
+            try:
+                return once()
+            except (ServiceError, TransferError) as error:
+                # A 500 may well be the request's own fault, so it gets two more chances and not the whole time.
+                heals = attempt < 2 or isinstance(error, ServiceUnavailableError | TransferError)
+                wait = max(_backoff(attempt), getattr(error, "retry_after", None) or 0.0)
+                if not (repeat and heals) or time.monotonic() + wait > deadline or self._closed.is_set():
+                    raise
+                _log.info("trying again in %.1f s: %s", wait, error)
+                if self._closed.wait(wait):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _patiently(self, seconds: float, ask: Callable[[], T]) -> T:
+        """Asks on for some seconds when the service says that there is no such thing: it may just be ending."""
+        deadline = time.monotonic() + seconds
+        for attempt in itertools.count():
+            try:
+                return ask()
+            except NotFoundError:
+                wait = _backoff(attempt)
+                if time.monotonic() + wait > deadline or self._closed.wait(wait):
+                    raise
+        raise AssertionError("unreachable")
+
+
+class _BareSession(requests.Session):
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Adds nothing after a redirect; requests would look into ~/.netrc."""
+
+
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An auth that adds nothing; without any, requests would look into ~/.netrc."""
+    return request
+
+
+def _prepared(session: requests.Session) -> requests.Session:
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_POOL_SIZE)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers["User-Agent"] = f"prominence-executor/{__version__} {requests.utils.default_user_agent()}"
+    return session
+
+
+def kind_of(method: str, path: str) -> str:
+    path = re.sub(r"^/(kv|data)/(?!(?:upload|output)$).*", r"/\1", path)
+    return f"{method} " + re.sub(r"/\d+", "/id", path)
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds: 0.1 and twice as long each time, up to 5, less up to a half so that many clients do not ask at once."""
+    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,0 +1,678 @@
+"""`ProminenceExecutor`: the ``concurrent.futures`` contract, kept by jobs of a PROMINENCE service.
+
+    submit, map      the caller's thread: pickles, queues, returns at once
+    Dispatcher       its thread and pool: chunks -> jobs, the only writer to the service
+    Tracker          its thread and pool: polls, fetches outcomes, settles the futures
+    Run              joins the two; outlives a forgotten executor until its futures are done
+
+This module may not talk to the service itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from itertools import islice, repeat
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar, cast
+
+from ..client.auth import TokenSource
+from ..client.client import ProminenceClient
+from ..client.model import JobPolicies, Resources
+from ..payload.calls import Payload
+from ..payload.modules import LocalModules
+from ..payload.pickling import Pickled
+from ..run.chunk import Options
+from ..run.future import ProminenceFuture
+from ..run.journal import Journal
+from ..run.objects import Known, Objects, purge
+from ..transports.warm.follower import purge_mailboxes
+from ..transports.warm.pool import WarmOptions, WorkerInfo
+from .attach import check_new, find
+from .image_check import ImageReport, check
+from .results import Results
+from .run import Run, new_run_id
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WORKERS = 8  # warm workers at most, by default
+_MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
+_REPEAT = 30.0  # seconds for which one request is repeated before dispatcher or tracker look at what else is to do
+_MODULES = LocalModules()
+
+
+class ProminenceExecutor(Executor):
+    """Runs calls as batch jobs; a drop-in for ``ProcessPoolExecutor`` with futures that know their job.
+
+    Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
+    ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
+    (needs the extra ``local``). Nothing is sent before the first `submit`.
+
+    Args:
+        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
+        token: the bearer token, or a callable that returns a fresh one.
+        image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
+            file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
+        runtime: ``"singularity"`` or ``"udocker"``; by default chosen by the image's name.
+        resources: CPUs, memory (GB), disk (GB), walltime (minutes) of each job.
+        policies: the service's job policies.
+        labels: labels of each job beside the executor's own.
+        env: environment variables of each call. ``OMP_NUM_THREADS`` and its like are set to the job's CPUs (of MPI:
+            those of a rank) where neither this nor the image says anything.
+        files: local files (a path, or bytes) by the names, relative paths, under which each call finds them in its
+            working directory. They are read when the job is sent, and must not change until then; large ones are
+            uploaded once, and kept under the digest of their content.
+        outputs: patterns of the files that a call writes and that come back as ``future.files``: ``"field.*.vtk"``,
+            ``"**/*.log"``, or a directory. Relative to the job's directory. A pattern may match nothing.
+        outputs_dir: where they go, each call's to ``outputs_dir/<run_id>/<number of the call>``; by default a temporary
+            directory, which goes when the program ends.
+        task_type: ``"openmpi"``, ``"mpich"`` or ``"intelmpi"``: each call runs on all ranks of an MPI job, and returns
+            the list of their results by rank (see the README).
+        procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
+        retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
+            raised is never repeated.
+        initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
+            futures raise `InitializerError`.
+        name: the beginning of the run's id, and so of the jobs' names.
+        run_id: the whole id, by which `attach` finds the run again. One request is made here, to see that it is new.
+        journal: a file that keeps each call until the service has accepted it, so that `attach` can submit what a
+            killed program had not. It is removed when the run has ended and nothing is left in it.
+        max_workers: at most so many jobs of this executor at the service at once; None leaves queueing to the service.
+        poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
+            adapts to how often jobs end. Default (0.1, 30).
+        service_timeout: seconds for which the service may be away before open futures give up.
+        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
+            ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
+        lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
+            executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
+
+        workers: ``"warm"``: calls go to jobs that stay, and take one after the other, so that a call need not wait for
+            a job; for many short calls. A call then runs in a process in which others ran before; one whose worker is
+            lost goes to another one, and may so run more than once. What is large (128 kB) has a job of its own;
+            what calls share is sent to each worker once, if it can be fetched there in 10 s.
+            ``resources.walltime`` is that of a worker.
+        max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
+        idle_timeout: seconds after which a warm worker without calls ends.
+        max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
+        max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
+            (the other); those without ask once a second each.
+
+    Raises:
+        AuthenticationError: there is no token, or it has expired.
+        ValueError: a value that the service would not take, or no URL.
+        FileNotFoundError: the image is a file that is not there.
+        RunExistsError: there is a run of this ``run_id``, or in this journal.
+        ImportError: ``"local"`` without the extra ``local``.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        runtime: str | None = None,
+        resources: Resources | None = None,
+        policies: JobPolicies | None = None,
+        labels: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+        outputs: Sequence[str] | None = None,
+        outputs_dir: str | os.PathLike[str] | None = None,
+        task_type: str | None = None,
+        procs_per_node: int | None = None,
+        retries: int = 0,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        name: str | None = None,
+        run_id: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        max_workers: int | None = None,
+        poll_interval: float | tuple[float, float] = (0.1, 30.0),
+        service_timeout: float = 900.0,
+        on_interrupt: Literal["delete", "leave"] = "delete",
+        lazy: bool = False,
+        workers: Literal["warm"] | None = None,
+        min_workers: int = 0,
+        idle_timeout: float = 300.0,
+        max_attempts: int = 3,
+        max_requests_per_second: float = 200.0,
+    ) -> None:
+        options = Options().changed(
+            image=image,
+            runtime=runtime,
+            resources=resources,
+            policies=policies,
+            labels=labels,
+            env=env,
+            files=files,
+            outputs=outputs,
+            outputs_dir=outputs_dir,
+            task_type=task_type,
+            procs_per_node=procs_per_node,
+            retries=retries,
+        )
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be a callable, not {initializer!r}")
+        if name is not None and run_id is not None:
+            raise ValueError("name and run_id exclude each other: name is the beginning of an id that is made")
+        for field, value in (("name", name), ("run_id", run_id)):
+            if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
+                raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
+        warm = _warm(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
+        if warm is not None:
+            max_workers = warm.max_workers
+        connect, at_end = _connect(url, token, service_timeout)
+        key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
+        try:
+            if run_id is not None:
+                with connect() as client:
+                    check_new(client, run_id)
+            kept = None if journal is None else Journal.create(journal, new_id, key)
+        except BaseException:
+            at_end()
+            raise
+        self._take(Run(connect, new_id, key, warm=warm, at_end=at_end, journal=kept, **settings), options)
+        self._max_workers = max_workers or _MANY
+        self._initializer = (initializer, tuple(initargs))
+
+    @classmethod
+    def attach(
+        cls,
+        run_id: str,
+        url: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        *,
+        takeover: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        max_workers: int | None = None,
+        poll_interval: float | tuple[float, float] = (0.1, 30.0),
+        service_timeout: float = 900.0,
+        on_interrupt: Literal["delete", "leave"] = "leave",
+        lazy: bool = False,
+        outputs_dir: str | os.PathLike[str] | None = None,
+        workers: Literal["warm"] | None = None,
+    ) -> ProminenceExecutor:
+        """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
+
+        Reads, and cancels; any number of programs may be attached to one run. It makes three requests here (two more,
+        and two for each warm worker, if the run has had any), and blocks for them. What the service has of the run is
+        all that it knows; below the highest call that it has, gaps are futures with `NotSubmittedError`. With the run's
+        journal, what had not been submitted is submitted now.
+
+        Args:
+            run_id: the id that the executor had (it is printed when a program is interrupted).
+            takeover: take new calls, too; only when the program that began the run is no more. Its functions and
+                options are not known here; see `with_options`.
+            journal: the file that the run was begun with, if this is the machine where it is.
+            workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy, outputs_dir: as for the
+                executor itself.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunExistsError: the journal is in use: the program that began the run is still there.
+            ValueError: the journal is another run's.
+        """
+        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
+        warm = _warm(workers, max_workers)
+        connect, at_end = _connect(url, token, service_timeout)
+        kept = None
+        try:
+            kept = None if journal is None else Journal.open(journal)
+            if kept is not None and kept.run_id != run_id:
+                raise ValueError(f"the journal {journal} is one of run {kept.run_id!r}, not of {run_id!r}")
+            with connect() as client:
+                found = find(client, run_id, kept)
+            if journal is not None and kept is None and takeover:
+                kept = Journal.create(journal, run_id, found.key)
+        except BaseException:
+            if kept is not None:
+                kept.close()
+            at_end()
+            raise
+        executor = object.__new__(cls)
+        run = Run(connect, run_id, found.key, warm=warm, at_end=at_end, journal=kept, attached=True, **settings)
+        options = Options().changed(outputs_dir=outputs_dir)
+        executor._take(run, options)
+        executor._initializer = (None, ())
+        executor._reads_only = not takeover
+        owns = takeover or journal is not None
+        executor._found = found.adopt(run, kept, complete=journal is not None, owns=owns, options=options)
+        return executor
+
+    def _take(self, run: Run, options: Options) -> None:
+        """What every new executor begins with."""
+        self._run = run
+        self._options = options
+        self._max_workers = run.max_workers or _MANY
+        self._process = os.getpid()
+        self._base: ProminenceExecutor | None = None  # of a view: the executor that it is a view of
+        self._reads_only = False
+        self._found: list[ProminenceFuture[Any]] = []  # the calls of another program
+        _runs.add(run)
+        weakref.finalize(self, run.shutdown, wait=False, cancel=False).atexit = False
+
+    @property
+    def run_id(self) -> str:
+        """The name under which all jobs of this executor stand at the service (label ``pxrun``)."""
+        return self._run.run_id
+
+    @property
+    def client(self) -> ProminenceClient:
+        """The REST client, for what the executor itself has no method for."""
+        return self._run.client
+
+    def futures(self) -> list[ProminenceFuture[Any]]:
+        """The run's calls in the order of their submission: those that are not done, and all that `attach` found."""
+        found = {future._index: future for future in self._found}
+        return [future for _, future in sorted({**{f._index: f for f in self._run.futures()}, **found}.items())]
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
+        """Run ``fn(*args, **kwargs)`` as a job; returns its future at once, before anything is sent.
+
+        What cannot be pickled is the future's exception, as in the standard library.
+
+        Raises:
+            RuntimeError: after `shutdown`, or in a forked child.
+            BrokenRunError: the run is broken, for example because the token is refused.
+        """
+        return cast("ProminenceFuture[T]", self._submit(self._function(fn), [(args, kwargs)])[0])
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = 1,
+        buffersize: int | None = None,
+        probe_timeout: float = 60.0,
+    ) -> Results[T]:
+        """As ``map(fn, *iterables)``, the calls running as jobs; the results come in order.
+
+        With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
+        or losing it cancels what has not started (see `Results`).
+
+        Args:
+            timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing.
+            chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
+                alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
+                of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
+                fewer than could run at once (``max_workers``, or what the service says to be free).
+            probe_timeout: seconds from now after which ``"auto"`` waits no longer.
+            buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
+                iterables may be endless then. By default all is submitted at once.
+
+        Raises:
+            ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
+            TypeError: ``buffersize`` is no integer.
+        """
+        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=True)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = 1,
+        buffersize: int | None = None,
+        probe_timeout: float = 60.0,
+    ) -> Results[T]:
+        """As `map`, but each result comes as soon as it is there."""
+        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=False)
+
+    def _map(
+        self,
+        fn: Callable[..., T],
+        iterables: Sequence[Iterable[Any]],
+        timeout: float | None,
+        chunksize: int | Literal["auto"],
+        buffersize: int | None,
+        probe_timeout: float,
+        ordered: bool,
+    ) -> Results[T]:
+        if chunksize == "auto" and self._run.is_warm:
+            chunksize = 1  # they are put together when they are dealt out
+        if chunksize == "auto":
+            if buffersize is not None:
+                raise ValueError("chunksize='auto' and buffersize exclude each other")
+        elif isinstance(chunksize, str) or chunksize < 1:
+            raise ValueError(f"chunksize must be at least 1, or 'auto', not {chunksize!r}")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
+        function = self._function(fn)
+        calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
+        # No code runs between two elements of these, so that a value which comes again is still what it was.
+        still = buffersize is None and all(type(values) in (list, tuple, range, repeat) for values in iterables)
+        known: Known | None = {} if still else None
+
+        def submit() -> list[ProminenceFuture[T]]:
+            chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
+            patience = probe_timeout if chunksize == "auto" else None
+            return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
+
+        leaves = self._run.leaves
+        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
+
+    def scatter(self, value: T) -> T:
+        """Store an object at the service once, for many calls; returns a reference to give to calls in its place.
+
+        The reference may stand anywhere inside the arguments; the call finds the object itself there. The calls of one
+        job share it, so they should not change it. It is pickled now, and uploaded when the first call is sent that
+        needs it, unless the service has it from an earlier run; it stays there until `purge` removes it.
+
+        A large argument (1 MB) of several calls is uploaded once without this, too, but has to be hashed for each call.
+        """
+        self._check_usable()
+        return cast(T, self._run.objects.scatter(value))
+
+    def scale(self, workers: int) -> None:
+        """Have so many warm workers at least from now on; up to ``max_workers`` more are started for calls.
+
+        Idle workers beyond that number end now. Returns at once. Nothing is started before the first `submit`.
+
+        Raises:
+            ValueError: ``workers`` is not 0 to ``max_workers``.
+            RuntimeError: the executor has no warm workers.
+        """
+        self._run.scale(workers)
+
+    def workers(self) -> list[WorkerInfo]:
+        """The warm workers: job, state, calls done, and how many seconds ago each was last seen."""
+        return self._run.pool.workers() if self._run.pool else []
+
+    def purge(self, older_than: float, *, images: bool = False) -> list[str]:
+        """Delete what executors have stored at the service, of this user's runs, and no run needs any more.
+
+        That is what is older than ``older_than`` seconds, and is used neither by an active job nor by this executor;
+        and the mailboxes of warm workers that ended as long ago, of programs that could not remove them: `attach` finds
+        less of such a run then. Container images are kept unless ``images`` is True. Returns the names of all that was
+        deleted. Blocks for a few requests, and one or two for each name.
+
+        Raises:
+            ValueError: ``older_than`` is negative.
+            ProminenceError: the service does not answer, or refuses.
+        """
+        if older_than < 0:
+            raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
+        used = self._run.objects.names() | self._run.images.names()
+        objects = purge(self.client, older_than, used, images)
+        return objects + purge_mailboxes(self.client, older_than, spare=self.run_id)
+
+    def check_image(self, timeout: float = 0) -> ImageReport:
+        """Run one tiny job in the image, and compare Python, platform and packages there with this program's.
+
+        Works with any Python 3 in the image, and without cloudpickle there. Blocks until the job has ended; a local
+        image is uploaded first.
+
+        Args:
+            timeout: seconds to wait for the job; 0 for as long as it takes.
+
+        Raises:
+            TimeoutError: the job has not ended in time; it has been deleted.
+            JobFailedError: there is no ``python3`` in the image; other kinds of `JobError` for what befell the job.
+            ProminenceError: the service does not answer, or refuses.
+        """
+        self._check_usable()
+        client, options = self.client, self._options
+        image = self._run.images.place(client, options.image)
+        task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
+        name = f"{self.run_id}.check"
+        return check(client, task, name, policies=options.policies, labels=dict(options.labels), timeout=timeout)
+
+    def with_options(
+        self,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        runtime: str | None = None,
+        resources: Resources | None = None,
+        policies: JobPolicies | None = None,
+        labels: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | os.PathLike[str] | bytes] | None = None,
+        outputs: Sequence[str] | None = None,
+        outputs_dir: str | os.PathLike[str] | None = None,
+        task_type: str | None = None,
+        procs_per_node: int | None = None,
+        retries: int | None = None,
+    ) -> ProminenceExecutor:
+        """A view of this executor whose calls run with other options; the rest stays as it is.
+
+        `shutdown` of a view, and leaving its ``with`` block, act on the executor.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = self._options.changed(
+            image=image,
+            runtime=runtime,
+            resources=resources,
+            policies=policies,
+            labels=labels,
+            env=env,
+            files=files,
+            outputs=outputs,
+            outputs_dir=outputs_dir,
+            task_type=task_type,
+            procs_per_node=procs_per_node,
+            retries=retries,
+        )
+        view._base = self
+        return view
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: block until all futures are done and the threads have ended; else that happens in the background.
+            cancel_futures: cancel what is not running yet, and delete its jobs.
+        """
+        self._run.shutdown(wait=wait, cancel=cancel_futures)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``)."""
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            self._run.interrupt()
+        else:
+            _shut_down(self._run)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} run {self.run_id} at {self._run.client.url}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an executor cannot be pickled: it has threads and connections; make one where it is needed")
+
+    # -- the caller's thread ---------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError("this executor belongs to the parent process; a forked child must make its own")
+        if _exiting.is_set():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        self._run.check_open()
+        if self._reads_only:
+            raise RuntimeError(
+                f"this executor is attached to run {self.run_id}: it reads and cancels, and submits only with "
+                "attach(..., takeover=True)"
+            )
+
+    def _function(self, fn: Callable[..., Any]) -> _Function:
+        return _Function(self._run.objects, fn, *self._initializer)
+
+    def _submit(
+        self,
+        function: _Function,
+        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        patience: float | None = None,
+        known: Known | None = None,
+    ) -> list[ProminenceFuture[Any]]:
+        """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
+
+        With ``patience`` the calls are no chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        """
+        self._check_usable()
+        futures: list[ProminenceFuture[Any] | None] = []
+        pickled: list[Pickled] = []
+        for args, kwargs in calls:
+            try:
+                ours = function.pickled()
+                pickled.append(self._run.objects.dumps((args, kwargs), (*args, *kwargs.values()), known))
+            except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
+                failed: ProminenceFuture[Any] = ProminenceFuture()
+                failed._settle(False, error)
+                futures.append(failed)
+            else:
+                futures.append(None)
+        sent: Iterator[ProminenceFuture[Any]] = iter(())
+        if pickled:
+            options = self._options.fresh()
+            modules = ours.modules.union(*(item.modules for item in pickled))
+            code = ours.code.union(*(item.code for item in pickled))
+            packed = _MODULES.pack(modules, code)
+            objects = ours.objects.union(*(item.objects for item in pickled))
+            payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects, function.name)
+            sent = iter(
+                self._run.submit(payload, options)
+                if patience is None
+                else self._run.submit_held(payload, options, patience)
+            )
+        return [future or next(sent) for future in futures]
+
+
+class _Function:
+    """A function that is pickled once for all the calls of a ``map``, whatever their number.
+
+    Together with the initializer: functions of ``__main__`` share their global variables within one pickle only.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        function: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+    ) -> None:
+        self._objects = objects
+        self._whole = (function, initializer, initargs)
+        self.name = _name_of(function)
+        self._pickled: Pickled | None = None
+
+    def pickled(self) -> Pickled:
+        """For one more call."""
+        if self._pickled is None:
+            self._pickled = self._objects.dumps(self._whole, (self._whole,))
+        else:
+            for reference in self._pickled.objects:
+                self._objects.used(reference)
+        return self._pickled
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """What a message may call a function."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"
+
+
+def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
+    shortest, longest = (given, given) if isinstance(given, (int, float)) else given
+    if not 0 < shortest <= longest:
+        raise ValueError(f"poll_interval must be seconds above 0, or the shortest and the longest, not {given!r}")
+    return float(shortest), float(longest)
+
+
+def _warm(
+    workers: str | None,
+    max_workers: int | None,
+    min_workers: int = 0,
+    idle_timeout: float = 300.0,
+    max_attempts: int = 3,
+    max_requests_per_second: float = 200.0,
+) -> WarmOptions | None:
+    """The checked options of warm workers, or None where there are to be none."""
+    if workers is None:
+        return None
+    if workers != "warm":
+        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
+    max_workers = max_workers or _WORKERS
+    if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
+        raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
+    if not isinstance(max_attempts, int) or max_attempts < 1:
+        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
+    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
+
+
+def _settings(
+    max_workers: int | None,
+    poll_interval: float | tuple[float, float],
+    service_timeout: float,
+    on_interrupt: str,
+    lazy: bool,
+) -> dict[str, Any]:
+    """The checked arguments of a `Run` that an executor's user chooses."""
+    if max_workers is not None and max_workers < 1:
+        raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
+    if on_interrupt not in ("delete", "leave"):
+        raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
+    return {
+        "max_workers": max_workers,
+        "poll_interval": _interval(poll_interval),
+        "service_timeout": service_timeout,
+        "on_interrupt": on_interrupt,
+        "lazy": bool(lazy),
+    }
+
+
+def _connect(
+    url: str | None, token: str | Callable[[], str] | None, service_timeout: float
+) -> tuple[Callable[[], ProminenceClient], Callable[[], None]]:
+    """What makes a client, and what must be done when it is no longer needed."""
+    if (url or os.environ.get("PROMINENCE_URL")) != "local":
+        tokens = TokenSource(token)
+        tokens.get()  # a missing or expired token is better said here than by the first future
+        return lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), _nothing
+    from ..local.launch import launch  # the one line of the core that knows of the embedded service
+
+    service = launch()
+    return lambda: ProminenceClient(service.url, service.token), service.stop
+
+
+def _nothing() -> None:
+    pass
+
+
+_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_exiting = threading.Event()
+
+
+def _at_exit() -> None:
+    """A program that ends without shutdown waits for its futures, as with the standard library's executors."""
+    _exiting.set()
+    for run in list(_runs):
+        _shut_down(run)
+
+
+def _shut_down(run: Run) -> None:
+    """Wait for a run's futures; Ctrl-C ends the wait and does what ``on_interrupt`` says."""
+    try:
+        run.shutdown(wait=True, cancel=False)
+    except KeyboardInterrupt:
+        run.interrupt()
+        raise
+
+
+# The hook that concurrent.futures itself uses: it runs before the interpreter joins threads and stops new ones.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

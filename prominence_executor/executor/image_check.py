@@ -1,0 +1,156 @@
+"""What an image has, against this machine: one tiny job, and a table of what it told.
+
+It needs no cloudpickle and no particular Python in the image. It blocks, and knows nothing of runs and their threads.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ..client.client import ProminenceClient
+from ..client.job import Job
+from ..client.model import InputFile, JobPolicies, Resources, Task
+from ..errors import JobError, NotFoundError
+from ..images.files import shown
+from ..remote import probe
+from ..run import diagnosis
+
+__all__ = ["ImageReport", "Row", "check"]
+
+Verdict = Literal["same", "differs", "missing there", "only there"]
+_PROGRAM = "pxprobe.py"
+_MINUTES = 10  # of walltime
+
+
+class Row(NamedTuple):
+    """One line of the table; None where there is no such thing."""
+
+    name: str
+    here: str | None
+    there: str | None
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.here is None:
+            return "only there"
+        if self.there is None:
+            return "missing there"
+        return "same" if self.here == self.there else "differs"
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What an image has, as `ProminenceExecutor.check_image` found it. Its text is a table.
+
+    Attributes:
+        image: the image's name.
+        job_id: the job that looked.
+        python: the version of its Python, and of this program's: ``here["python"]``.
+        executable: the path of its Python.
+        platform: system and C library.
+        packages: the versions of its packages by name, as pip spells names: ``foo-bar``.
+        here: the same of this program, by these names.
+    """
+
+    image: str
+    job_id: int | None
+    python: str
+    executable: str
+    platform: str
+    machine: str
+    packages: dict[str, str]
+    here: dict[str, Any] = field(repr=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether calls of this program can run in the image: the minor versions of Python must be the same."""
+        return _minor(self.python) == _minor(self.here["python"])
+
+    def rows(self, verdict: Verdict | None = None) -> list[Row]:
+        """The packages by name: all, or those with this verdict."""
+        here: dict[str, str] = self.here["packages"]
+        rows = [Row(name, here.get(name), self.packages.get(name)) for name in sorted({*here, *self.packages})]
+        return [row for row in rows if verdict is None or row.verdict == verdict]
+
+    @property
+    def differs(self) -> dict[str, tuple[str | None, str | None]]:
+        """Packages whose versions are not the same: (here, there)."""
+        return {row.name: (row.here, row.there) for row in self.rows("differs")}
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that only this machine has."""
+        return [row.name for row in self.rows("missing there")]
+
+    def __str__(self) -> str:
+        python = "same" if self.python == self.here["python"] else "differs"
+        if not self.usable:
+            python = "differs: calls cannot run there"
+        facts = [
+            ("Python", self.here["python"], self.python, python),
+            ("", self.here["executable"], self.executable, ""),
+            ("platform", self.here["platform"], self.platform, ""),
+        ]
+        packages = [(row.name, row.here or "-", row.there or "-", row.verdict) for row in self.rows()]
+        lines = [("", "here", "in the image", ""), *facts, *packages]
+        widths = [max(len(line[column]) for line in lines) for column in range(3)]
+        table = ["  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[3]])
+                 for line in lines]  # fmt: skip
+        return "\n".join([f"image {self.image} (job {self.job_id})", *(line.rstrip() for line in table)])
+
+
+def check(
+    client: ProminenceClient,
+    task: Task,
+    name: str,
+    *,
+    resources: Resources | None = None,
+    policies: JobPolicies | None = None,
+    labels: dict[str, str] | None = None,
+    timeout: float = 0,
+) -> ImageReport:
+    """Run one job in a task's image and tell what it has; the task's command is replaced.
+
+    ``timeout``: seconds, 0 for none.
+
+    Raises:
+        TimeoutError: the job has not ended in time; it is deleted.
+        JobError: it failed; without Python in the image a `JobFailedError` that says so.
+    """
+    task.command = f"python3 {_PROGRAM}"
+    job = Job(
+        name=name, tasks=[task], policies=policies, labels=labels, client=client,
+        resources=resources or Resources(walltime=_MINUTES, disk=1),
+        input_files=[InputFile(_PROGRAM, Path(probe.__file__).read_bytes())],
+    )  # fmt: skip
+    job.create()
+    try:
+        job.wait(timeout)
+    except BaseException:  # Ctrl-C, or the service is away
+        _delete(job)
+        raise
+    if not job.done():
+        _delete(job)
+        raise TimeoutError(f"the job that checks the image {task.image!r} has not ended after {timeout} s: {job}")
+    told = next((line for line in job.stdout().splitlines() if line.startswith(probe.MARK)), None)
+    if told is None:
+        raise _error(client, job)
+    there = json.loads(told.removeprefix(probe.MARK))
+    return ImageReport(image=shown(str(task.image)), job_id=job.id, here=probe.probe(), **there)  # type: ignore[no-untyped-call]
+
+
+def _error(client: ProminenceClient, job: Job) -> JobError:
+    return diagnosis.job_error(client.describe_job(job.id or 0), job.stderr())
+
+
+def _delete(job: Job) -> None:
+    with suppress(NotFoundError):  # it has ended meanwhile
+        job.delete()
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

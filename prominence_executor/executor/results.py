@@ -1,0 +1,107 @@
+"""The iterator that ``map`` and ``map_unordered`` return: it hands in chunks of calls, and hands out their results.
+
+It knows futures only; how calls become futures is the executor's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from ..run.future import ProminenceFuture
+
+T = TypeVar("T")
+
+
+class Results(Iterator[T]):
+    """The results of a ``map``: in the order of the calls, or as they come.
+
+    Has a `close`, as a generator has. Closing it cancels what has not started, and so does losing it once iteration
+    has begun, and any exception that it raises. One that was never iterated leaves its calls alone: ``map`` without a
+    look at the results is how calls are run for what they do. It keeps no reference to a result that was handed out.
+
+    Args:
+        submit: submits the next chunk of calls; returns no futures when there are none left.
+        ordered: in the order of the calls.
+        buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
+        timeout: seconds from now within which every result must be there.
+        leaves: do not cancel when Ctrl-C ends the iteration, nor when the iterator is lost, which may be for Ctrl-C in
+            the body of a loop: the jobs are to stay at the service.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[], list[ProminenceFuture[T]]],
+        *,
+        ordered: bool,
+        buffersize: int | None,
+        timeout: float | None,
+        leaves: bool = False,
+    ) -> None:
+        self._begun = False
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._submit: Callable[[], list[ProminenceFuture[T]]] | None = submit
+        self._ordered = ordered
+        self._leaves = leaves
+        self._next: SimpleQueue[ProminenceFuture[T]] = SimpleQueue()  # in the order in which they are handed out
+        self._outstanding: dict[ProminenceFuture[T], list[int]] = {}  # and how many of their chunk are
+        while self._submit is not None and (buffersize is None or buffersize > 0):
+            self._submit_chunk()
+            buffersize = None if buffersize is None else buffersize - 1
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        self._begun = True
+        if not self._outstanding:
+            raise StopIteration
+        try:
+            future = self._next.get(timeout=self._left())
+            result = future.result(self._left())
+            left_of_chunk = self._outstanding.pop(future)
+            left_of_chunk[0] -= 1
+            if not left_of_chunk[0]:
+                self._submit_chunk()
+            return result
+        except Empty:
+            self.close()
+            raise TimeoutError from None
+        except StopIteration as error:
+            self.close()
+            raise RuntimeError("a call raised StopIteration") from error  # as it is, it would end a for loop quietly
+        except BaseException as error:
+            if self._leaves and isinstance(error, KeyboardInterrupt):
+                self._outstanding.clear()
+            self.close()
+            raise
+        finally:
+            future = None  # type: ignore[assignment]  # a traceback must not keep the result alive
+
+    def close(self) -> None:
+        """Cancel the calls that have not started, and submit no more; the iterator is exhausted then."""
+        self._submit = None
+        futures, self._outstanding, self._next = self._outstanding, {}, SimpleQueue()
+        for future in futures:
+            future.cancel()
+
+    def __del__(self) -> None:
+        if getattr(self, "_begun", False) and not self._leaves:
+            self.close()
+
+    def _submit_chunk(self) -> None:
+        futures = [] if self._submit is None else self._submit()
+        if not futures:
+            self._submit = None
+        left_of_chunk = [len(futures)]
+        for future in futures:
+            self._outstanding[future] = left_of_chunk
+            if self._ordered:
+                self._next.put(future)
+            else:
+                future.add_done_callback(self._next.put)  # type: ignore[arg-type]  # it is given the future itself
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())

@@ -1,0 +1,144 @@
+"""A directory tree to a ``docker save`` archive, which docker, udocker and Apptainer load.
+
+It reads a tree and writes one file; it runs nothing and knows nothing of Python or Debian. The same tree gives the same
+bytes: members are sorted, and carry no times and no names of users.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ..client.transfers import appearing_whole
+
+_EPOCH = 315_532_800  # 1980-01-01: what any archive format can say
+_BLOCK = 1 << 20
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+def pack(
+    tree: Path,
+    output: Path,
+    *,
+    tag: str,
+    env: Mapping[str, str],
+    command: Sequence[str],
+    scratch: Path,
+    leave_out: Callable[[str], bool] = lambda name: False,
+) -> None:
+    """Write the archive; it appears at ``output`` when it is whole. Compressed if that ends in ``gz``.
+
+    Args:
+        tag: ``name:version``, under which ``docker load`` and ``udocker load`` know the image.
+        env, command: what the image's configuration says.
+        scratch: a directory for the layer while it is written.
+        leave_out: of the paths below ``tree``, those that are not to be in it, with all below them.
+    """
+    layer = scratch / "layer.tar"
+    diff = _write_layer(tree, layer, leave_out)
+    config = _dump(_config(diff, env, command))
+    name, _, version = tag.partition(":")
+    image, place = hashlib.sha256(config).hexdigest(), hashlib.sha256(diff.encode()).hexdigest()
+    legacy = {"id": place, "created": _created(), "os": "linux", "config": {"Cmd": list(command)}}
+    members: list[tuple[str, bytes | Path]] = [
+        (f"{image}.json", config),
+        (f"{place}/VERSION", b"1.0"),
+        (f"{place}/json", _dump(legacy)),
+        (f"{place}/layer.tar", layer),
+        ("manifest.json", _dump([{"Config": f"{image}.json", "RepoTags": [tag], "Layers": [f"{place}/layer.tar"]}])),
+        ("repositories", _dump({name: {version: place}})),
+    ]
+    with appearing_whole(os.fspath(output)) as file:
+        if output.name.endswith("gz"):
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
+                _write_members(compressed, members)  # type: ignore[arg-type]  # it writes bytes
+        else:
+            _write_members(file, members)
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_layer(tree: Path, layer: Path, leave_out: Callable[[str], bool]) -> str:
+    """Write the layer; returns its digest."""
+    with tarfile.open(layer, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name in _walk(tree, "", leave_out):
+            info = tar.gettarinfo(tree / name, name)
+            if info is None or not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+                continue  # sockets, and devices, which an ordinary user could not unpack
+            info.mtime, info.uname, info.gname = _EPOCH, "", ""
+            if info.isreg():
+                with open(tree / name, "rb") as content:
+                    tar.addfile(info, content)
+            else:
+                tar.addfile(info)
+    return sha256_of_file(layer)
+
+
+def _walk(tree: Path, below: str, leave_out: Callable[[str], bool]) -> Iterator[str]:
+    """The names in a tree, sorted, each directory before what is in it; symbolic links are not followed."""
+    with os.scandir(tree / below) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{below}/{entry.name}" if below else entry.name
+        if not leave_out(name):
+            yield name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(tree, name, leave_out)
+
+
+def _write_members(file: IO[bytes], members: Sequence[tuple[str, bytes | Path]]) -> None:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        directories: set[str] = set()
+        for name, content in members:
+            directory = os.path.dirname(name)
+            if directory and directory not in directories:
+                directories.add(directory)
+                tar.addfile(_member(directory, 0o755, tarfile.DIRTYPE))
+            info = _member(name, 0o644, tarfile.REGTYPE)
+            if isinstance(content, bytes):
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            else:
+                info.size = content.stat().st_size
+                with open(content, "rb") as source:
+                    tar.addfile(info, source)
+
+
+def _member(name: str, mode: int, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.mode, info.type, info.mtime = mode, kind, _EPOCH
+    return info
+
+
+def _config(diff: str, env: Mapping[str, str], command: Sequence[str]) -> dict[str, Any]:
+    machine = os.uname().machine
+    return {
+        "architecture": _ARCHITECTURES.get(machine, machine),
+        "os": "linux",
+        "created": _created(),
+        "config": {"Cmd": list(command), "Env": [f"{name}={value}" for name, value in env.items()]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff}"]},
+        "history": [{"created": _created(), "created_by": "prominence-executor image build"}],
+    }
+
+
+def _created() -> str:
+    return "1980-01-01T00:00:00Z"
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

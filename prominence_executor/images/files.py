@@ -1,0 +1,203 @@
+"""Container images that are files of this machine: which they are, and how they get to the service, once by content.
+
+An image option that means a file is kept as its absolute path; no registry's or object's name looks like one. At the
+service it is an object named by its content, so that all runs share it, and with an ending by which runtimes know it.
+`purge` keeps these objects unless it is told otherwise. No threads of its own; hashing and uploading block.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..client.model import wrong
+from ..errors import TransferError
+from .archive import sha256_of_file
+
+if TYPE_CHECKING:
+    from ..client.client import ProminenceClient
+
+PREFIX = "pximage-"
+
+_ENDINGS = {".tar.gz": ".tgz", ".tgz": ".tgz", ".tar": ".tar", ".sif": ".sif"}  # of a file, and of its object's name
+_AT_SITES = "/cvmfs/"  # paths below it are the same everywhere, and are no files of this machine
+_Version = tuple[str, int, int]  # path, size, time of the last change: another one means another content
+
+_hashing = threading.Lock()
+_digests: dict[_Version, str] = {}
+_files: dict[str, str] = {}  # the path by the object's name
+
+
+def resolved(image: str | os.PathLike[str]) -> str:
+    """An image as options keep it: a file's absolute path, or the name as it was given.
+
+    A file is meant by a path object, by what begins with ``./``, ``../``, ``/`` or ``~``, and by what has a slash and
+    exists.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not end as images do.
+    """
+    text = os.fspath(image)
+    if not isinstance(text, str) or text.startswith(_AT_SITES) or "://" in text:
+        return text
+    surely = not isinstance(image, str) or os.path.isabs(text) or text.startswith(("./", "../", "~"))
+    if not surely and not ("/" in text and os.path.isfile(text)):
+        return text
+    path = os.path.abspath(os.path.expanduser(text))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"image: there is no file {path}")
+    _ending(path)
+    return path
+
+
+def is_local(image: str) -> bool:
+    """Whether a resolved image is a file of this machine."""
+    return os.path.isabs(image) and not image.startswith(_AT_SITES)
+
+
+def shown(image: str) -> str:
+    """An image for messages: for an object that came from a file, both."""
+    return f"{_files[image]} ({image})" if image in _files else image
+
+
+def push(
+    client: ProminenceClient,
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> str:
+    """Upload an image file, unless the service has it; returns the name to use as ``image``.
+
+    Args:
+        name: the object's name; then it is uploaded in any case. By default a name of its content.
+        progress: called with the bytes that were sent, and their number.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: file or name do not end as images do.
+        ProminenceError: it could not be uploaded.
+    """
+    path = resolved(os.path.abspath(os.path.expanduser(path)))
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(" + "|".join(_ENDINGS) + ")", name):
+        raise wrong("name", "letters, digits, '_', '.' and '-' with one of the endings " + " ".join(_ENDINGS), name)
+    version = _version(path)
+    own = _name(version)
+    stored = {} if name else {item["name"]: item["size"] for item in client.list_data()}
+    if stored.get(own) != version[1]:
+        _upload(client, version, name or own, progress)
+    return name or own
+
+
+class LocalImages:
+    """The image files of one run. Its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
+        self._uploading: dict[str, threading.Lock] = {}  # by name
+        self._placed: dict[str, str] = {}  # name by path
+
+    def place(self, client: ProminenceClient, image: str) -> str:
+        """See that an image is at the service, if it is a file; blocks for that. Returns the name to give to a task.
+
+        Raises:
+            FileNotFoundError: the file is not there any more.
+            ProminenceError: it could not be uploaded.
+        """
+        if not is_local(image):
+            return image
+        try:
+            version = _version(image)
+        except FileNotFoundError:
+            if image in self._placed:
+                return self._placed[image]
+            raise
+        name = _name(version)
+        with self._lock:
+            if self._stored is None:
+                self._stored = {item["name"]: item["size"] for item in client.list_data()}
+            stored = self._stored
+            lock = self._uploading.setdefault(name, threading.Lock())
+        with lock:
+            if stored.get(name) != version[1]:
+                _upload(client, version, name)
+                stored[name] = version[1]
+        self._placed[image] = name
+        return name
+
+    def name_of(self, image: str) -> str:
+        """The name that a task was given for an image."""
+        return self._placed.get(image, image)
+
+    def missing(self, refusal: str) -> bool:
+        """Whether the service has refused a job because it has an image no longer, which is to be uploaded again."""
+        match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
+        return bool(match and self._stored and self._stored.pop(match[1], None) is not None)
+
+    def names(self) -> set[str]:
+        """The objects that calls of this run may still use."""
+        return set(self._placed.values())
+
+
+def _version(path: str) -> _Version:
+    status = os.stat(path)
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _digest(version: _Version) -> str:
+    with _hashing:
+        if version not in _digests:
+            _digests[version] = sha256_of_file(version[0])
+        return _digests[version]
+
+
+def _name(version: _Version) -> str:
+    """The name of the object with this content."""
+    name = f"{PREFIX}{_digest(version)[:32]}{_ending(version[0])}"
+    _files[name] = version[0]
+    return name
+
+
+def _ending(path: str) -> str:
+    for ending, ours in _ENDINGS.items():
+        if path.endswith(ending):
+            return ours
+    raise wrong("image", "a file that ends in " + ", ".join(_ENDINGS), path)
+
+
+def _upload(
+    client: ProminenceClient, version: _Version, name: str, progress: Callable[[int, int], object] | None = None
+) -> None:
+    path, size, _ = version
+    with open(path, "rb") as file:
+        source = file if progress is None else _Counted(file, size, progress)
+        client.upload(name, source, checksum=_digest(version))
+    if _version(path) != version:
+        client.delete_data(name)
+        raise TransferError(f"the image {path} was changed while it was uploaded")
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells how far it has been read."""
+
+    def __init__(self, file: io.BufferedReader, size: int, progress: Callable[[int, int], object]) -> None:
+        self._file, self._size, self._progress = file, size, progress
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._progress(self._file.tell(), self._size)
+        return data

@@ -1,0 +1,4 @@
+"""What travels between this program and a job: bytes in, bytes out.
+
+It knows no HTTP, no jobs and no threads.
+"""

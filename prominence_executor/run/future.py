@@ -1,0 +1,185 @@
+"""`ProminenceFuture`: a ``concurrent.futures.Future`` that knows its job.
+
+It stands for its call everywhere in the package. It may not talk to the service itself: what it needs done there, it
+asks of its chunk (see chunk.py). Futures are settled by the tracker, or by the dispatcher before a job has an id; never
+by the user.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ..client.transfers import appearing_whole
+from ..errors import JobError
+from ..payload.pickling import dumps_apart
+from .lazy import Unfetched
+from .outputs import CallFiles
+
+if TYPE_CHECKING:
+    from .chunk import Chunk
+
+T = TypeVar("T")
+
+
+class ProminenceFuture(Future[T]):
+    """The outcome of a call that runs as, or in, a job.
+
+    Pending until the service reports the job running; then running, and running it stays whatever a later list says;
+    then done. Works with ``concurrent.futures.wait``, ``as_completed`` and ``asyncio.wrap_future``. Callbacks run in
+    one of the executor's threads.
+    """
+
+    def __init__(self, index: int = -1) -> None:
+        super().__init__()
+        self._index = index  # the number of the call in its run, or -1 for one that never became part of it
+        self._chunk: Chunk | None = None  # the job of its last attempt
+        self._streams: list[list[int]] | None = None  # [stdout, stderr] where it began, and where it ended, in bytes
+        self._files: CallFiles | None = None  # that the call has written, if they are wanted
+
+    @property
+    def job_id(self) -> int | None:
+        """The service's number of the call's (last) job, or None while none has been accepted."""
+        return self._chunk.job_id if self._chunk else None
+
+    @property
+    def attempts(self) -> int:
+        """How many jobs have been tried for this call, the present one included.
+
+        More than 1 only with ``retries``, or when a warm worker was lost with it.
+        """
+        return self._chunk.attempt + self._chunk.losses if self._chunk else 0
+
+    def status(self) -> str:
+        """The service's word for the job as of the last poll (no request is made).
+
+        ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
+        completed, failed, killed or deleted.
+        """
+        return self._chunk.status if self._chunk else "unsent"
+
+    def stdout(self) -> str:
+        """What the call has printed so far: one request. Live while it runs, about a second behind.
+
+        Of a finished call in a chunk this is its own part where the platform writes output to a file, else the whole
+        job's. Undecodable bytes are replaced. Empty before the job exists.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer.
+        """
+        return self._chunk.stream(self, "stdout") if self._chunk else ""
+
+    def stderr(self) -> str:
+        """What the call has written to its standard error so far; see `stdout`."""
+        return self._chunk.stream(self, "stderr") if self._chunk else ""
+
+    def cancel(self) -> bool:
+        """Cancel the call unless it is running or done; the job is deleted at the service when no call needs it.
+
+        Returns at once; waiters and callbacks are told at once, the deletion follows in the background.
+        """
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        if self._chunk:
+            self._chunk.call_cancelled()
+        return True
+
+    def terminate(self) -> bool:
+        """End the call even if it is running: its job is deleted, and the future ends with `JobDeletedError`.
+
+        A call that has not started is cancelled. The other calls of a chunk share the job and end with it. Returns at
+        once; False when the call is done already.
+        """
+        if self.cancel():
+            return True
+        return not self.done() and self._chunk is not None and self._chunk.terminate()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the call and return its result, or raise its exception, as the base class's.
+
+        With ``lazy=True`` a large result is fetched now, which takes its time beyond ``timeout``; when it does not
+        come, this raises `ServiceUnavailableError` or `TransferError`, and may be called again.
+        """
+        result: Any = super().result(timeout)
+        return cast(T, result.value() if type(result) is Unfetched else result)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the call and return what `result` would raise, or None, as the base class's.
+
+        With ``lazy=True`` a large result is fetched for that, too: it may still turn out not to be there.
+        """
+        error = super().exception(timeout)
+        if error is None:
+            try:
+                self.result(timeout)
+            except Exception as problem:  # noqa: BLE001  returned, as all that a call raises
+                return problem
+        return error
+
+    def save(self, path: str | os.PathLike[str], timeout: float | None = None) -> None:
+        """Wait for the call and write its result to a file, for `load`; the file appears when it is whole.
+
+        With ``lazy=True`` a large result goes from the service to the file without being held in memory.
+
+        Raises:
+            OSError: the file cannot be written.
+            Exception: what `result` raises.
+        """
+        result: Any = super().result(timeout)
+        if type(result) is Unfetched:
+            result.save(path)
+        else:
+            with appearing_whole(os.fspath(path)) as file:
+                for piece in dumps_apart(result).pieces:
+                    file.write(piece)
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The call's output files (see ``outputs`` of `ProminenceExecutor`): their paths here, by their names there.
+
+        Waits for the call. They have been fetched before it was done, unless the executor is ``lazy`` or that failed:
+        then this fetches them, once, also after the executor's end. Empty for a call that wrote none, or that asked for
+        none; a call that raised has those that it wrote until then.
+
+        Raises:
+            JobError, CancelledError: what became of a call that has no outcome.
+            StageOutError: they could not be collected where the call ran.
+            SignatureError: they are not what was signed.
+            ServiceUnavailableError, TransferError, OSError: they do not come now; it may be asked again.
+        """
+        error = super().exception()
+        if self._files is not None:
+            return self._files.fetch()
+        if isinstance(error, JobError):
+            raise error
+        return {}
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As the base class's, but it may be called again: every poll that shows the job running does.
+
+        Returns True when the future is running, False when it is cancelled or done.
+        """
+        with self._condition:  # the base class's own lock, reentrant
+            if self.running():
+                return True
+            if self._state in ("CANCELLED_AND_NOTIFIED", "FINISHED"):
+                return False
+            return super().set_running_or_notify_cancel()
+
+    def _settle(self, succeeded: bool, value: Any) -> None:
+        """Give the future its one outcome; a future that is cancelled or done keeps what it has."""
+        if not self.set_running_or_notify_cancel():
+            return
+        with suppress(InvalidStateError):  # another thread was quicker
+            if succeeded:
+                self.set_result(value)
+            else:
+                self.set_exception(value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a future cannot be pickled: it belongs to this process; pass its result instead")

@@ -1,0 +1,244 @@
+"""A journal keeps on disk what the service does not have yet, so that a killed program loses no call.
+
+One SQLite file for one run, open to one program at a time: the run's id and key, and the payload of every chunk from
+the moment `submit` returns until the service has accepted its job. It may be used from any thread. It holds the key
+that the run's outcomes are signed with, and pickles: it belongs to the user alone (mode 0600) and is trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..client.model import JobPolicies, Resources
+from ..errors import RunExistsError
+from ..payload.calls import Payload, calls_file, read_calls_file
+from ..payload.files import Source
+from ..payload.modules import ModuleZip
+from ..payload.pickling import Blob, Reference
+from .chunk import Chunk, Options
+from .objects import Objects
+
+_PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL, key BLOB NOT NULL, next_call INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS modules (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL, names TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS chunk (
+        name TEXT PRIMARY KEY,
+        calls BLOB NOT NULL,
+        modules TEXT REFERENCES modules,
+        options TEXT NOT NULL,
+        sending INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE IF NOT EXISTS uses (chunk TEXT NOT NULL, object TEXT NOT NULL, size INTEGER, shared INTEGER);
+    CREATE TABLE IF NOT EXISTS piece (object TEXT NOT NULL, number INTEGER, content BLOB, PRIMARY KEY (object, number));
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A chunk that the service may not have."""
+
+    name: str
+    payload: Payload
+    options: Options
+    sending: bool  # its job may exist: it was about to be created
+
+
+class Journal:
+    """An open journal; made by `Journal.create` or `Journal.open`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._modules: set[str] = set()
+        self._objects: set[str] = set()  # whose content is in it
+        self._has_uses = True
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
+        try:
+            # Exclusive: a second program is refused. A killed program's transactions stand without a flush to disk.
+            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+                self._db.execute(f"PRAGMA {setting}")
+            self._db.executescript(_TABLES)
+            row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise RunExistsError(f"the journal {path} is in use by another program ({error})") from None
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise ValueError(f"{path} is no journal: {error}") from None
+        self.run_id: str = row[0] if row else ""
+        self.key: bytes = row[1] if row else b""
+        self.next_call: int = row[2] if row else 0
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], run_id: str, key: bytes) -> Journal:
+        """Begin the journal of a new run.
+
+        Raises:
+            RunExistsError: the file holds another run's calls, or is in use.
+            ValueError: the file is something else.
+            OSError: it cannot be made.
+        """
+        journal = cls(Path(path))
+        if journal.run_id:
+            journal.close()
+            raise RunExistsError(
+                f"the journal {path} holds calls of run {journal.run_id}: "
+                f"ProminenceExecutor.attach({journal.run_id!r}, journal=...) continues it"
+            )
+        journal._db.execute("INSERT INTO run VALUES (?, ?, 0)", (run_id, key))
+        journal.run_id, journal.key = run_id, key
+        return journal
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Journal | None:
+        """The journal of a run that has begun, or None when there is no such file, or nothing in it.
+
+        Raises:
+            RunExistsError: it is in use by another program.
+            ValueError: the file is something else.
+        """
+        if not os.path.exists(path):
+            return None
+        journal = cls(Path(path))
+        if journal.run_id:
+            return journal
+        journal.close()
+        return None
+
+    def put(self, chunk: Chunk) -> None:
+        """Keep a chunk. OSError: the journal cannot be written."""
+        payload = chunk.payload
+        assert payload is not None  # noqa: S101  it is put before it is sent
+        modules = payload.modules
+        options = json.dumps(_plain(chunk.options))
+        with self._writing() as db:
+            if modules is not None and modules.sha256 not in self._modules:
+                names = json.dumps(sorted(modules.names))
+                db.execute("INSERT OR IGNORE INTO modules VALUES (?, ?, ?)", (modules.sha256, modules.content, names))
+                self._modules.add(modules.sha256)
+            db.execute(
+                "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, 0)",
+                (chunk.name, calls_file(payload).tobytes(), modules and modules.sha256, options),
+            )
+            for reference in payload.objects:
+                self._has_uses = True
+                use = (chunk.name, reference.sha256, reference.size, reference.shared)
+                db.execute("INSERT INTO uses VALUES (?, ?, ?, ?)", use)
+                if reference.content is not None and reference.sha256 not in self._objects:
+                    rows = (
+                        (reference.sha256, number, piece) for number, piece in enumerate(_pieces(reference.content))
+                    )
+                    db.executemany("INSERT OR IGNORE INTO piece VALUES (?, ?, ?)", rows)
+                    self._objects.add(reference.sha256)
+            db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
+
+    def sending(self, names: Iterable[str]) -> None:
+        """The jobs of these chunks are about to be created."""
+        with self._writing() as db:
+            db.executemany("UPDATE chunk SET sending = 1 WHERE name = ?", ((name,) for name in names))
+
+    def remove(self, names: Iterable[str]) -> None:
+        """The service has these chunks, or nobody wants them any more."""
+        names = list(names)
+        with self._writing() as db:
+            db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
+            if self._has_uses:
+                db.executemany("DELETE FROM uses WHERE chunk = ?", ((name,) for name in names))
+                db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
+                self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
+                self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
+
+    def kept(self, objects: Objects) -> list[Kept]:
+        """What the service may not have; the objects that its calls use are made known to ``objects``."""
+        with self._writing() as db:
+            rows = db.execute("SELECT name, calls, modules, options, sending FROM chunk").fetchall()
+            zips = {
+                sha256: ModuleZip(content, sha256, frozenset(json.loads(names)))
+                for sha256, content, names in db.execute("SELECT sha256, content, names FROM modules")
+            }
+            uses: dict[str, set[Reference]] = {}
+            for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
+                found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
+                content = Blob(row[0] for row in found)
+                reference = objects.restore(sha256, size, bool(shared), content if content.size else None)
+                uses.setdefault(name, set()).add(reference)
+        return [
+            Kept(
+                name,
+                read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ()))),
+                _options(json.loads(options)),
+                bool(sending),
+            )
+            for name, calls, modules, options, sending in rows
+        ]
+
+    def close(self) -> None:
+        """Let go of the file, and remove it when everything in it has reached the service."""
+        with self._lock:
+            empty = self._db.execute("SELECT count(*) FROM chunk").fetchone()[0] == 0
+            self._db.close()
+        if empty:
+            self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN")
+                with self._db:  # commits, or rolls back
+                    yield self._db
+            except sqlite3.Error as error:
+                raise OSError(f"the journal {self._path} cannot be written: {error}") from error
+
+
+def _pieces(content: Blob) -> Iterator[memoryview]:
+    for piece in content:
+        for at in range(0, len(piece), _PIECE):
+            yield memoryview(piece)[at : at + _PIECE]
+
+
+def _plain(options: Options) -> dict[str, object]:
+    return {
+        **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
+        "resources": asdict(options.resources),
+        "policies": None if options.policies is None else asdict(options.policies),
+        "labels": dict(options.labels),
+        "env": dict(options.env),
+        "files": {name: _plain_file(source) for name, source in options.files.items()},
+        **{name: getattr(options, name) for name in ("outputs", "outputs_dir", "task_type", "procs_per_node")},
+    }
+
+
+def _plain_file(source: Source) -> dict[str, object]:
+    if source.content is not None:
+        return {"size": source.size, "content": base64.b64encode(source.content).decode()}
+    return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
+
+
+def _file(plain: dict[str, Any]) -> Source:
+    if "content" in plain:
+        plain["content"] = base64.b64decode(plain["content"])
+    return Source(**plain)
+
+
+def _options(plain: dict[str, Any]) -> Options:
+    resources, policies = plain.pop("resources"), plain.pop("policies")
+    files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
+    return Options(
+        resources=Resources(**resources),  # as `_plain` wrote them
+        policies=None if policies is None else JobPolicies(**policies),
+        files=files,
+        outputs=tuple(plain.pop("outputs", ())),
+        **plain,
+    )

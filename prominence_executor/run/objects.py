@@ -1,0 +1,274 @@
+"""Large objects that calls use: pickled once, uploaded once under a name of their content, fetched by each job.
+
+`Objects` is a run's. It pickles calls, leaving large arguments apart, and uploads what the service does not have. An
+object that several calls use stays at the service for the next run; only `purge` removes it. What one call alone uses
+goes when that call is over. It knows nothing of jobs; the packer tells it when one needs its objects.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from ..errors import NotFoundError
+from ..images.files import PREFIX as IMAGE_PREFIX
+from ..payload.pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha256_of
+
+if TYPE_CHECKING:
+    from ..client.client import ProminenceClient
+    from ..payload.files import Source
+
+PREFIX = "px-"
+PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-", "pxonce-")  # of everything that executors upload
+LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact costs a second at the start of a job
+
+_HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least
+_LIGHT = frozenset({int, float, complex, bool, type(None)})
+
+Known = dict[int, tuple[Any, Reference]]  # values, by their id, that are surely as they were, and what stands for them
+
+
+class Objects:
+    """The objects of one run. Its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._scattered = False
+        self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
+        self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
+        self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
+        self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
+        self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
+        self._files: set[str] = set()  # names of those that are local files' content
+        self._listing = threading.Lock()
+        self._kept = 0  # bytes up to which contents are kept here, though the service has them
+        self._uploading: dict[str, threading.Lock] = {}  # by name
+
+    # -- the caller's thread ---------------------------------------------------------------------------------------
+
+    def scatter(self, value: Any) -> Reference:
+        """Pickle a value and make a reference to it; nothing is sent."""
+        self._scattered = True
+        return self._refer(dumps_apart(value), shared=True)
+
+    def dumps(self, value: Any, parts: Sequence[Any], known: Known | None = None) -> Pickled:
+        """Pickle a value, and those of its parts apart that are large. Raises what pickling raises.
+
+        Args:
+            value: a call or a function, with all that belongs to it.
+            parts: what in it may be stored apart: the arguments of a call, or the whole.
+            known: remembers parts that were pickled before; to be given only where none of them can have been changed
+                since.
+        """
+        heavy = [part for part in parts if _weight(part) >= LARGE]
+        if not heavy:
+            pickled = dumps(value, {} if self._scattered else None)
+            if pickled.blob.size < LARGE:
+                return pickled
+            del pickled
+            heavy = list(parts)  # the weight lies deeper
+        references = {id(part): reference for part in heavy if (reference := self._apart(part, known))}
+        return dumps(value, references)
+
+    def _apart(self, value: Any, known: Known | None) -> Reference | None:
+        """The reference to a large argument, or None if it turns out to be small."""
+        if type(value) is Reference or type(value) in _LIGHT:
+            return None
+        if known is not None and id(value) in known:
+            reference = known[id(value)][1]
+            self.used(reference)
+            return reference
+        began = time.monotonic()
+        apart = dumps_apart(value)
+        if apart.size < LARGE:
+            return None
+        reference = self._refer(apart, shared=False)
+        self.used(reference, time.monotonic() - began)
+        if known is not None:
+            known[id(value)] = value, reference
+        return reference
+
+    def used(self, reference: Reference, took: float = 0.0) -> None:
+        """One more call needs the object; ``took``: the seconds that its pickling did."""
+        with self._changed:
+            self._uses[reference.sha256] += 1
+            self._first_use.setdefault(reference.sha256, (time.monotonic(), max(_HESITATION, 3 * took)))
+            self._changed.notify_all()
+
+    def _refer(self, apart: Apart, *, shared: bool) -> Reference:
+        """The one reference to this content."""
+        reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
+        with self._changed:
+            reference = self._references.setdefault(reference.pid, reference)
+            stored = _name(reference) in (self._stored or ())
+            if reference.content is None and (not stored or reference.size <= self._kept):
+                reference.content = Blob(apart.pieces)
+            return reference
+
+    def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> Reference:
+        """A reference that a journal has kept; it is known again."""
+        reference = Reference(sha256, size, shared, content=content)
+        with self._changed:
+            self._scattered = self._scattered or shared
+            self._uses[sha256] += 2 * (content is None)
+            return self._references.setdefault(reference.pid, reference)
+
+    # -- the sender's threads --------------------------------------------------------------------------------------
+
+    def early(self, references: Iterable[Reference]) -> list[Reference]:
+        """Which of these are surely needed by several calls, and may be placed at once; each is named once only."""
+        with self._changed:
+            found = [
+                item
+                for item in references
+                if (item.shared or self._uses[item.sha256] > 1) and item.pid not in self._early
+            ]
+            self._early |= {item.pid for item in found}
+        return found
+
+    def place(self, client: ProminenceClient, reference: Reference, once: str | None) -> str:
+        """See that an object is at the service; blocks for that. Returns its name there.
+
+        ``once``: the name for an object of this call alone, which may be deleted after it; None when there are several.
+
+        Raises:
+            NotFoundError: the service has it no longer, and its content is not here any more.
+            ProminenceError: it could not be uploaded.
+        """
+        name = _name(reference)
+        stored, lock = self._looked_up(client, name)
+        if once is not None and stored.get(name) != reference.size and not self._is_shared(reference):
+            name = once
+        with lock:
+            if stored.get(name) == reference.size:
+                return name
+            content = reference.content
+            if content is None:
+                raise NotFoundError(
+                    f"object {name} is not at the service any more (was it purged?), and its content is not here"
+                )
+            client.upload(name, content, size=content.size)
+            if name != once:
+                stored[name] = reference.size
+                if reference.size > self._kept:
+                    reference.content = None
+        return name
+
+    def place_file(self, client: ProminenceClient, source: Source) -> str:
+        """See that a local file's content is at the service, as `place`; streams it. Returns its name there.
+
+        Raises:
+            ValueError, OSError: the file is not what it was, or is no more.
+            ProminenceError: it could not be uploaded.
+        """
+        name = f"{PREFIX}{source.sha256[:40]}"
+        stored, lock = self._looked_up(client, name)
+        with lock:
+            if stored.get(name) != source.size:
+                client.upload(name, source, size=source.size)
+                try:
+                    source.check()  # else something else may be there now, under the name of the old content
+                except (ValueError, OSError):
+                    client.delete_data(name)
+                    raise
+                stored[name] = source.size
+        with self._changed:
+            self._files.add(name)
+        return name
+
+    def _looked_up(self, client: ProminenceClient, name: str) -> tuple[dict[str, int], threading.Lock]:
+        """What the service has, and the lock to be held while uploading an object of this name."""
+        with self._listing:
+            if self._stored is None:
+                self._stored = {item["name"]: item["size"] for item in client.list_data()}
+            return self._stored, self._uploading.setdefault(name, threading.Lock())
+
+    def keep(self, size: int) -> None:
+        """Keep the contents of objects up to this size: they are for warm workers, which do not get them there."""
+        self._kept = size
+
+    def may_travel(self, references: Collection[Reference], limit: int) -> bool:
+        """Whether a warm worker can be given these, which several calls use, by another way than the object store."""
+        with self._changed:
+            shared = all((item.shared or self._uses[item.sha256] > 1) and item.content for item in references)
+        return shared and sum(item.size for item in references) <= limit
+
+    def _is_shared(self, reference: Reference) -> bool:
+        """Whether several calls use the object; waits a moment for the second."""
+        digest = reference.sha256
+        if reference.shared or digest not in self._first_use:
+            return True
+        since, patience = self._first_use[digest]
+        with self._changed:
+            self._changed.wait_for(lambda: self._uses[digest] > 1, max(0.0, since + patience - time.monotonic()))
+            return self._uses[digest] > 1
+
+    def missing(self, refusal: str) -> bool:
+        """Whether the service has refused a job because it has an object no longer, which is to be uploaded again."""
+        match = re.search(rf"Artifact ({PREFIX}[0-9a-f]+) does not exist", refusal)
+        if not match:
+            return False
+        with self._changed:
+            if self._stored:
+                self._stored.pop(match.group(1), None)
+        return True
+
+    def names(self) -> set[str]:
+        """The objects that calls of this run may still use."""
+        with self._changed:
+            return self._files | {_name(reference) for reference in self._references.values()}
+
+
+def _name(reference: Reference) -> str:
+    return f"{PREFIX}{reference.sha256[:40]}"
+
+
+def _weight(value: Any) -> int:
+    """Roughly the bytes of a value's pickle if that can be told at a glance, else 0."""
+    if type(value) in _LIGHT:
+        return 0
+    if isinstance(value, (bytes, bytearray, str)):
+        return len(value)
+    try:
+        size = value.nbytes
+    except Exception:  # noqa: BLE001  __getattr__ is somebody else's code
+        return 0
+    return size if type(size) is int else 0
+
+
+def purge(client: ProminenceClient, older_than: float, spare: set[str], images: bool = False) -> list[str]:
+    """Delete what executors have uploaded, where it is older than so many seconds and no active job uses it.
+
+    ``spare``: names that stay. ``images``: container images, too. Returns the names of what was deleted.
+    """
+    used = set(spare)
+    for job in client.list_jobs(detail=True):
+        used |= _used_by(job)
+    for workflow in client.list_workflows():  # of its jobs, some may not exist yet
+        with suppress(NotFoundError):  # it has ended meanwhile
+            for job in client.describe_workflow(workflow["id"]).get("jobs") or ():
+                used |= _used_by(job)
+    before = time.time() - older_than
+    prefixes = (*PREFIXES, IMAGE_PREFIX) if images else PREFIXES
+    names = [
+        item["name"]
+        for item in client.list_data()
+        if item["name"].startswith(prefixes)
+        and item["name"] not in used
+        and parsedate_to_datetime(item["lastModified"]).timestamp() < before
+    ]
+    for name in names:
+        client.delete_data(name)
+    return names
+
+
+def _used_by(job: dict[str, Any]) -> set[str]:
+    artifacts = {artifact["url"] for artifact in job.get("artifacts") or ()}
+    return artifacts | {str(task.get("image")) for task in job.get("tasks") or ()}

@@ -1,0 +1,1 @@
+"""Calls that travel as jobs of their own, alone or in arrays."""
