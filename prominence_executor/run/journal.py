@@ -24,8 +24,9 @@ from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
 from ..payload.pickling import Blob, Reference
-from .chunk import Chunk, Options
+from .chunk import Chunk
 from .objects import Objects
+from .options import Options
 
 _PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
@@ -51,6 +52,25 @@ class Kept:
     payload: Payload
     options: Options
     sending: bool  # its job may exist: it was about to be created
+
+
+class NullJournal:
+    """What a run has that keeps no journal."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def put(self, chunk: Chunk) -> None:
+        """Keep nothing."""
+
+    def sending(self, names: Iterable[str]) -> None:
+        """Keep nothing."""
+
+    def remove(self, names: Iterable[str]) -> None:
+        """There is nothing to remove."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class Journal:
@@ -121,7 +141,7 @@ class Journal:
         payload = chunk.payload
         assert payload is not None  # noqa: S101  it is put before it is sent
         modules = payload.modules
-        options = json.dumps(_plain(chunk.options))
+        options = json.dumps(plain_options(chunk.options))
         with self._writing() as db:
             if modules is not None and modules.sha256 not in self._modules:
                 names = json.dumps(sorted(modules.names))
@@ -177,7 +197,7 @@ class Journal:
             Kept(
                 name,
                 read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ()))),
-                _options(json.loads(options)),
+                options_from(json.loads(options)),
                 bool(sending),
             )
             for name, calls, modules, options, sending in rows
@@ -208,7 +228,7 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
             yield memoryview(piece)[at : at + _PIECE]
 
 
-def _plain(options: Options) -> dict[str, object]:
+def plain_options(options: Options) -> dict[str, object]:
     return {
         **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
         "resources": asdict(options.resources),
@@ -232,7 +252,7 @@ def _file(plain: dict[str, Any]) -> Source:
     return Source(**plain)
 
 
-def _options(plain: dict[str, Any]) -> Options:
+def options_from(plain: dict[str, Any]) -> Options:
     resources, policies = plain.pop("resources"), plain.pop("policies")
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(
