@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from .chunk import RUN_LABEL, Array, Chunk, Options
 from .errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
 from .following import Follower, Traces
+from .formats import newer
 from .futures import ProminenceFuture
 from .job import ENDED
 from .names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
-from .payload import JOB_FILE
+from .payload import FORMAT, JOB_FILE
 
 if TYPE_CHECKING:
     from .client import ProminenceClient
@@ -133,6 +134,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
 
     Raises:
         RunNotFoundError: there is no such run.
+        ValueError: a newer version has begun it.
     """
     jobs: dict[Calls, dict[str, Any]] = {}
     listed = _ours(client, run_id)
@@ -221,6 +223,8 @@ def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
     for item in job.get("inputs") or ():
         if item.get("filename") == JOB_FILE:
             instructions = json.loads(base64.b64decode(item["content"]))
+            if instructions["format"] > FORMAT:
+                raise ValueError(newer(f"run {run_id!r}", instructions["format"], FORMAT))
             if instructions["run"] == run_id:
                 return bytes.fromhex(instructions["key"])
     return None

@@ -221,7 +221,7 @@ class ProminenceExecutor(Executor):
         Raises:
             RunNotFoundError: there is no such run.
             RunExistsError: the journal is in use: the program that began the run is still there.
-            ValueError: the journal is another run's.
+            ValueError: the journal is another run's; a newer version has begun the run, or written the journal.
         """
         settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
         warm = _warm(workers, max_workers)

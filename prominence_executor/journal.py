@@ -21,11 +21,14 @@ from typing import Any
 from .chunk import Chunk, Options
 from .errors import RunExistsError
 from .files import Source
+from .formats import newer
 from .model import JobPolicies, Resources
 from .modules import ModuleZip
 from .objects import Objects
 from .payload import Payload, calls_file, read_calls_file
 from .pickling import Blob, Reference
+
+FORMAT = 1  # as SQLite's user_version; the first version of this package left that at 0
 
 _PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
@@ -66,7 +69,12 @@ class Journal:
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             # Exclusive: a second program is refused. A killed program's transactions stand without a flush to disk.
-            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                self._db.close()
+                raise ValueError(newer(f"the journal {path}", found, FORMAT))
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"user_version = {FORMAT}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.executescript(_TABLES)
             row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
@@ -86,7 +94,7 @@ class Journal:
 
         Raises:
             RunExistsError: the file holds another run's calls, or is in use.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
             OSError: it cannot be made.
         """
         journal = cls(Path(path))
@@ -106,7 +114,7 @@ class Journal:
 
         Raises:
             RunExistsError: it is in use by another program.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
         """
         if not os.path.exists(path):
             return None

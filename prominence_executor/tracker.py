@@ -24,10 +24,10 @@ from .errors import (
     JobError,
     JobFailedError,
     NotFoundError,
+    OutcomeError,
     OutcomeLostError,
     ProminenceError,
     ServiceUnavailableError,
-    SignatureError,
     TransferError,
 )
 from .job import ENDED
@@ -354,7 +354,7 @@ class Tracker:
             return ""
 
     def _fetch_failed(self, chunk: Chunk, error: BaseException) -> BaseException:
-        if isinstance(error, SignatureError):
+        if isinstance(error, OutcomeError):
             return error
         problem: ProminenceError
         if isinstance(error, OSError):
