@@ -8,6 +8,8 @@ import io
 import json
 import sqlite3
 import struct
+import subprocess
+import sys
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -133,3 +135,22 @@ def test_an_outcome_that_has_a_newer_format_is_the_futures_exception(service: Lo
         assert futures[0].result(30) == 32
         with pytest.raises(OutcomeError, match=f"an outcome of run '{run_id}' {REFUSED}"):
             futures[1].result(30)
+
+
+def test_the_directory_of_an_embedded_service(tmp_path: Path) -> None:
+    with LocalService(tmp_path):
+        pass
+    state = tmp_path / "state.sqlite"
+    assert set_user_version(state, 2) == 1
+    service = LocalService(tmp_path)
+    for _ in range(2):  # the first refusal has let go of the directory
+        with pytest.raises(ValueError, match=f"{state} {REFUSED}"):
+            service.start()
+    words = [sys.executable, "-m", "prominence_executor.local", "--dir", str(tmp_path)]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == 1
+    assert said.stderr == f"{state} {REFUSED}\n"
+    set_user_version(state, 0)  # as the first version left it
+    with LocalService(tmp_path):
+        pass
+    assert set_user_version(state, 0) == 1
