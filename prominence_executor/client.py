@@ -32,6 +32,7 @@ from .answers import (
 from .errors import InvalidRequestError, NotFoundError, TransferError
 from .funnel import Funnel
 from .model import BODY_LIMIT, check_labels, encode
+from .public import public
 from .streams import Form, Source, Stream, appearing_whole, chunks_of, transferring
 
 __all__ = ["KEY_VALUE_LIMIT", "ProminenceClient", "Source"]
@@ -50,6 +51,7 @@ _ENDING = 3.0  # seconds around a job's end during which the service may not kno
 _BLINK = 0.3  # seconds: a job that ended between two of the server's queries is missing from one answer
 
 
+@public
 class ProminenceClient(Funnel):
     """The service's REST API for one user. Needs no token and no network until the first request.
 

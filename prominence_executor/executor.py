@@ -37,6 +37,7 @@ from .modules import LocalModules
 from .objects import Known, Objects, purge
 from .payload import Payload
 from .pickling import Pickled
+from .public import public
 from .run import Run, new_run_id
 from .warm import WarmOptions, WorkerInfo
 
@@ -49,6 +50,7 @@ _REPEAT = 30.0  # seconds for which one request is repeated before dispatcher or
 _MODULES = LocalModules()
 
 
+@public
 class ProminenceExecutor(Executor):
     """Runs calls as batch jobs; a drop-in for ``ProcessPoolExecutor`` with futures that know their job.
 

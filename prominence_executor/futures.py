@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from .errors import JobError
 from .outputs import CallFiles
 from .pickling import dumps_apart
+from .public import public
 from .streams import appearing_whole
 from .unfetched import Unfetched
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@public
 class ProminenceFuture(Future[T]):
     """The outcome of a call that runs as, or in, a job.
 

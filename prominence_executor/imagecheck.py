@@ -17,6 +17,7 @@ from .errors import JobError, NotFoundError
 from .job import Job
 from .localimages import shown
 from .model import InputFile, JobPolicies, Resources, Task
+from .public import public
 
 __all__ = ["ImageReport", "Row", "check"]
 
@@ -41,6 +42,7 @@ class Row(NamedTuple):
         return "same" if self.here == self.there else "differs"
 
 
+@public
 @dataclass(frozen=True)
 class ImageReport:
     """What an image has, as `ProminenceExecutor.check_image` found it. Its text is a table.

@@ -30,6 +30,7 @@ from .model import (
     encode,
     wrong,
 )
+from .public import public
 
 __all__ = ["ENDED", "Job", "Submitted", "default_client", "poll_interval"]
 
@@ -131,6 +132,7 @@ class Submitted:
         raise TypeError(f"A {type(self).__name__} cannot be pickled: it belongs to a client; pass its id")
 
 
+@public
 class Job(Submitted):
     """A job; every attribute may be changed until ``create()``.
 

@@ -29,6 +29,7 @@ import cloudpickle
 from .errors import OutcomeError, RemotePicklingError, SignatureError
 from .formats import newer, newer_file
 from .pickling import Blob, Reference, loads_apart
+from .public import public
 
 if TYPE_CHECKING:
     from .modules import ModuleZip
@@ -377,6 +378,7 @@ def _check_digest(digest: hashlib._Hash, outcome: Outcome) -> None:
         raise SignatureError("an outcome's content is not what was signed; it was not unpickled")
 
 
+@public
 class RemoteTraceback(Exception):
     """The traceback of the remote side, as text; stands as ``__cause__`` of the exception that a call raised."""
 

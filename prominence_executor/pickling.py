@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 
 from .formats import newer_file
+from .public import public
 
 OBJECT_MAGIC = b"PXOBJ1\n"
 ALIGNMENT = 64  # bytes: at a multiple of it a buffer begins, as numpy and Arrow like it
@@ -226,6 +227,7 @@ def loads_apart(memory: memoryview, parts: Mapping[str, Any]) -> Any:
     return pickle.loads(memory[: parts["pickle"]], buffers=fixed)  # noqa: S301  the caller has verified it
 
 
+@public
 def load(path: str | os.PathLike[str]) -> Any:
     """Read a result that `ProminenceFuture.save` wrote. Large arrays in it are read from the file when they are used.
 
