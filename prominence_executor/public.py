@@ -6,7 +6,6 @@ So pickles and tracebacks name a place that stays, wherever the definition moves
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TypeVar, get_type_hints
 
 T = TypeVar("T")
@@ -24,6 +23,5 @@ def _resolve_annotations(kind: type) -> None:
     """Make types of the annotations' text while it is known in which module its names are to be looked up."""
     hints = get_type_hints(kind, include_extras=True)
     kind.__annotations__ = {name: hints[name] for name in vars(kind)["__annotations__"]}
-    if dataclasses.is_dataclass(kind):
-        for field in dataclasses.fields(kind):
-            field.type = hints[field.name]
+    for field in getattr(kind, "__dataclass_fields__", {}).values():  # without the cost of importing dataclasses
+        field.type = hints[field.name]

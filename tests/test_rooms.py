@@ -13,7 +13,7 @@ PACKAGE = Path(prominence_executor.__file__).parent
 
 # Each room may import those named before it; `local` stands apart.
 ORDER = [
-    "public", "errors", "formats", "auth", "answers", "streams", "imagetar", "debian", "images",
+    "moved", "public", "errors", "formats", "auth", "answers", "streams", "imagetar", "debian", "images",
     "model", "localimages", "files", "funnel", "client", "job", "workflow", "runner", "worker", "staging", "ranks",
     "start", "probe", "pickling", "payload", "bundle", "objects", "modules", "diagnosis", "unfetched", "outputs",
     "futures", "mapping", "pool", "mailbox", "names", "chunk", "sizing", "journal", "settling", "following", "attach",
