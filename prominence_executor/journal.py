@@ -241,10 +241,11 @@ def _file(plain: dict[str, Any]) -> Source:
 
 
 def _options(plain: dict[str, Any]) -> Options:
-    resources, policies = plain.pop("resources"), plain.pop("policies")
+    resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(
-        resources=Resources(**resources),  # as `_plain` wrote them
+        # As `_plain` wrote them; a default that nobody chose is one again, so that it gives way to what excludes it.
+        resources=Resources(**{name: value for name, value in resources.items() if value != getattr(usual, name)}),
         policies=None if policies is None else JobPolicies(**policies),
         files=files,
         outputs=tuple(plain.pop("outputs", ())),
