@@ -17,6 +17,7 @@ PACKAGE = Path(prominence_executor.__file__).parent
 
 # A room imports only from those to its left; rooms of one column know nothing of each other.
 DIRECTION = (
+    ("public", "formats", "moved"),
     ("errors",),
     ("remote",),
     ("client",),

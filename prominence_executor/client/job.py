@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, overload
 
 from ..errors import InvalidRequestError, NotFoundError, OutputNotFoundError
+from ..public import public
 from .client import ProminenceClient
 from .model import (
     BODY_LIMIT,
@@ -131,6 +132,7 @@ class Submitted:
         raise TypeError(f"A {type(self).__name__} cannot be pickled: it belongs to a client; pass its id")
 
 
+@public
 class Job(Submitted):
     """A job; every attribute may be changed until ``create()``.
 

@@ -17,7 +17,8 @@ from typing import Any
 from ..client.client import ProminenceClient
 from ..client.job import ENDED
 from ..errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
-from ..payload.calls import JOB_FILE
+from ..formats import newer
+from ..payload.calls import FORMAT, JOB_FILE
 from ..run.journal import Journal, Kept
 from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
@@ -153,6 +154,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> RunS
 
     Raises:
         RunNotFoundError: there is no such run.
+        ValueError: a newer version has begun it.
     """
     jobs: dict[Calls, dict[str, Any]] = {}
     listed = _ours(client, run_id)
@@ -241,6 +243,8 @@ def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
     for item in job.get("inputs") or ():
         if item.get("filename") == JOB_FILE:
             instructions = json.loads(base64.b64decode(item["content"]))
+            if instructions["format"] > FORMAT:
+                raise ValueError(newer(f"run {run_id!r}", instructions["format"], FORMAT))
             if instructions["run"] == run_id:
                 return bytes.fromhex(instructions["key"])
     return None

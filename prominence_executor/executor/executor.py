@@ -26,6 +26,7 @@ from ..client.model import JobPolicies, Resources
 from ..payload.calls import Payload
 from ..payload.modules import LocalModules
 from ..payload.pickling import Pickled
+from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call, settle
 from ..run.journal import Journal
 from ..run.objects import Known
@@ -46,6 +47,7 @@ _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and ot
 _MODULES = LocalModules()
 
 
+@public
 class ProminenceExecutor(Executor):
     """Runs calls as batch jobs; a drop-in for ``ProcessPoolExecutor`` with futures that know their job.
 
@@ -214,7 +216,7 @@ class ProminenceExecutor(Executor):
         Raises:
             RunNotFoundError: there is no such run.
             RunExistsError: the journal is in use: the program that began the run is still there.
-            ValueError: the journal is another run's.
+            ValueError: the journal is another run's; a newer version has begun the run, or written the journal.
         """
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)

@@ -16,6 +16,7 @@ from ..client.job import Job
 from ..client.model import InputFile, JobPolicies, Resources, Task
 from ..errors import JobError, NotFoundError
 from ..images.files import shown
+from ..public import public
 from ..remote import probe
 from ..run import diagnosis
 from ..run.context import RunContext
@@ -44,6 +45,7 @@ class Row(NamedTuple):
         return "same" if self.here == self.there else "differs"
 
 
+@public
 @dataclass(frozen=True)
 class ImageReport:
     """What an image has, as `ProminenceExecutor.check_image` found it. Its text is a table.

@@ -2,3 +2,7 @@
 
 It knows no HTTP, no jobs and no threads.
 """
+
+from ..moved import names_of
+
+__getattr__ = names_of(__name__)

@@ -22,7 +22,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import RemotePicklingError, SignatureError
+from ..errors import OutcomeError, RemotePicklingError, SignatureError
+from ..formats import newer, newer_file
+from ..public import public
 from .pickling import Blob, Reference, loads_apart
 
 if TYPE_CHECKING:
@@ -76,9 +78,15 @@ def calls_body(payload: Payload) -> bytes:
 
 
 def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
-    """The inverse of `calls_file`; ``objects`` are those that the calls refer to."""
+    """The inverse of `calls_file`; ``objects`` are those that the calls refer to.
+
+    Raises:
+        ValueError: it is something else, or of a newer version.
+    """
     file = io.BytesIO(content)
-    file.readline()
+    magic = file.readline(len(_CALLS_MAGIC))
+    if magic != _CALLS_MAGIC:
+        raise ValueError(newer_file("the file of calls", magic, _CALLS_MAGIC) or "this is no file of calls")
     index = json.loads(file.readline())
     function = Blob([file.read(index["function"])])
     arguments = [None if size is None else Blob([file.read(size)]) for size in index["calls"]]
@@ -197,8 +205,12 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
 
     Raises:
         SignatureError: a record is not signed with this run's key, or belongs to another job or attempt.
+        OutcomeError: a newer version has written it.
     """
-    if file.read(len(OUTCOME_MAGIC)) != OUTCOME_MAGIC:
+    magic = file.read(len(OUTCOME_MAGIC))
+    if magic != OUTCOME_MAGIC:
+        if sentence := newer_file(f"an outcome of run {identity.run!r}", magic, OUTCOME_MAGIC):
+            raise OutcomeError(sentence)
         raise SignatureError("the outcome file is not one of this run's runner")
     outcomes = Outcomes()
     begin, end = file.tell(), file.seek(0, io.SEEK_END)
@@ -227,6 +239,8 @@ def _verified_header(text: bytes, mac: bytes, key: bytes, identity: Identity, si
     if not hmac.compare_digest(hmac.new(key, text, hashlib.sha256).digest(), mac):
         raise SignatureError("an outcome is not signed with this run's key; it was not unpickled")
     header: dict[str, Any] = json.loads(text)
+    if header["format"] > FORMAT:
+        raise OutcomeError(newer(f"an outcome of run {identity.run!r}", header["format"], FORMAT))
     found = Identity(header["run"], header["job"], header["attempt"])
     if found != identity:
         raise SignatureError(f"an outcome of {found} came in place of one of {identity}; it was not unpickled")
@@ -314,6 +328,7 @@ def _check_digest(digest: hashlib._Hash, outcome: Outcome) -> None:
         raise SignatureError("an outcome's content is not what was signed; it was not unpickled")
 
 
+@public
 class RemoteTraceback(Exception):
     """The traceback of the remote side, as text; stands as ``__cause__`` of the exception that a call raised."""
 

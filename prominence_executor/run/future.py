@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 from ..client.transfers import appearing_whole
 from ..errors import JobError
 from ..payload.pickling import dumps_apart
+from ..public import public
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class DeferredResult:
         raise NotImplementedError
 
 
+@public
 class ProminenceFuture(Future[T]):
     """The outcome of a call that runs as, or in, a job.
 

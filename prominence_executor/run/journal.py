@@ -20,6 +20,7 @@ from typing import Any
 
 from ..client.model import JobPolicies, Resources
 from ..errors import RunExistsError
+from ..formats import newer
 from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
@@ -27,6 +28,8 @@ from ..payload.pickling import Blob, Reference
 from .chunk import Chunk
 from .objects import Objects
 from .options import Options
+
+FORMAT = 1  # as SQLite's user_version; the first version of this package left that at 0
 
 _PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
@@ -86,7 +89,12 @@ class Journal:
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             # Exclusive: a second program is refused. A killed program's transactions stand without a flush to disk.
-            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                self._db.close()
+                raise ValueError(newer(f"the journal {path}", found, FORMAT))
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"user_version = {FORMAT}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.executescript(_TABLES)
             row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
@@ -106,7 +114,7 @@ class Journal:
 
         Raises:
             RunExistsError: the file holds another run's calls, or is in use.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
             OSError: it cannot be made.
         """
         journal = cls(Path(path))
@@ -126,7 +134,7 @@ class Journal:
 
         Raises:
             RunExistsError: it is in use by another program.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
         """
         if not os.path.exists(path):
             return None
@@ -253,10 +261,11 @@ def _file(plain: dict[str, Any]) -> Source:
 
 
 def options_from(plain: dict[str, Any]) -> Options:
-    resources, policies = plain.pop("resources"), plain.pop("policies")
+    resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(
-        resources=Resources(**resources),  # as `_plain` wrote them
+        # A default that nobody chose is one again, so that it gives way to what excludes it.
+        resources=Resources(**{name: value for name, value in resources.items() if value != getattr(usual, name)}),
         policies=None if policies is None else JobPolicies(**policies),
         files=files,
         outputs=tuple(plain.pop("outputs", ())),

@@ -18,10 +18,10 @@ from ...errors import (
     AuthenticationError,
     JobError,
     JobFailedError,
+    OutcomeError,
     OutcomeLostError,
     ProminenceError,
     ServiceUnavailableError,
-    SignatureError,
     TransferError,
 )
 from ...payload.calls import FILES_FILE, Outcomes, read_outcomes
@@ -225,7 +225,7 @@ class Fetcher:
             return ""
 
     def _fetch_failed(self, chunk: Chunk, error: BaseException) -> BaseException:
-        if isinstance(error, SignatureError):
+        if isinstance(error, OutcomeError):
             return error
         problem: ProminenceError
         if isinstance(error, OSError):
