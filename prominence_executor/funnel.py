@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("prominence_executor")
 _POOL_SIZE = 32
+_jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
 class Funnel:
@@ -236,4 +237,4 @@ def kind_of(method: str, path: str) -> str:
 
 def _backoff(attempt: int) -> float:
     """Seconds: 0.1 and twice as long each time, up to 5, less up to a half so that many clients do not ask at once."""
-    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * _jitter.uniform(0.5, 1.0)

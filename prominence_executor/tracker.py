@@ -51,6 +51,7 @@ _ARRAY_STARTS = 5.0  # seconds in which the service should have made the first j
 _ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
 _RELEASE = 1.0  # seconds between two looks at calls that are held while nothing is in flight
 _SHARE = 9.0  # the pause is at least this many times as long as the requests took: a tenth of the service's time
+_jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
 class Tracker:
@@ -111,7 +112,7 @@ class Tracker:
         pause = max(self._shortest, 0.1 * (now - self._eventful_at), age / 30)
         if not self._run.away:
             pause = max(pause, _SHARE * took)
-        return min(pause, self._longest) * random.uniform(0.9, 1.1)  # noqa: S311  not for secrets
+        return min(pause, self._longest) * _jitter.uniform(0.9, 1.1)
 
     def _tick(self, in_flight: list[Chunk], pool: ThreadPoolExecutor) -> float:
         """Ask once after all jobs; returns the seconds that the requests took."""
