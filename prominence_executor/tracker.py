@@ -50,7 +50,8 @@ _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
 _ARRAY_STARTS = 5.0  # seconds in which the service should have made the first job of an array
 _ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
 _RELEASE = 1.0  # seconds between two looks at calls that are held while nothing is in flight
-_SHARE = 9.0  # the pause is at least this many times as long as the requests took: a tenth of the service's time
+_SHARE = 9.0  # the pause is at least this many times as long as the list took: a tenth of the service's time
+_ENDING = (30.0, 3.0)  # seconds since a job was accepted or ended in which others may end, and the longest pause then
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
@@ -105,20 +106,26 @@ class Tracker:
     def _pause(self, took: float, in_flight: list[Chunk]) -> float:
         """Seconds until the next tick, with jitter: short while things happen, longer with all that lasts longer.
 
-        A tenth of the time in which nothing happened; a thirtieth of the age of the youngest job.
+        A tenth of the time in which nothing happened; a thirtieth of the age of the youngest job; and so long that a
+        list which costs the service ``took`` seconds is not all that it does. But a result waits for no longer than a
+        few seconds where others have just come.
         """
         now = time.monotonic()
+        eventless = now - self._eventful_at
         age = now - max(chunk.accepted_at for chunk in in_flight)
-        pause = max(self._shortest, 0.1 * (now - self._eventful_at), age / 30)
+        pause = max(0.1 * eventless, age / 30)
         if not self._run.away:
             pause = max(pause, _SHARE * took)
-        return min(pause, self._longest) * _jitter.uniform(0.9, 1.1)
+        if eventless < _ENDING[0]:
+            pause = min(pause, _ENDING[1])
+        return min(max(self._shortest, pause), self._longest) * _jitter.uniform(0.9, 1.1)
 
     def _tick(self, in_flight: list[Chunk], pool: ThreadPoolExecutor) -> float:
-        """Ask once after all jobs; returns the seconds that the requests took."""
-        began = time.monotonic()
+        """Ask once after all jobs; returns the seconds that the list of the active ones took."""
+        began, took = time.monotonic(), 0.0
         try:
-            listed = self._list()
+            everything, listed = self._asks_for_all, self._list()
+            took = 0.0 if everything else time.monotonic() - began  # a list of all has a pause of its own
             active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
             self._run.meet(listed)
             self._delete_doubles([job for job in listed if job["id"] in active])
@@ -139,7 +146,7 @@ class Tracker:
             self._unanswered(in_flight, error)
         else:
             self._run.answered()
-        return time.monotonic() - began
+        return took
 
     def _last_look(self) -> None:
         """A POST that was given up may have made a second job after all."""
