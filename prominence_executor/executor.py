@@ -28,7 +28,7 @@ from .auth import TokenSource
 from .chunk import Options
 from .client import ProminenceClient
 from .following import purge_mailboxes
-from .futures import ProminenceFuture
+from .futures import ProminenceFuture, raised_by_call
 from .imagecheck import ImageReport, check
 from .journal import Journal
 from .mapping import Results
@@ -89,8 +89,9 @@ class ProminenceExecutor(Executor):
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
         service_timeout: seconds for which the service may be away before open futures give up.
-        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
-            ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
+        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
+            a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
+            ``"leave"``.
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
@@ -482,8 +483,12 @@ class ProminenceExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``)."""
-        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``).
+
+        A call's own ``sys.exit`` or KeyboardInterrupt, which its future has raised, is no interruption.
+        """
+        interrupted = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+        if interrupted and not raised_by_call(value, self.run_id):
             self._run.interrupt()
         else:
             _shut_down(self._run)
@@ -666,10 +671,10 @@ def _at_exit() -> None:
 
 
 def _shut_down(run: Run) -> None:
-    """Wait for a run's futures; Ctrl-C ends the wait and does what ``on_interrupt`` says."""
+    """Wait for a run's futures; Ctrl-C, or a signal handler's ``sys.exit``, does what ``on_interrupt`` says."""
     try:
         run.shutdown(wait=True, cancel=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         run.interrupt()
         raise
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .chunk import Chunk
 
 T = TypeVar("T")
+_RUN = "_prominence_run"  # in the __dict__ of an exception that could be taken for an interruption of this program
 
 
 class ProminenceFuture(Future[T]):
@@ -178,8 +179,20 @@ class ProminenceFuture(Future[T]):
         with suppress(InvalidStateError):  # another thread was quicker
             if succeeded:
                 self.set_result(value)
-            else:
-                self.set_exception(value)
+                return
+            if not isinstance(value, Exception) and self._chunk is not None:
+                value.__dict__[_RUN] = self._chunk.run.run_id
+            self.set_exception(value)
 
     def __reduce__(self) -> Any:
         raise TypeError("a future cannot be pickled: it belongs to this process; pass its result instead")
+
+
+def raised_by_call(error: BaseException | None, run_id: str | None = None) -> bool:
+    """Whether this very exception, no `Exception`, is what became of a call, wherever it has been raised since.
+
+    ``run_id``: of a call of this run. A call's ``sys.exit`` says nothing about the program that waits for the call.
+    The mark is on the exception itself: ``raise ... from`` replaces its cause, and nothing can refer to it weakly.
+    """
+    run = None if error is None else error.__dict__.get(_RUN)
+    return run is not None and run_id in (None, run)
