@@ -14,12 +14,12 @@ from typing import Any, get_type_hints
 
 import cloudpickle
 import pytest
-from prominence_executor.payload.modules import LocalModules
 from record_state import samples
 from test_recordings import assert_equal
 
 import prominence_executor
 from prominence_executor import JobFailedError, ProminenceExecutor, RemoteTraceback, Resources, Task
+from prominence_executor.payload.modules import LocalModules
 from prominence_executor.payload.pickling import dumps
 
 PUBLIC = {name: getattr(prominence_executor, name) for name in prominence_executor.__all__}

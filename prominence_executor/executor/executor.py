@@ -88,8 +88,9 @@ class ProminenceExecutor(Executor):
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
         service_timeout: seconds for which the service may be away before open futures give up.
-        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
-            ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
+        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
+            a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
+            ``"leave"``.
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
