@@ -70,7 +70,29 @@ __all__ = [
 
 
 class ProminenceError(Exception):
-    """Base of every exception that this package raises on its own account."""
+    """Base of every exception that this package raises on its own account.
+
+    Attributes:
+        status_code: the HTTP status that the service answered with, or None when no answer is behind the error.
+        retry_after: seconds after which the service asked to be tried again, or None when it did not.
+    """
+
+    status_code: int | None = None
+    retry_after: float | None = None
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the request may have been carried out all the same.
+
+        After a POST that creates something, True means: look for it before creating it again. False means that the
+        service never saw the request, or refused it.
+        """
+        return False
+
+    @property
+    def is_server_fault(self) -> bool:
+        """Whether the service failed while it worked on the request (HTTP 500): maybe the request's own fault."""
+        return False
 
 
 class AuthenticationError(ProminenceError):
@@ -112,6 +134,16 @@ class ServiceError(ProminenceError):
         super().__init__(message)
         self.status_code = status_code
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """True: an error of the service does not say how far it came."""
+        return True
+
+    @property
+    def is_server_fault(self) -> bool:
+        """Whether the status is 500."""
+        return self.status_code == 500
+
 
 class ServiceUnavailableError(ServiceError):
     """The service could not be reached, did not answer in time, or asked to come back later.
@@ -133,9 +165,14 @@ class ServiceUnavailableError(ServiceError):
         self.request_sent = request_sent
         self.retry_after = retry_after
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the request was sent, as far as that is known."""
+        return self.request_sent
+
 
 class TransferError(ProminenceError):
-    """A file did not travel whole to or from the object store."""
+    """A file did not arrive whole at, or from, the object store; it may be sent again."""
 
 
 class JobError(ProminenceError):
