@@ -155,7 +155,7 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
 
 
 def _sentence(response: requests.Response) -> str:
-    """What the answer says, without its wrapping: {"error"}, the title of an HTML page, the Message of S3's XML."""
+    """Return what an answer says, without its wrapping: {"error"}, the title of HTML, or the Message of S3's XML."""
     if response.is_redirect:
         target = urlsplit(response.headers["Location"])
         return f"redirected to {target.scheme}://{target.hostname}, which is not followed; is the URL right?"
