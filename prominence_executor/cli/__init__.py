@@ -26,7 +26,7 @@ from .. import __version__
 from ..errors import ProminenceError
 from . import image, serve
 
-_STATUSES = "Exit status: 0 done, 1 not done, 2 not understood, 130 interrupted, 141 nobody reads the output, 143 SIGTERM."
+_STATUSES = "Exit status: 0 done, 1 not done, 2 not understood, 130 Ctrl-C, 141 nobody reads the output, 143 SIGTERM."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ import os
 import random
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -37,7 +36,7 @@ class Verbs:
     delete: Callable[[ProminenceClient, int], None]
 
 
-class Submitted(ABC):
+class Submitted:
     """What is sent to the service by ``create()`` and ends there some time: a job or a workflow."""
 
     name: str | None
@@ -61,9 +60,9 @@ class Submitted(ABC):
             self._given_client = default_client()
         return self._given_client
 
-    @abstractmethod
     def json(self) -> dict[str, Any]:
         """Return the JSON that creates it, checked as a whole; nothing is sent."""
+        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``json()`` returns; it is upstream's name."""
