@@ -163,7 +163,7 @@ class ApiSession:
     def call_store(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> requests.Response:
-        """Exchange one request with the object store: no token, no entry of ~/.netrc, the bytes as they are stored.
+        """Exchange one request with the object store: no token, the bytes as they are stored.
 
         It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
         """
@@ -249,11 +249,11 @@ class ApiSession:
 
 class _BareSession(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Add nothing after a redirect; requests would look into ~/.netrc."""
+        """Adds nothing after a redirect; requests would look into ~/.netrc."""
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing, as an auth; without any, requests would look into ~/.netrc."""
+    """An auth that adds nothing; without any, requests would look into ~/.netrc."""
     return request
 
 
