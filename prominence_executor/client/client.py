@@ -104,7 +104,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         *,
         ids: Iterable[int] | None = None,
         constraint: tuple[str, str] | None = None,
-        all: bool = False,  # noqa: A002  (the service's word)
+        all: bool = False,  # the service's word
         completed: bool = False,
         num: int | None = None,
         name: str | None = None,
@@ -207,7 +207,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         self,
         *,
         constraint: tuple[str, str] | None = None,
-        all: bool = False,  # noqa: A002  (the service's word)
+        all: bool = False,  # the service's word
         completed: bool = False,
         num: int | None = None,
         name: str | None = None,

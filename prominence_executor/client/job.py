@@ -46,7 +46,7 @@ class Job(Submitted):
 
     def __init__(
         self,
-        id: int | None = None,  # noqa: A002  (upstream's word)
+        id: int | None = None,  # upstream's word
         *,
         name: str | None = None,
         tasks: Iterable[Task] = (),

@@ -23,7 +23,7 @@ __all__ = ["ENDED", "Submitted", "Verbs", "default_client", "known_id", "last_se
 ENDED = frozenset({"completed", "failed", "killed", "deleted"})
 """The status words after which nothing happens any more. A word that is not known counts as not ended."""
 
-_FRESH = 1.0  # seconds for which ``status`` answers what it answered last
+_FRESH = 1.0  # seconds for which ``status`` repeats what it said last
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
@@ -41,7 +41,7 @@ class Submitted:
 
     name: str | None
 
-    def __init__(self, id: int | None, client: ProminenceClient | None, verbs: Verbs) -> None:  # noqa: A002
+    def __init__(self, id: int | None, client: ProminenceClient | None, verbs: Verbs) -> None:
         self._id = id
         self._given_client = client
         self._verbs = verbs

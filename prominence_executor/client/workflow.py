@@ -141,7 +141,7 @@ class Workflow(Submitted):
 
     def __init__(
         self,
-        id: int | None = None,  # noqa: A002  (upstream's word)
+        id: int | None = None,  # upstream's word
         *,
         name: str | None = None,
         jobs: Iterable[Job] = (),
