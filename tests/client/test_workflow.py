@@ -14,7 +14,8 @@ import pytest
 
 from prominence_executor.client.client import ProminenceClient
 from prominence_executor.client.job import Job
-from prominence_executor.client.model import BODY_LIMIT, Artifact, InputFile, Resources, Task
+from prominence_executor.client.model import Artifact, InputFile, Resources, Task
+from prominence_executor.client.validation import BODY_LIMIT
 from prominence_executor.client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
 from prominence_executor.errors import InvalidRequestError, NotFoundError
 from prominence_executor.local import LocalService
@@ -25,7 +26,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import prominence
 
-WIRE = Path(__file__).resolve().parents[2] / "shared" / "wire"
+WIRE = Path(__file__).resolve().parents[3] / "shared" / "wire"
 IMAGE = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 
 
@@ -178,11 +179,11 @@ def test_factories_and_dependencies_as_upstream_sends_them(monkeypatch: pytest.M
         ({"factories": [Zip(["fjob"], {"x": [1], "y": [1, 2]})]}, ["Zip.parameters", "one length"]),
         ({"factories": [Zip(["fjob"], {"a-b": [1]})]}, ["Zip.parameters", "'a-b'"]),
         *(
-            ({"factories": [Zip(["fjob"], {"x": [1, value]})]}, ["Zip.parameters['x']", repr(value)])
+            ({"factories": [Zip(["fjob"], {"x": [1, value]})]}, ["Zip.parameters['x']", repr(value)])  # type: ignore[list-item]
             for value in ("a b", "p=q", 'q"x', "it's", "a\\b", "", "$x", "a/b", "é", 1.5, True, None, [1])
         ),
         ({"factories": [ParameterSweep(["fjob"], {})]}, ["ParameterSweep.parameters"]),
-        ({"factories": [ParameterSweep(["fjob"], {"x": (0, 1)})]}, ["ParameterSweep.parameters['x']"]),
+        ({"factories": [ParameterSweep(["fjob"], {"x": (0, 1)})]}, ["ParameterSweep.parameters['x']"]),  # type: ignore[dict-item]
         ({"factories": [ParameterSweep(["fjob"], {"x": (0, 1, 0)})]}, ["ParameterSweep.parameters['x']"]),
         ({"factories": [ParameterSweep(["fjob"], {"x": (1, 0, 1)})]}, ["ParameterSweep.parameters['x']"]),
         ({"factories": [ParameterSweep(["fjob"], {"x": (0, float("inf"), 1)})]}, ["ParameterSweep.parameters['x']"]),

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from prominence_executor.client.client import ProminenceClient
-from prominence_executor.client.job import ENDED, Job, default_client, poll_interval
+from prominence_executor.client.job import Job
 from prominence_executor.client.model import Artifact, InputFile, JobPolicies, Resources, Task
+from prominence_executor.client.submitted import ENDED, default_client, poll_interval
 from prominence_executor.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -51,20 +52,13 @@ def run(client: ProminenceClient) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def environment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMINENCE_URL", service.url)
-    monkeypatch.setenv("PROMINENCE_TOKEN", service.token)
-
-
-@pytest.fixture(autouse=True)
-def default_clients_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from prominence_executor.client import job
-
-    made: dict[tuple[object, ...], ProminenceClient] = {}
-    monkeypatch.setattr(job, "_clients", made)
-    yield
-    for client in made.values():
-        client.close()
+def environment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What makes the default client; that is closed when the test is over."""
+    with monkeypatch.context() as environment:
+        environment.setenv("PROMINENCE_URL", service.url)
+        environment.setenv("PROMINENCE_TOKEN", service.token)
+        yield
+        default_client().close()
 
 
 # -- as it is documented -----------------------------------------------------------------------------------------------
@@ -221,8 +215,18 @@ def test_a_job_that_stays_in_the_queue_can_be_removed(run: Callable[..., Job], c
 def test_jobs_share_the_client_that_the_environment_describes(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = default_client()
     assert default_client() is shared
-    monkeypatch.setenv("PROMINENCE_TOKEN", "another")
-    assert default_client() is not shared
+    with monkeypatch.context() as environment:
+        environment.setenv("PROMINENCE_TOKEN", "another")
+        assert default_client() is not shared
+
+
+@pytest.mark.usefixtures("environment")
+def test_jobs_get_a_new_default_client_when_somebody_has_closed_it() -> None:
+    default_client().close()
+    job = Job(tasks=[Task(IMAGE, "true")], resources=SMALL)
+    job.create()
+    job.wait(60)
+    assert job.status == "completed"
 
 
 def test_a_job_cannot_be_pickled(client: ProminenceClient) -> None:

@@ -28,22 +28,20 @@ from hypothesis import strategies as st
 
 from prominence_executor.client.job import Job
 from prominence_executor.client.model import (
-    BODY_LIMIT,
     Artifact,
     InputFile,
     JobPolicies,
     Notification,
     Resources,
     Task,
-    check_labels,
-    check_name,
 )
+from prominence_executor.client.validation import BODY_LIMIT
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import prominence
 
-WIRE = Path(__file__).resolve().parents[2] / "shared" / "wire"
+WIRE = Path(__file__).resolve().parents[3] / "shared" / "wire"
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -300,7 +298,7 @@ def test_a_wrong_artifact_is_refused(artifact: Artifact, field: str) -> None:
         artifact.json()
 
 
-# -- policies, notifications, names ------------------------------------------------------------------------------------
+# -- policies, notifications -------------------------------------------------------------------------------------------
 
 
 def test_policies_in_full_and_none() -> None:
@@ -351,22 +349,6 @@ def test_notifications() -> None:
         Notification(event="x").json()
     with pytest.raises(ValueError, match=r"Notification\.type .* 'sms'"):
         Notification(type="sms").json()
-
-
-@pytest.mark.parametrize(
-    "labels", [{"a-b": "c"}, {"": "c"}, {"a": "c d"}, {"a": ""}, {"a": 1}, {"a": "c\n"}, {"a": "c" * 512}]
-)
-def test_wrong_labels_are_refused(labels: Any) -> None:
-    with pytest.raises(ValueError, match="labels"):
-        check_labels(labels)
-
-
-def test_right_labels_and_names() -> None:
-    assert check_labels({"a1": "x.y/z-1_2"}) == {"a1": "x.y/z-1_2"}
-    assert check_name("a/b c.d-e_f") == "a/b c.d-e_f"
-    for name in ("a:b", "é", "a\n", "a" * 512):
-        with pytest.raises(ValueError, match="name"):
-            check_name(name)
 
 
 # -- whole jobs --------------------------------------------------------------------------------------------------------
