@@ -34,6 +34,9 @@ down only:
     store        all state, in SQLite
     objects      the object store, on disk
     tokens       bearer tokens and signed URLs
+    downloads    artifacts and images by HTTP, past proxies where they lie on this machine
+    trees        removing directories without following links
+    directory    the service's own directory and who may write in it
 
 This package imports nothing of the rest of `prominence_executor`, and nothing there imports it except the one
 lazy line behind url="local": a schema that is written twice can be tested.

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .directory import write_whole
 from .service import LocalService
 
 _NOTICES = {
@@ -35,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().addHandler(logging.NullHandler())
     elif directory is None:
         directory = Path.home() / ".prominence" / "local"
-    service = LocalService(
-        directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
-        containers=options.containers, smtp=options.smtp,
-    )  # fmt: skip
     parent = os.getppid()
     with _signals() as ended:
         try:
+            service = LocalService(
+                directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
+                containers=options.containers, smtp=options.smtp,
+            )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
             sys.stderr.write(f"{error}\n")
@@ -110,9 +111,7 @@ def _say(line: str) -> None:
 
 def _write_token(service: LocalService) -> Path:
     path = service.dir / "token"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(service.token)
+    write_whole(path, service.token.encode())
     return path
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from . import processes
 from .containers import Command, Stopped
+from .directory import own_directory
+from .downloads import proxy_variables
 from .layers import SYSTEM_PATH
 from .pulling import Image, Once, fresh, run_tool
 from .runtime import binds
@@ -40,9 +42,10 @@ class Apptainer:
         with self._lock:
             program = _program()
             if self._version is None and program:
+                own_directory(self._directory)
                 shutil.rmtree(self._incoming, ignore_errors=True)
                 for path in (self._built, self._incoming):
-                    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    path.mkdir(mode=0o700, exist_ok=True)
                 try:
                     self._version = subprocess.run(  # noqa: S603
                         [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -55,9 +58,8 @@ class Apptainer:
     def environment(self, **more: str) -> dict[str, str]:
         """For the runtime itself."""
         own = {f"{_prefix()}_CACHEDIR": str(self._directory / "cache"), f"{_prefix()}_TMPDIR": str(self._incoming)}
-        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         path = os.pathsep.join(filter(None, [os.environ.get("PATH"), SYSTEM_PATH]))
-        return {**proxies, **own, "PATH": path, "HOME": str(self._directory), **more}
+        return {**proxy_variables(), **own, "PATH": path, "HOME": str(self._directory), **more}
 
     def prepare(self, image: Image, mark: str, stopped: Stopped) -> Path:
         if image.file is not None and not tarfile.is_tarfile(image.file):

@@ -7,15 +7,14 @@ could see it. The copy takes seconds for 100 MB on a busy disk, and nearly nothi
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from . import processes
 from .containers import Stopped
 from .pulling import run_tool
+from .trees import remove_tree
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOUNT = 'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3$5" "$4" && echo mounted && exec cat'
@@ -55,7 +54,7 @@ class Layer:
             return True
         self.close()
         for directory in (layers, place):
-            shutil.rmtree(directory)
+            remove_tree(directory)
         return False
 
     def inside(self, argv: list[str], cwd: Path) -> list[str]:
@@ -72,5 +71,3 @@ class Layer:
             with self._holder:  # closes its pipes and reaps it
                 pass
             self._holder = None
-            with contextlib.suppress(OSError):  # the kernel makes it unreadable
-                (self._work / "work").chmod(0o700)

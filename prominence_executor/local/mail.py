@@ -13,12 +13,14 @@ import smtplib
 import sqlite3
 import threading
 import time
+import uuid
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate
 from pathlib import Path
 
+from .directory import own_directory, write_whole
 from .store import Store
 
 log = logging.getLogger("prominence_executor.local")
@@ -70,8 +72,7 @@ class Mail:
 
     def _send(self, job: int, mail: EmailMessage) -> None:
         if self._server is None:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            (self._directory / f"{job}.eml").write_bytes(mail.as_bytes())
+            write_whole(own_directory(self._directory) / f"{job}.eml", mail.as_bytes())
             return
         with smtplib.SMTP(*self._server, timeout=_SECONDS) as server:
             server.send_message(mail)
@@ -86,7 +87,7 @@ def message(row: sqlite3.Row) -> EmailMessage:
     mail["From"] = Address("PROMINENCE", "prominence", "localhost")
     mail["To"] = Address(username=name, domain=domain) if at else Address(username=domain, domain="localhost")
     mail["Date"] = formatdate()
-    mail["Message-ID"] = make_msgid(domain="localhost")
+    mail["Message-ID"] = f"<{uuid.uuid4()}@localhost>"  # the library's own draws from the program's generator
     called = f" ({row['name']})" if row["name"] else ""
     mail["Subject"] = f"PROMINENCE job {row['id']}{called}: {row['status']}"
     lines = [f"Job {row['id']}{called} has ended.", "", f"Status:  {row['status']}"]

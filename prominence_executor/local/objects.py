@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
+
+from .directory import own_directory
 
 PIECE = 1 << 20
 _LONGEST = 240  # bytes of one file name, with room under the file systems' 255
@@ -40,8 +43,8 @@ class ObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._incoming = root / "incoming"
+        own_directory(root)
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
-        root.mkdir(mode=0o700, exist_ok=True)
         self._incoming.mkdir()
 
     def path(self, key: str) -> Path:
@@ -97,16 +100,24 @@ class ObjectStore:
         return size
 
     def put_file(self, key: str, source: Path) -> int:
-        """Take over a file of a finished sandbox: linked when nothing else holds it, else copied. Returns its size."""
-        state = os.stat(source)
-        if state.st_nlink == 1:
-            place = self._incoming / hashlib.sha256(f"{source}{time.monotonic_ns()}".encode()).hexdigest()
-            os.link(source, place)
-            os.chmod(place, 0o600)  # whatever the task left: it is the service that reads it now
-            self.keep(place, key)
-        else:
-            with open(source, "rb") as stream:
-                self.put_stream(key, stream)
+        """Take over a file of a finished sandbox: linked when nothing else holds it, else copied. Returns its size.
+
+        What was looked at before may be another thing by now: only what has a name in here is safe from that.
+        """
+        place = self._incoming / uuid.uuid4().hex
+        os.link(source, place, follow_symlinks=False)
+        try:
+            state = place.lstat()
+            if not stat.S_ISREG(state.st_mode):
+                raise OSError(f"{source.name} is no file")
+            if state.st_nlink == 2:
+                place.chmod(0o600)  # whatever the task left: it is the service that reads it now
+                self.keep(place, key)
+            else:
+                with open(place, "rb") as stream:
+                    self.put_stream(key, stream)
+        finally:
+            place.unlink(missing_ok=True)
         return state.st_size
 
     def delete(self, key: str) -> None:

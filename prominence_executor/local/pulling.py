@@ -22,11 +22,12 @@ from pathlib import Path
 
 from . import processes
 from .containers import PullFailed, Stopped
+from .directory import own_directory
+from .downloads import open_url, receive
 from .objects import BadKey, ObjectStore, sha256_of
-from .staging import receive, upload_key
+from .staging import upload_key
 
 FILES = (".sif", ".simg", ".tar", ".tgz", ".tar.gz")  # endings of an uploaded object; other names are a registry's
-_SECONDS = 20  # without a byte, after which a download has failed
 _POLL_SECONDS = 0.1
 
 
@@ -78,8 +79,9 @@ class Images:
     def __init__(self, directory: Path, objects: ObjectStore) -> None:
         self._directory, self._objects = directory, objects
         self._incoming = directory / "incoming"
+        own_directory(directory)
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
-        self._incoming.mkdir(mode=0o700, parents=True)
+        self._incoming.mkdir(mode=0o700)
         self._once = Once()
         self._known: dict[tuple[int, int, int], str] = {}  # checksums by inode, size and time of change
         self._fetched: dict[str, tuple[dict[str, str], str]] = {}  # what to ask a URL's server for news, and checksum
@@ -130,7 +132,7 @@ class Images:
         validators, before = self._fetched.get(url, ({}, ""))
         request = urllib.request.Request(url, headers=validators)  # noqa: S310 (http and https only)
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310
+            with open_url(request) as response:
                 file = self._incoming / uuid.uuid4().hex
                 _receive(response, file, stopped)
                 asks = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}

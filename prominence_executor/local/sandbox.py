@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from . import processes
+from .directory import own_directory, write_whole
+from .trees import remove_tree
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -25,11 +26,9 @@ def install_shims(directory: Path) -> None:
 
     A link would not do: Python finds its virtual environment by the path that it was started with.
     """
-    directory.mkdir(exist_ok=True)
+    own_directory(directory)
     for name in ("python3", "python"):
-        shim = directory / name
-        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-        shim.chmod(0o755)
+        write_whole(directory / name, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n'.encode(), 0o755)
 
 
 class Sandbox:
@@ -49,13 +48,7 @@ class Sandbox:
         self.tmp.mkdir()
 
     def remove(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
-        if self.root.exists():  # directories that a task made unwritable
-            for directory, names, _ in os.walk(self.root):
-                for path in (os.path.join(directory, name) for name in names):
-                    if not os.path.islink(path):
-                        os.chmod(path, 0o700)  # noqa: S103
-            shutil.rmtree(self.root, ignore_errors=True)
+        remove_tree(self.root)
 
     def environment(self, told: Mapping[str, str]) -> dict[str, str]:
         """What a task sees: nothing of the service's own environment, then what `told` adds, the mark last."""

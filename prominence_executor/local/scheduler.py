@@ -11,6 +11,7 @@ import heapq
 import itertools
 import json
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
+from .directory import own_directory
 from .fitting import Share
 from .sandbox import Sandbox, install_shims
 from .site import Site, node_log
@@ -71,10 +73,12 @@ class Scheduler:
 
     def start(self) -> None:
         """Clear away what an earlier service left, take up its queue, and begin."""
-        (self._site.directory / "logs").mkdir(mode=0o700, exist_ok=True)
-        self._sandboxes.mkdir(mode=0o700, exist_ok=True)
+        own_directory(self._site.directory / "logs")
+        if own_directory(self._sandboxes).is_symlink():
+            raise RuntimeError(f"{self._sandboxes} must not be a link: what lies there is removed at each start")
         install_shims(self._shims)
-        left = {path.name: path.resolve() for path in self._sandboxes.iterdir()}
+        # By name, not by where it leads: what a link points to is nobody's sandbox.
+        left = {path.name: path for path in Path(os.path.realpath(self._sandboxes)).iterdir()}
         processes.kill_all(left)
         for root in left.values():
             _emptied(self._sandboxes, self._shims, root).remove()

@@ -31,8 +31,6 @@ class Server:
     """Serves `application` on a bound socket from `start` to `stop`; takes over the socket."""
 
     def __init__(self, application: Any, listener: socket.socket) -> None:
-        # A busy service queues requests; that is no news.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         self._server = waitress.create_server(
             application,
@@ -45,6 +43,8 @@ class Server:
             channel_timeout=300,
             ident="prominence-local",
         )
+        # A busy service queues requests; that is no news. The logger of that name is the whole program's, not ours.
+        self._server.task_dispatcher.queue_logger = logging.Logger("queue", logging.ERROR)
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="http", daemon=True)
 

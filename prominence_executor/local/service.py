@@ -6,13 +6,14 @@ when a service starts, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+
+from .directory import lock_directory
 
 DEFAULT_USER = "local"
 _TOKEN_SECONDS = 365 * 86400
@@ -35,7 +36,7 @@ class LocalService:
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
-    is not installed, and RuntimeError when another service uses `dir`.
+    is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there.
     """
 
     def __init__(
@@ -91,9 +92,7 @@ class LocalService:
         with ExitStack() as stack:
             self.dir = self._take_directory(stack)
             self._signer = Signer(load_secret(self.dir / "secret"))
-            state = self.dir / "state.sqlite"
-            os.close(os.open(state, os.O_RDWR | os.O_CREAT, 0o600))  # descriptions hold secrets of users
-            store = Store(state)
+            store = Store(self.dir / "state.sqlite")
             stack.callback(store.close)
             listener = server.bind(self._port)
             stack.callback(listener.close)
@@ -134,12 +133,6 @@ class LocalService:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
         else:
             directory = self._wanted_dir
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = directory.resolve()
-        lock = os.open(directory / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
-        stack.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError(f"another service uses the directory {directory}") from error
+        stack.callback(os.close, lock_directory(directory))
         return directory

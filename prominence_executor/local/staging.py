@@ -12,21 +12,19 @@ import gzip
 import os
 import shutil
 import tarfile
-import urllib.error
 import urllib.parse
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .downloads import open_url, receive
 from .objects import PIECE, ObjectStore
 from .rules import decoded, substituted
 from .sandbox import Sandbox
 from .views import stored_name
 
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2")
-_SECONDS = 20  # without a byte, after which a download has failed
 
 
 class StageInFailed(Exception):
@@ -75,22 +73,8 @@ def place_artifacts(
 
 
 def _download(url: str, path: Path, stopped: Callable[[], bool]) -> None:
-    if not url.lower().startswith(("http://", "https://")):
-        raise ValueError("only http and https")
-    with urllib.request.urlopen(url, timeout=_SECONDS) as response:  # noqa: S310
+    with open_url(url) as response:
         receive(response, path, stopped)
-
-
-def receive(response: Any, path: Path, stopped: Callable[[], bool]) -> None:
-    """Write a download to a file, as far as it has come when it is stopped. OSError: it did not come whole."""
-    with open(path, "wb") as file:
-        expected = response.headers.get("Content-Length")
-        while piece := response.read(PIECE):
-            file.write(piece)
-            if stopped():
-                return
-        if expected is not None and file.tell() != int(expected):
-            raise OSError("the download ended early")
 
 
 def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> None:

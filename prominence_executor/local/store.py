@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .directory import own_file, write_whole
 from .fitting import Share
 
 _SCHEMA = """
@@ -84,14 +85,26 @@ class Query:
     limit: int = -1
 
 
+def _opened(path: Path) -> sqlite3.Connection:
+    """Raises RuntimeError when others could have written the database, or it is none."""
+    if not own_file(path, private=False):
+        write_whole(path, b"")  # for its mode: descriptions hold secrets of users
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        db.row_factory = sqlite3.Row
+        db.executescript(_SCHEMA)
+    except sqlite3.Error as error:
+        db.close()
+        raise RuntimeError(f"the database {path} cannot be used: {error}") from error
+    return db
+
+
 class Store:
     """Every method may be called from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript(_SCHEMA)
+        self._db = _opened(path)
         self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 

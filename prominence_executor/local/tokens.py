@@ -18,9 +18,12 @@ from urllib.parse import quote
 
 import jwt
 
+from .directory import own_file, write_whole
+
 BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
 OUTPUT_SECONDS = 7 * 86400
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,16 @@ class Identity:
 
 
 def load_secret(path: Path) -> bytes:
-    """The service's secret, made on first use, readable by its owner only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        secret = os.urandom(32)
-        file.write(secret)
+    """The service's secret, made on first use, readable by its owner only.
+
+    Raises:
+        RuntimeError: others may know or have chosen what lies there, or it is too short to be a secret.
+    """
+    if not own_file(path, private=True):
+        write_whole(path, os.urandom(SECRET_BYTES))
+    secret = path.read_bytes()
+    if len(secret) < SECRET_BYTES:
+        raise RuntimeError(f"{path} is too short to be a secret: remove it (tokens made with it then end)")
     return secret
 
 

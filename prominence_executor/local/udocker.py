@@ -19,6 +19,8 @@ from pathlib import Path
 
 from . import processes
 from .containers import Command, PullFailed, Stopped
+from .directory import own_directory, write_whole
+from .downloads import proxy_variables
 from .layers import SYSTEM_PATH, Layer
 from .pulling import Image, Once, fresh, run_tool
 from .runtime import binds
@@ -48,13 +50,13 @@ class Udocker:
 
     def _install(self) -> str | None:
         """Make the directory what udocker expects of an installed one; its own tools beside PRoot are not needed."""
+        own_directory(self._directory)
         shutil.rmtree(self._incoming, ignore_errors=True)
         for name in ("bin", "lib", "tmp", "unpacked", "incoming"):
-            (self._directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        shim = self._directory / "bin" / "proot"
+            (self._directory / name).mkdir(mode=0o700, exist_ok=True)
         words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("prootshim.py")), _proot() or "proot"]
-        shim.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        shim.chmod(0o700)
+        shim = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
+        write_whole(self._directory / "bin" / "proot", shim.encode(), 0o700)
         try:
             asked = subprocess.run(  # noqa: S603
                 [*_program(), "version"], env=self.environment(), cwd=self._directory, stdin=subprocess.DEVNULL,
@@ -69,9 +71,8 @@ class Udocker:
 
     def environment(self, **more: str) -> dict[str, str]:
         """For udocker itself: nothing of the user's own configuration, but the way to a registry."""
-        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         return {
-            **proxies, "PATH": SYSTEM_PATH, "HOME": str(self._directory), "UDOCKER_DIR": str(self._directory),
+            **proxy_variables(), "PATH": SYSTEM_PATH, "HOME": str(self._directory), "UDOCKER_DIR": str(self._directory),
             "UDOCKER_TARBALL": "", "UDOCKER_USE_PROOT_EXECUTABLE": str(self._directory / "bin" / "proot"),
             "UDOCKER_TMP": str(self._directory / "tmp"), **more,
         }  # fmt: skip

@@ -135,7 +135,7 @@ class Run:
         return outcome
 
     def _open_logs(self, stack: ExitStack) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
         for node in range(self.facts.nodes):
             pair = []
             for first in (self.facts.stdout, self.facts.stderr):
