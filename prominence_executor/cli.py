@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(rest: list[str]) -> int:
     try:
-        from .local.__main__ import main as serve
+        from .service.__main__ import main as serve
     except ImportError as error:
         sys.exit(f"prominence-executor serve: {error}")
     return serve(rest)

@@ -644,7 +644,7 @@ def _connect(
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
         return lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), _nothing
-    from .local.launch import launch  # the one line of the core that knows of the embedded service
+    from .service.launch import launch  # the one line of the core that knows of the embedded service
 
     service = launch()
     return lambda: ProminenceClient(service.url, service.token), service.stop

@@ -1,4 +1,4 @@
-"""The rooms of the package import downward only, and the embedded service shares nothing with the rest."""
+"""The rooms of the package import downward only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import prominence_executor
 
 PACKAGE = Path(prominence_executor.__file__).parent
 
-# Each room may import those named before it; `local` stands apart.
+# Each room may import those named before it; `service` stands apart (see tests/service/test_direction.py).
 ORDER = [
     "errors", "auth", "answers", "streams", "imagetar", "debian", "images",
     "model", "localimages", "files", "funnel", "client", "job", "workflow", "runner", "worker", "staging", "ranks",
@@ -43,19 +43,12 @@ def imports_of(path: Path, *, at_run_time_only: bool = True) -> set[str]:
 @pytest.mark.parametrize("room", ORDER)
 def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
     below = set(ORDER[: ORDER.index(room)])
-    allowed = below | {"__version__"} | ({"local"} if room in ("executor", "cli") else set())
+    allowed = below | {"__version__"} | ({"service"} if room in ("executor", "cli") else set())
     assert imports_of(PACKAGE / f"{room}.py") <= allowed
 
 
 def test_every_room_has_its_place() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == {*ORDER, "__init__"}
-
-
-def test_the_embedded_service_imports_nothing_of_the_rest() -> None:
-    rooms = set(ORDER)
-    for path in (PACKAGE / "local").glob("*.py"):
-        own = {other.stem for other in (PACKAGE / "local").glob("*.py")}
-        assert not (imports_of(path, at_run_time_only=False) - own) & rooms, path.name
 
 
 def test_every_module_says_first_what_it_is_for() -> None:

@@ -1,0 +1,36 @@
+"""The embedded service: an independent implementation of the PROMINENCE HTTP API on 127.0.0.1.
+
+    with LocalService() as service:
+        requests.get(service.url + "/jobs", headers={"Authorization": "Bearer " + service.token})
+
+Jobs run as plain processes of this machine, or in containers with `containers="real"`. A folder imports only from those
+before it:
+
+    schema/       what a description may contain, and the sentences that refuse it
+                  job, workflow (and which jobs it stands for), allocation (what a job gets of this machine)
+    state/        what is kept
+                  directory (who may write there), store (SQLite), objects (files), tokens (and signed URLs),
+                  representations (rows as the service's JSON)
+    sandbox/      one job on this machine
+                  sandbox (its directory and environment), processes (their trees), staging (files in and out),
+                  downloads (past proxies where they lie here), removal (without following links)
+    containers/   how a task's words become a command
+                  base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
+                  writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
+                  PRoot), tasks (whichever of them a task names)
+    execution/    from a stored job to its end
+                  context (what the rooms share), mpi (processes of a task), job_run (one running job), scheduler (the
+                  queue, the slots, the clock), workflows (which of their jobs are due), notifications (mails)
+    http/         requests and answers
+                  server (waitress in threads that end), context (what views share), jobs, workflows, data, keys, app
+    service       LocalService: the life of one service (directory, threads, port)
+    launch        the service as the child of another program, for url="local"
+    __main__      the service as a program
+
+This package imports nothing of the rest of `prominence_executor`, and nothing there imports it except the lazy lines
+behind url="local" and the command `serve`: a schema that is written twice can be tested.
+"""
+
+from .service import LocalService
+
+__all__ = ["LocalService"]

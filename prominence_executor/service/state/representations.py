@@ -1,0 +1,103 @@
+"""Rows turned into the JSON that the service answers: the short form of lists, the detailed form of describe.
+
+Reads nothing but what it is given; signs output URLs afresh each time, as the service does.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..schema.job import substituted
+
+SITE = "local"
+
+
+def events(row: sqlite3.Row) -> dict[str, int]:
+    named = (("createTime", row["created"]), ("endTime", row["ended"]), ("startTime", row["started"]))
+    return {name: int(value) for name, value in named if value is not None}
+
+
+def short(row: sqlite3.Row) -> str:
+    """One job of a list, as JSON text: thousands are listed at a time, so tasks are passed on unparsed."""
+    parameters = "" if row["parameters"] is None else f', "parameters": {row["parameters"]}'
+    reason = f', "statusReason": {json.dumps(row["reason"])}' if row["reason"] else ""
+    return (
+        f'{{"events": {json.dumps(events(row))}, "id": {row["id"]}, "name": {json.dumps(row["name"])}{parameters}, '
+        f'"status": "{row["status"]}"{reason}, "tasks": {row["tasks"]}}}'
+    )
+
+
+def short_list(rows: Iterable[sqlite3.Row]) -> str:
+    return "[" + ", ".join(map(short, rows)) + "]\n"
+
+
+@lru_cache(maxsize=1)
+def processor() -> dict[str, str]:
+    """The machine's processor as the worker reports it: clock in MHz, model, vendor."""
+    found = {"clock": "", "model": "", "vendor": ""}
+    names = {"cpu MHz": "clock", "model name": "model", "vendor_id": "vendor"}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return found
+    for line in reversed(lines):
+        name, _, value = line.partition(":")
+        if name.strip() in names:
+            found[names[name.strip()]] = value.strip()
+    return found
+
+
+def parameter_texts(row: sqlite3.Row) -> dict[str, str]:
+    """A factory's parameters of one instance as they are substituted."""
+    values = json.loads(row["parameters"] or "{}")
+    return {name: str(value) for name, value in values.items()}
+
+
+def stored_name(declared: str, directory: bool = False) -> str:
+    """Under which name an output is kept: its base name, with .tgz for a directory."""
+    return declared.rstrip("/").rsplit("/", 1)[-1] + (".tgz" if directory else "")
+
+
+def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"runtimeVersion": {}}
+    if row["started"] is not None:
+        asked = body["resources"]
+        told["site"] = SITE
+        told["provisionedResources"] = {
+            "cpus": row["cpus"], "disk": asked["disk"], "memory": row["memory"], "nodes": row["nodes"],
+        }  # fmt: skip
+    if row["retries"]:
+        told["retries"] = row["retries"]
+    told.update(json.loads(row["execution"]))
+    return dict(sorted(told.items()))
+
+
+def detailed(row: sqlite3.Row, body: dict[str, Any], url_of: Callable[[str], str]) -> dict[str, Any]:
+    """One job as GET /jobs/n answers it. `url_of` signs the key of an output."""
+    job = {**body, "name": row["name"]}
+    job.update(events=events(row), execution=execution(row, body), id=row["id"], status=row["status"])
+    if row["reason"]:
+        job["statusReason"] = row["reason"]
+    if row["parameters"] is not None:
+        job["parameters"] = json.loads(row["parameters"])
+    uploaded, values = json.loads(row["outputs"]), parameter_texts(row)
+    for item in ("outputFiles", "outputDirs"):
+        if item in job:
+            names = [(name, stored_name(substituted(name, values), item == "outputDirs")) for name in job[item]]
+            # Uploaded outputs are told by declared name: of two with one base name, each has its own size.
+            job[item] = [
+                _output(name, uploaded.get(item, {}).get(name), f"scratch/{row['place']}/{stored}", url_of)
+                for name, stored in names
+            ]
+    return dict(sorted(job.items()))
+
+
+def _output(name: str, size: int | None, key: str, url_of: Callable[[str], str]) -> dict[str, Any]:
+    if size is None:
+        return {"name": name, "url": ""}
+    return {"name": name, **({"size": size} if size else {}), "url": url_of(key)}
