@@ -7,20 +7,24 @@ Jobs run as plain processes of this machine, or in containers with `containers="
 before it:
 
     schema/       what a description may contain, and the sentences that refuse it
-                  job, workflow (and which jobs it stands for), allocation (what a job gets of this machine)
+                  items (names, labels, policies), parameters, resources, task, files, job, factory, workflow (and which
+                  jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
                   directory (who may write there), store (SQLite), objects (files), tokens (and signed URLs),
                   representations (rows as the service's JSON)
-    sandbox/      one job on this machine
+    sandbox/      one job's files and processes
                   sandbox (its directory and environment), processes (their trees), staging (files in and out),
                   downloads (past proxies where they lie here), removal (without following links)
     containers/   how a task's words become a command
                   base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
                   PRoot), tasks (whichever of them a task names)
+    engines/      where a job's processes run
+                  local (this machine: slots and sandboxes), job_processes (those of one run)
     execution/    from a stored job to its end
-                  context (what the rooms share), mpi (processes of a task), job_run (one running job), scheduler (the
-                  queue, the slots, the clock), workflows (which of their jobs are due), notifications (mails)
+                  context (what the rooms share), logs, spec (what a run knows of its job), mpi, machine, outcome (what
+                  follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
+                  scheduler (one thread decides), workflows (which of their jobs are due), notifications (mails)
     http/         requests and answers
                   server (waitress in threads that end), context (what views share), jobs, workflows, data, keys, app
     service       LocalService: the life of one service (directory, threads, port)

@@ -75,9 +75,10 @@ class LocalService:
 
     def start(self) -> None:
         try:
-            from .containers.base import Processes
-            from .containers.tasks import Real
-            from .execution.context import Site
+            from .containers.base import PlainProcesses
+            from .containers.tasks import ContainerRuntimes
+            from .engines.local import LocalEngine
+            from .execution.context import ServiceContext
             from .execution.notifications import Mail
             from .execution.scheduler import Scheduler
             from .execution.workflows import Workflows
@@ -99,16 +100,16 @@ class LocalService:
             stack.callback(listener.close)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
             objects = ObjectStore(self.dir / "objects")
-            containers = Real(self.dir, objects) if self._containers == "real" else Processes()
-            site = Site(
-                self.dir, store, objects, self._signer, self.url, self.cpus, self.memory, self.seconds_per_minute,
-                containers,
-            )  # fmt: skip
-            scheduler = Scheduler(site)
-            workflows = Workflows(store, scheduler)
+            containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
+            engine = LocalEngine(self.dir, self.cpus, self.memory)
+            context = ServiceContext(
+                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute
+            )
+            scheduler = Scheduler(context)
+            workflows = Workflows(store, scheduler, engine.cpus)
             mail = Mail(store, self.dir / "mail", self._smtp)
             scheduler.on_ended = (workflows.job_ended, mail.job_ended)
-            application = create_app(site, scheduler, workflows)
+            application = create_app(context, scheduler, workflows)
             http = server.Server(application, listener)
             stack.callback(http.stop)
             mail.start()

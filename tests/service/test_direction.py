@@ -17,7 +17,7 @@ PACKAGE = Path(prominence_executor.__file__).parent
 SERVICE = PACKAGE / "service"
 
 # A folder imports only from itself and those before it; the modules beside the folders from all of them.
-FOLDERS = ["schema", "state", "sandbox", "containers", "execution", "http", "."]
+FOLDERS = ["schema", "state", "sandbox", "containers", "engines", "execution", "http", "."]
 # What forwards to the service, and the lazy lines of the rest that start it.
 ENTRANCES = {"local", "executor", "cli"}
 ROOT = "prominence_executor"

@@ -1,8 +1,8 @@
 """How the tasks of one run become processes: as they are, or inside containers.
 
-A Room is a run's view of this: it has an image ready before a task, and tells which command starts the task's words.
-It starts no task itself. Here stand the interface and plain processes; images, udocker and apptainer have rooms of
-their own.
+A TaskRunner is one run's view of this: it has an image ready before a task, and names the command that starts the
+task's words. It starts no task itself. Here stand the interface and plain processes; images, udocker and apptainer have
+rooms of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ..sandbox.sandbox import Sandbox
 
-Told = dict[str, str]  # variables that a task is told, beside those of its runtime
+Env = dict[str, str]  # the variables of a task's environment, beside those of its runtime
 Stopped = Callable[[], bool]  # whether the run was ended from outside
 
 
@@ -37,8 +37,8 @@ class Command:
     env: dict[str, str]
 
 
-class Room(Protocol):
-    """The containers of one run."""
+class TaskRunner(Protocol):
+    """What one run's tasks are started by."""
 
     def versions(self) -> dict[str, str]:
         """The runtimes of this run's tasks that are here, and their versions."""
@@ -46,10 +46,10 @@ class Room(Protocol):
     def pull(self, number: int, entry: dict[str, Any]) -> None:
         """Have the image of a task ready, and note in its entry how that went. Blocks. Raises PullFailed."""
 
-    def command(self, number: int, words: list[str], told: Told) -> Command:
+    def command(self, number: int, words: list[str], env: Env) -> Command:
         """What runs the words of a task, whose image is ready. Raises Unstartable."""
 
-    def beside(self, words: list[str], told: Told) -> Command | None:
+    def beside(self, words: list[str], env: Env) -> Command | None:
         """What runs words beside the run's tasks, or None when nothing could."""
 
     def close(self) -> None:
@@ -57,23 +57,24 @@ class Room(Protocol):
 
 
 class Containers(Protocol):
-    """The containers of one service."""
+    """How all jobs of one service run their tasks."""
 
     mounts: bool  # whether artifacts can be mounted anywhere
 
-    def room(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> Room: ...
+    def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:
+        """Return what starts the tasks of one run; `stopped` says whether the run was ended from outside."""
 
 
-class Processes:
+class PlainProcesses:
     """Images are names only, and tasks are plain processes of this machine."""
 
     mounts = False
 
-    def room(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> Room:
-        return _Plain(sandbox, tasks)
+    def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:
+        return _PlainTaskRunner(sandbox, tasks)
 
 
-class _Plain:
+class _PlainTaskRunner:
     def __init__(self, sandbox: Sandbox, tasks: list[dict[str, Any]]) -> None:
         self._sandbox, self._tasks = sandbox, tasks
         self._images: set[str] = set()
@@ -90,21 +91,21 @@ class _Plain:
             entry.update(imagePullStatus="completed", imagePullTime=0.0)
         self._images.add(image)
 
-    def command(self, number: int, words: list[str], told: Told) -> Command:
-        env = self._sandbox.environment(told)
+    def command(self, number: int, words: list[str], env: Env) -> Command:
+        whole = self._sandbox.environment(env)
         cwd, shown = self._sandbox.home, self._tasks[number].get("workdir", "")
         if shown:
             cwd = self._sandbox.inside(shown)
             if not cwd.is_dir():
                 shown = shown if shown.startswith("/") else f"/home/user/{shown}"
                 raise Unstartable(f"failed to set working directory: chdir {shown}: no such file or directory")
-        command = Command(self._sandbox.argv(words), cwd, env)
+        command = Command(self._sandbox.argv(words), cwd, whole)
         if not _found(command):
             raise Unstartable(f'"{command.argv[0]}": executable file not found in $PATH')
         return command
 
-    def beside(self, words: list[str], told: Told) -> Command | None:
-        command = Command(self._sandbox.argv(words), self._sandbox.home, self._sandbox.environment(told))
+    def beside(self, words: list[str], env: Env) -> Command | None:
+        command = Command(self._sandbox.argv(words), self._sandbox.home, self._sandbox.environment(env))
         return command if _found(command) else None
 
     def close(self) -> None:

@@ -14,13 +14,13 @@ from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
 from ..state.objects import ObjectStore
 from .apptainer import Apptainer
-from .base import Command, PullFailed, Room, Stopped, Told
+from .base import Command, Env, PullFailed, Stopped, TaskRunner
 from .images import Images
 from .runtime import Container, Runtime
 from .udocker import Udocker
 
 
-class Real:
+class ContainerRuntimes:
     """The containers of one service, whose images and unpacked images lie below its directory."""
 
     mounts = True
@@ -32,12 +32,12 @@ class Real:
             "singularity": Apptainer(directory / "apptainer"),
         }
 
-    def room(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> Room:
+    def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:
         sandbox.mounts = []
-        return _Contained(self._images, self._runtimes, sandbox, user, tasks, stopped)
+        return _ContainerTaskRunner(self._images, self._runtimes, sandbox, user, tasks, stopped)
 
 
-class _Contained:
+class _ContainerTaskRunner:
     def __init__(
         self,
         images: Images,
@@ -78,19 +78,19 @@ class _Contained:
         prepared = runtime.prepare(image, self._sandbox.mark, self._stopped)
         return runtime.container(prepared, self._sandbox, self._stopped)
 
-    def command(self, number: int, words: list[str], told: Told) -> Command:
+    def command(self, number: int, words: list[str], env: Env) -> Command:
         task = self._tasks[number]
-        return self._start(self._containers[task["runtime"], task["image"]], words, told, task.get("workdir", ""))
+        return self._start(self._containers[task["runtime"], task["image"]], words, env, task.get("workdir", ""))
 
-    def beside(self, words: list[str], told: Told) -> Command | None:
+    def beside(self, words: list[str], env: Env) -> Command | None:
         containers = list(self._containers.values())
-        return self._start(containers[0], words, told, "") if containers else None
+        return self._start(containers[0], words, env, "") if containers else None
 
     def close(self) -> None:
         for container in self._containers.values():
             container.close()
 
-    def _start(self, container: Container, words: list[str], told: Told, workdir: str) -> Command:
+    def _start(self, container: Container, words: list[str], env: Env, workdir: str) -> Command:
         seen = {"TEMP": "/tmp", "TMP": "/tmp", "TMPDIR": "/tmp", "USER": "user"}  # noqa: S108
         cwd = workdir if workdir.startswith("/") else f"/home/user/{workdir}".rstrip("/")
-        return container.command(words, {**seen, **told, processes.MARK: self._sandbox.mark}, cwd)
+        return container.command(words, {**seen, **env, processes.MARK: self._sandbox.mark}, cwd)

@@ -1,4 +1,4 @@
-"""What the rooms of one service share: its state, its objects, its keys and its slots. Decides nothing."""
+"""What the rooms of one service share: its state, its objects, its keys and where its jobs run. Decides nothing."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..containers.base import Containers
+from ..engines.local import LocalEngine
 from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Signer
+from .logs import node_log
 
 
 @dataclass(frozen=True)
-class Site:
-    """One service on this machine."""
+class ServiceContext:
+    """One running service."""
 
     directory: Path
     store: Store
     objects: ObjectStore
     signer: Signer
     url: str
-    cpus: int
-    memory: int
-    seconds_per_minute: float
+    engine: LocalEngine
     containers: Containers
+    seconds_per_minute: float
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
+        """Where a log of a job lies; the stream is `out` or `err`."""
         return node_log(self.directory / "logs" / f"{job}.{stream}", node)
-
-
-def node_log(first: Path, node: int) -> Path:
-    """Where a node's log lies, beside that of the first node."""
-    return first.with_name(f"{first.name}.{node}") if node else first

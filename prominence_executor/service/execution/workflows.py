@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import Any
 
-from ..schema.allocation import share
+from ..schema.allocation import allocate
 from ..schema.workflow import Member, members
 from ..state.store import NewJob, Store
 from .scheduler import Scheduler
@@ -23,8 +23,8 @@ DELETED_JOB = "Job part of a workflow which was deleted by user"
 class Workflows:
     """Every method may be called from any thread."""
 
-    def __init__(self, store: Store, scheduler: Scheduler) -> None:
-        self._store, self._scheduler = store, scheduler
+    def __init__(self, store: Store, scheduler: Scheduler, cpus: int) -> None:
+        self._store, self._scheduler, self._cpus = store, scheduler, cpus  # of the machine
         self._lock = threading.Lock()  # held while deciding what is due, so that nothing is submitted twice
 
     def recover(self) -> None:
@@ -107,7 +107,7 @@ class Workflows:
                 for name, member in expanded.items()
                 if states[name] == "waiting" and all(states[parent] == "done" for parent in member.parents)
             ]
-            jobs = [job for member in due for job in _instances(row, member, plan, self._scheduler.cpus)]
+            jobs = [job for member in due for job in _instances(row, member, plan, self._cpus)]
             if jobs:
                 ids = self._store.add_jobs(jobs)
                 with self._store.transaction() as db:
@@ -147,7 +147,7 @@ class Workflows:
 def _instances(row: sqlite3.Row, member: Member, plan: dict[str, Any], cpus: int) -> list[NewJob]:
     """The jobs of one member, each with an output place of its own, without those that an earlier run completed."""
     done, jobs = set(plan["done"].get(member.name, [])), []
-    gets = share(member.body["resources"], cpus)
+    allocation = allocate(member.body["resources"], cpus)
     for position, parameters in member.instances:
         if position not in done:
             suffix = member.name if position < 0 else f"{member.name}/{position}"
@@ -157,7 +157,7 @@ def _instances(row: sqlite3.Row, member: Member, plan: dict[str, Any], cpus: int
                     body=member.body,
                     place=f"{plan['place']}/{suffix}",
                     name=f"{row['name']}/{suffix}",
-                    share=gets,
+                    allocation=allocation,
                     workflow=row["id"],
                     member=member.name,
                     position=position,

@@ -10,10 +10,10 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, g, jsonify, request
 
-from ..execution.context import Site
+from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
-from ..schema.job import Refused
+from ..schema.items import Refused
 from ..state.objects import BadKey
 from ..state.representations import SITE
 from ..state.tokens import BUCKET
@@ -26,11 +26,11 @@ LARGEST_BODY = 1 << 20
 routes = Blueprint("service", __name__)
 
 
-def create_app(site: Site, scheduler: Scheduler, workflows: Workflows) -> Flask:
+def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> Flask:
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
-    app.request_class = type("Request", (data.UploadRequest,), {"objects": site.objects})
-    app.extensions["prominence"] = Api(site, site.store, scheduler, workflows)
+    app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
+    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows)
     app.before_request(limit_and_identify)
     for room in (routes, jobs.routes, data.routes, keys.routes, workflow_views.routes):
         app.register_blueprint(room)
@@ -44,7 +44,7 @@ def limit_and_identify() -> Any:
         abort(413)
     if request.path == f"{BASE}/health" or request.url_rule is None:
         return None
-    identity = api.site.signer.identify(request.headers.get("Authorization"))
+    identity = api.service.signer.identify(request.headers.get("Authorization"))
     if identity is None:
         return refuse("Authentication failure", 401)
     g.identity = identity
@@ -72,6 +72,7 @@ def health() -> Response:
 
 @routes.get(f"{BASE}/resources")
 def resources() -> Response:
-    cpus, memory = api.scheduler.free()
-    capacity = {"cpus": api.site.cpus, "memory": api.site.memory}
+    engine = api.service.engine
+    cpus, memory = engine.free()
+    capacity = {"cpus": engine.cpus, "memory": engine.memory}
     return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})

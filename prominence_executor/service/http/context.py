@@ -14,11 +14,11 @@ from typing import cast
 from flask import Response, current_app, g, jsonify, request
 from werkzeug.local import LocalProxy
 
-from ..execution.context import Site
+from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
 from ..sandbox.staging import upload_key
-from ..schema.job import Refused
+from ..schema.items import Refused
 from ..state.objects import PIECE
 from ..state.store import Store
 from ..state.tokens import OUTPUT_SECONDS, Identity
@@ -30,21 +30,21 @@ BASE = "/prominence/v1"
 class Api:
     """What views answer from."""
 
-    site: Site
+    service: ServiceContext
     store: Store
     scheduler: Scheduler
     workflows: Workflows
 
     @property
     def object_base(self) -> str:
-        return self.site.url.removesuffix(BASE)
+        return self.service.url.removesuffix(BASE)
 
     def output_url(self, key: str) -> str:
-        return self.site.signer.signed_url(self.object_base, "GET", key, OUTPUT_SECONDS)
+        return self.service.signer.signed_url(self.object_base, "GET", key, OUTPUT_SECONDS)
 
     def uploaded(self, name: str) -> bool:
         """Whether the asking user may use an uploaded object of this name."""
-        return owns(name) and self.site.objects.exists(upload_key(me().username, name))
+        return owns(name) and self.service.objects.exists(upload_key(me().username, name))
 
 
 # The asking application's; views use it as if it were a plain object.

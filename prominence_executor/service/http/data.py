@@ -52,9 +52,9 @@ def new_upload() -> Answer:
     if not owns(name):
         return refuse("Not authorized to access upload with this path", 403)
     key = upload_key(me().username, name)
-    api.site.objects.path(key)
+    api.service.objects.path(key)
     if checksum:
-        fields = api.site.signer.form_fields(key, checksum)
+        fields = api.service.signer.form_fields(key, checksum)
         return jsonify({"fields": fields, "url": f"{api.object_base}/{BUCKET}"}), 201
     return jsonify({"url": _put_url(key)}), 201
 
@@ -69,13 +69,13 @@ def new_output() -> Answer:
     if row is None or row["user"] != me().username:
         return refuse("Unspecified error")
     key = f"scratch/{row['place']}/{name.rsplit('/', 1)[-1]}"
-    api.site.objects.path(key)
+    api.service.objects.path(key)
     return jsonify({"url": _put_url(key)}), 201
 
 
 @routes.get(f"{BASE}/data")
 def list_own() -> Answer:
-    return jsonify(api.site.objects.uploads(me().username))
+    return jsonify(api.service.objects.uploads(me().username))
 
 
 @routes.get(f"{BASE}/data/<path:path>")
@@ -83,7 +83,7 @@ def list_group(path: str) -> Answer:
     group, slash, rest = path.partition("/")
     if group not in me().groups:
         return refuse("Not authorized to access this path", 403)
-    listed = api.site.objects.uploads(group, f"{group}/")
+    listed = api.service.objects.uploads(group, f"{group}/")
     return jsonify([item for item in listed if item["name"].startswith(path if rest else group + "/")])
 
 
@@ -91,7 +91,7 @@ def list_group(path: str) -> Answer:
 def delete_object(name: str) -> Answer:
     if not owns(name):
         return refuse("Not authorized to access this object", 403)
-    api.site.objects.delete(upload_key(me().username, name))
+    api.service.objects.delete(upload_key(me().username, name))
     return Response(status=204, content_type="application/json")
 
 
@@ -112,7 +112,7 @@ def get_object(key: str) -> Answer:
 @routes.put(f"/{BUCKET}/<path:key>")
 def put_object(key: str) -> Answer:
     _allowed("PUT", key)
-    api.site.objects.put_stream(key, request.stream)
+    api.service.objects.put_stream(key, request.stream)
     return Response(status=200)
 
 
@@ -122,13 +122,13 @@ def post_object() -> Answer:
 
 
 def _put_url(key: str) -> str:
-    return api.site.signer.signed_url(api.object_base, "PUT", key, UPLOAD_SECONDS)
+    return api.service.signer.signed_url(api.object_base, "PUT", key, UPLOAD_SECONDS)
 
 
 def _allowed(method: str, key: str) -> Path:
-    if not api.site.signer.may(method, key, request.args.get("Expires", ""), request.args.get("Signature", "")):
+    if not api.service.signer.may(method, key, request.args.get("Expires", ""), request.args.get("Signature", "")):
         abort(403)
-    return api.site.objects.path(key)
+    return api.service.objects.path(key)
 
 
 def _posted() -> Answer:
@@ -137,7 +137,7 @@ def _posted() -> Answer:
     fields = request.form
     try:
         key = fields.get("key", "")
-        checksum = api.site.signer.form_allows(key, fields.get("policy", ""), fields.get("signature", ""))
+        checksum = api.service.signer.form_allows(key, fields.get("policy", ""), fields.get("signature", ""))
         if checksum is None or fields.get("x-amz-meta-prominence_sha256") != checksum:
             abort(403)
         if received is None:
@@ -146,7 +146,7 @@ def _posted() -> Answer:
         path = Path(received.stream.name)
         if not hmac.compare_digest(sha256_of(path), checksum.lower()):
             return refuse("the file does not have the checksum that was announced")
-        api.site.objects.keep(path, key)
+        api.service.objects.keep(path, key)
     finally:
         for file in request.files.values():
             file.stream.close()

@@ -8,9 +8,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from ..execution.job_run import Run
-from ..schema.allocation import share
-from ..schema.job import check_job, check_mounts, check_objects
+from ..execution.job_run import JobRun
+from ..schema.allocation import allocate
+from ..schema.files import check_mounts, check_objects
+from ..schema.job import check_job
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
@@ -83,7 +84,7 @@ def clone_job(job: int) -> Answer:
 def job_stream(job: int, stream: str) -> Answer:
     node, offset = whole("node", 0, 0), whole("offset", 0, 0)
     _own(job)
-    return raw(api.site.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
+    return raw(api.service.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
 
 
 @routes.post(f"{BASE}/jobs/<int:job>/exec")
@@ -109,7 +110,7 @@ def create_snapshot(job: int) -> Answer:
     packed = run.snapshot(path)
     if packed is None:
         return refuse("Unable to create snapshot")
-    api.site.objects.put_file(_snapshot_key(run), packed)
+    api.service.objects.put_file(_snapshot_key(run), packed)
     packed.unlink()
     return jsonify({})
 
@@ -117,17 +118,19 @@ def create_snapshot(job: int) -> Answer:
 @routes.get(f"{BASE}/jobs/<int:job>/snapshot")
 def snapshot_url(job: int) -> Answer:
     key = _snapshot_key(_running(job))
-    return jsonify({"url": api.site.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
+    return jsonify({"url": api.service.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
 
 
 def create(body: Any) -> int:
     """Store and queue a job for the asking user; it is in the active list when this returns. Raises Refused."""
     check_job(body)
-    if not api.site.containers.mounts:
+    if not api.service.containers.mounts:
         check_mounts(body)
     check_objects(body, api.uploaded)
-    gets = share(body["resources"], api.site.cpus)
-    job = NewJob(user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), share=gets)
+    allocation = allocate(body["resources"], api.service.engine.cpus)
+    job = NewJob(
+        user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation
+    )
     ids = api.store.add_jobs([job])
     api.scheduler.submit(ids)
     return ids[0]
@@ -173,12 +176,12 @@ def _own(job: int) -> sqlite3.Row:
     return row
 
 
-def _running(job: int) -> Run:
+def _running(job: int) -> JobRun:
     row, run = _own(job), api.scheduler.run_of(job)
     if run is None or row["status"] != "running":
         raise _Denied("Job is not running")
     return run
 
 
-def _snapshot_key(run: Run) -> str:
-    return f"snapshots/{run.facts.place}/snapshot.tgz"
+def _snapshot_key(run: JobRun) -> str:
+    return f"snapshots/{run.spec.place}/snapshot.tgz"

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from ..schema.job import check_mounts
+from ..schema.files import check_mounts
 from ..schema.workflow import check_member_objects, check_workflow, members
 from ..state.representations import events
 from .context import BASE, api, constraint, flag, me, refuse, whole, wholes
@@ -22,7 +22,7 @@ routes = Blueprint("workflows", __name__)
 def create_workflow() -> Answer:
     body = request.get_json()
     check_workflow(body)
-    for job in () if api.site.containers.mounts else body["jobs"]:
+    for job in () if api.service.containers.mounts else body["jobs"]:
         check_mounts(job)
     for member in members(body).values():
         check_member_objects(member, api.uploaded)

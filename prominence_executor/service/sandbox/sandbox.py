@@ -50,8 +50,8 @@ class Sandbox:
     def remove(self) -> None:
         remove_tree(self.root)
 
-    def environment(self, told: Mapping[str, str]) -> dict[str, str]:
-        """What a task sees: nothing of the service's own environment, then what `told` adds, the mark last."""
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What a task sees: nothing of the service's own environment, then what `env` adds, the mark last."""
         temporary = str(self.tmp)
         path = f"{self._shims}:{os.path.dirname(sys.executable)}:{_SYSTEM_PATH}"
         base = {
@@ -63,7 +63,7 @@ class Sandbox:
             "TMPDIR": temporary,
             "USER": "user",
         }
-        return {**base, **told, processes.MARK: self.mark}
+        return {**base, **env, processes.MARK: self.mark}
 
     def argv(self, words: list[str]) -> list[str]:
         if words[0] in ("python3", "python"):

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..schema.job import decoded, substituted
+from ..schema.files import decoded
+from ..schema.parameters import substituted
 from ..state.objects import PIECE, ObjectStore
 from ..state.representations import stored_name
 from .downloads import open_url, receive

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .job import MOST_NODES
+from .resources import MOST_NODES
 
 
 @dataclass(frozen=True)
-class Share:
+class Allocation:
     """CPUs and memory (GB) of each node, and the number of nodes."""
 
     cpus: int
@@ -29,7 +29,7 @@ def _emulated(each: int, nodes: int, machine: int) -> int:
     return each if each > machine else min(each * nodes, machine)
 
 
-def share(resources: dict[str, Any], machine: int) -> Share:
+def allocate(resources: dict[str, Any], machine: int) -> Allocation:
     """What a checked description of resources gets on a machine with so many CPUs.
 
     Of a range the most CPUs that there are, of two options the larger one that there is; of a total the most nodes.
@@ -39,7 +39,7 @@ def share(resources: dict[str, Any], machine: int) -> Share:
     if "totalCpusRange" in resources:
         low, high = resources["totalCpusRange"]
         nodes = min(max(1, -(-low // cpus), min(high, machine) // cpus), MOST_NODES)
-    return Share(cpus, resources.get("memory", resources.get("memoryPerCpu", 1) * cpus), nodes)
+    return Allocation(cpus, resources.get("memory", resources.get("memoryPerCpu", 1) * cpus), nodes)
 
 
 def _cpus(resources: dict[str, Any], machine: int) -> int:

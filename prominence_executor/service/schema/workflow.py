@@ -6,17 +6,18 @@ with nothing run, or write every instance's outputs to one place; those are refu
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .job import Refused, check_job, check_labels, check_objects, check_policies, is_whole
+from .factory import check_type, expanded
+from .files import check_objects
+from .items import Refused, check_labels, check_policies
+from .job import check_job
+from .parameters import as_texts
 
 WORKFLOW_ITEMS = {"name", "jobs", "factories", "labels", "policies", "dependencies", "notifications"}
-LARGEST_WORKFLOW = 100_000
-_BREAKS_VALUES = re.compile(r"[\s=\"'\\\x00]")
 
 
 @dataclass
@@ -77,7 +78,7 @@ def _check_dependencies(dependencies: Any, names: set[str]) -> None:
         if not isinstance(children, list):
             raise Refused(f'an array of child jobs must be provided for "{parent}"')
         for child in children:
-            if child not in names:
+            if not isinstance(child, str) or child not in names:
                 raise Refused(f'child job "{child}" is not actually defined')
     left = set(names)
     while left:
@@ -95,8 +96,7 @@ def _check_factories(workflow: dict[str, Any], names: set[str]) -> None:
     for factory in factories:
         if not isinstance(factory, dict):
             raise Refused("each factory must be defined as a dict")
-        if factory.get("type") not in _VALUES:
-            raise Refused("invalid factory type")
+        check_type(factory)
         for item in factory:
             if item not in ("name", "type", "jobs", "parameters", "number"):
                 raise Refused(f'invalid item "{item}" in factory')
@@ -104,7 +104,7 @@ def _check_factories(workflow: dict[str, Any], names: set[str]) -> None:
         if not isinstance(jobs, list) or not jobs:
             raise Refused("a factory must contain an array of jobs")
         for job in jobs:
-            if job not in names:
+            if not isinstance(job, str) or job not in names:
                 raise Refused(f'job "{job}" of a factory is not actually defined')
             if job in taken:
                 raise Refused(f'job "{job}" is used in more than one factory')
@@ -113,89 +113,22 @@ def _check_factories(workflow: dict[str, Any], names: set[str]) -> None:
                 raise Refused(f'job name "{job}" of a factory can occur in "scratch/<uuid>": choose another')
             taken.add(job)
         _check_output_names(workflow, factory)
-        _VALUES[factory["type"]](factory)
+        expanded(factory)
 
 
 def _check_output_names(workflow: dict[str, Any], factory: dict[str, Any]) -> None:
     """The service replaces the last parameter only in names of outputs."""
-    earlier = [item.get("name") for item in factory.get("parameters", [])[:-1] if isinstance(item, dict)]
+    parameters = factory.get("parameters")
+    items = parameters[:-1] if isinstance(parameters, list) else []
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    earlier = [re.escape(name) for name in names if isinstance(name, str) and name]
     for job in workflow["jobs"]:
         if job["name"] not in factory["jobs"]:
             continue
         for output in [*job.get("outputFiles", []), *job.get("outputDirs", [])]:
-            for name in filter(None, earlier):
+            for name in earlier:
                 if re.search(rf"\$(\{{{name}\}}|{name}\b)", output):
                     raise Refused(f'in names of outputs only the last parameter is replaced: not "{name}" in {output}')
-
-
-def _parameters(factory: dict[str, Any], items: set[str]) -> list[dict[str, Any]]:
-    parameters = factory.get("parameters")
-    if not isinstance(parameters, list) or not parameters:
-        raise Refused("a factory must contain an array of parameters")
-    for parameter in parameters:
-        if not isinstance(parameter, dict) or not isinstance(parameter.get("name"), str):
-            raise Refused("each parameter must have a name")
-        if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", parameter["name"]):
-            raise Refused(f'parameter name "{parameter["name"]}" is invalid')
-        if parameter.keys() != items | {"name"}:
-            raise Refused(f"each parameter of a {factory['type']} factory must contain {', '.join(sorted(items))}")
-    if len({parameter["name"] for parameter in parameters}) < len(parameters):
-        raise Refused("all parameters must have unique names")
-    return parameters
-
-
-def _zip(factory: dict[str, Any]) -> list[dict[str, Any]]:
-    parameters = _parameters(factory, {"values"})
-    lists = [parameter["values"] for parameter in parameters]
-    if not all(isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
-        raise Refused("all parameters must lists of values the same length")
-    for value in itertools.chain(*lists):
-        if not isinstance(value, (str, int, float)) or value == "" or _BREAKS_VALUES.search(str(value)):
-            wanted = "numbers, or texts without spaces, quotes, = and backslashes"
-            raise Refused(f"value {value!r} of a zip factory is invalid: {wanted}")
-    names = [parameter["name"] for parameter in parameters]
-    return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
-
-
-def _sweep(factory: dict[str, Any]) -> list[dict[str, Any]]:
-    """All combinations, the last parameter changing fastest. `end` is reached only if the steps add up to it."""
-    parameters, lists = _parameters(factory, {"start", "end", "step"}), []
-    for parameter in parameters:
-        start, end, step = parameter["start"], parameter["end"], parameter["step"]
-        for number in (start, end, step):
-            if not isinstance(number, (int, float)) or isinstance(number, bool):
-                raise Refused("start, end and step of a parameter must be numbers")
-        if step <= 0 or not abs(end - start) / step <= LARGEST_WORKFLOW:
-            raise Refused("step of a parameter must be greater than 0, and not too small")
-        values, value = [], start
-        while value <= end:
-            values.append(int(value) if float(value).is_integer() else value)
-            value += step
-        lists.append(values)
-    names, count = [parameter["name"] for parameter in parameters], 1
-    for values in lists:
-        count *= len(values)
-    if count > LARGEST_WORKFLOW:
-        raise Refused(f"a workflow may have at most {LARGEST_WORKFLOW} jobs")
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
-
-
-def _repeat(factory: dict[str, Any]) -> list[dict[str, Any]]:
-    number = factory.get("number")
-    if not isinstance(number, int) or not is_whole(number):
-        raise Refused("number of repeats must be an integer")
-    if number < 1:
-        raise Refused("number of repeats must be at least 1")
-    if number > LARGEST_WORKFLOW:
-        raise Refused(f"a workflow may have at most {LARGEST_WORKFLOW} jobs")
-    return [{} for _ in range(number)]
-
-
-_VALUES: dict[Any, Callable[[dict[str, Any]], list[dict[str, Any]]]] = {
-    "zip": _zip,
-    "parameterSweep": _sweep,
-    "repeat": _repeat,
-}
 
 
 def members(workflow: dict[str, Any]) -> dict[str, Member]:
@@ -204,17 +137,17 @@ def members(workflow: dict[str, Any]) -> dict[str, Member]:
     for parent, children in workflow.get("dependencies", {}).items():
         for child in children:
             parents[child].add(parent)
-    expanded = {
+    found = {
         job["name"]: Member(job["name"], _with_retries(job, workflow), [(-1, None)], parents[job["name"]])
         for job in workflow["jobs"]
     }
     for factory in workflow.get("factories", []):
-        instances = _VALUES[factory["type"]](factory)
+        instances = expanded(factory)
         if not instances:
             raise Refused("a factory must give at least one job")
         for name in factory["jobs"]:
-            expanded[name].instances = list(enumerate(instances))
-    return expanded
+            found[name].instances = list(enumerate(instances))
+    return found
 
 
 def _with_retries(job: dict[str, Any], workflow: dict[str, Any]) -> dict[str, Any]:
@@ -229,5 +162,4 @@ def check_member_objects(member: Member, exists: Callable[[str], bool]) -> None:
     """An artifact that is missing for one instance refuses the whole workflow."""
     varying = any("$" in item["url"] for item in member.body.get("artifacts", []))
     for _, parameters in member.instances if varying else member.instances[:1]:
-        values = {name: str(value) for name, value in (parameters or {}).items()}
-        check_objects(member.body, exists, values)
+        check_objects(member.body, exists, as_texts(parameters))

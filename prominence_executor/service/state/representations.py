@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from ..schema.job import substituted
+from ..schema.parameters import as_texts, substituted
 
 SITE = "local"
 
@@ -36,26 +34,9 @@ def short_list(rows: Iterable[sqlite3.Row]) -> str:
     return "[" + ", ".join(map(short, rows)) + "]\n"
 
 
-@lru_cache(maxsize=1)
-def processor() -> dict[str, str]:
-    """The machine's processor as the worker reports it: clock in MHz, model, vendor."""
-    found = {"clock": "", "model": "", "vendor": ""}
-    names = {"cpu MHz": "clock", "model name": "model", "vendor_id": "vendor"}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return found
-    for line in reversed(lines):
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            found[names[name.strip()]] = value.strip()
-    return found
-
-
 def parameter_texts(row: sqlite3.Row) -> dict[str, str]:
     """A factory's parameters of one instance as they are substituted."""
-    values = json.loads(row["parameters"] or "{}")
-    return {name: str(value) for name, value in values.items()}
+    return as_texts(json.loads(row["parameters"] or "{}"))
 
 
 def stored_name(declared: str, directory: bool = False) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..schema.allocation import Share
+from ..schema.allocation import Allocation
 from .directory import own_file, write_whole
 
 _SCHEMA = """
@@ -63,7 +63,7 @@ class NewJob:
     body: dict[str, Any]
     place: str
     name: str
-    share: Share  # of the machine
+    allocation: Allocation
     workflow: int | None = None
     member: str | None = None
     position: int = -1
@@ -161,7 +161,7 @@ class Store:
 
     @staticmethod
     def _insert(db: sqlite3.Connection, job_id: int, job: NewJob, detail: int) -> None:
-        gets, policies = job.share, job.body.get("policies", {})
+        allocation, policies = job.allocation, job.body.get("policies", {})
         db.execute(
             "INSERT INTO jobs (id, user, name, status, leave, created, tasks, parameters, workflow, member, position,"
             " place, cpus, memory, nodes, priority, queue_minutes, detail)"
@@ -170,8 +170,8 @@ class Store:
                 job_id, job.user, job.name, int(policies.get("leaveInQueue", False)), time.time(),
                 json.dumps(job.body["tasks"], sort_keys=True),
                 None if job.parameters is None else json.dumps(job.parameters, sort_keys=True),
-                job.workflow, job.member, job.position, job.place, gets.cpus, gets.memory,
-                gets.nodes, policies.get("priority", 0), policies.get("maximumTimeInQueue", -1),
+                job.workflow, job.member, job.position, job.place, allocation.cpus, allocation.memory,
+                allocation.nodes, policies.get("priority", 0), policies.get("maximumTimeInQueue", -1),
                 detail,
             ),
         )  # fmt: skip
