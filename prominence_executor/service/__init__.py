@@ -10,8 +10,8 @@ before it:
                   items (names, labels, policies), parameters, resources, task, files, job, factory, workflow (and which
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
-                  directory (who may write there), store (SQLite), objects (files), tokens (and signed URLs),
-                  representations (rows as the service's JSON)
+                  directory (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects
+                  (files), tokens (and signed URLs), representations (rows as the service's JSON)
     sandbox/      one job's files and processes
                   sandbox (its directory and environment), processes (their trees), staging (files in and out),
                   downloads (past proxies where they lie here), removal (without following links)
@@ -24,7 +24,7 @@ before it:
     execution/    from a stored job to its end
                   context (what the rooms share), logs, spec (what a run knows of its job), mpi, machine, outcome (what
                   follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
-                  scheduler (one thread decides), workflows (which of their jobs are due), notifications (mails)
+                  scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails)
     http/         requests and answers
                   server (waitress in threads that end), context (what views share), jobs, workflows, data, keys, app
     service       LocalService: the life of one service (directory, threads, port)

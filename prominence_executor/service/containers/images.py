@@ -46,7 +46,10 @@ class Image:
 
 
 class Once:
-    """Makes each thing once, whichever thread wants it first; the others wait. One that fails is tried again."""
+    """Makes each thing once, whichever thread wants it first; the others wait. One that fails is tried again.
+
+    `_lock` guards the locks of the things and the names of those that are made.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,9 +59,12 @@ class Once:
     def make(self, key: str, stopped: Stopped, make: Callable[[], None]) -> None:
         """Raises what `make` raises, and PullFailed when it is stopped while it waits."""
         with self.alone(key, stopped):
-            if key not in self._made:
+            with self._lock:
+                made = key in self._made
+            if not made:
                 make()
-                self._made.add(key)
+                with self._lock:
+                    self._made.add(key)
 
     @contextmanager
     def alone(self, key: str, stopped: Stopped) -> Iterator[None]:
@@ -74,7 +80,10 @@ class Once:
 
 
 class Images:
-    """The image files of one service, below one directory. Every method may be called from any thread."""
+    """The image files of one service, below one directory. Every method may be called from any thread.
+
+    `_lock` guards the known checksums and downloads; a URL is downloaded by one thread at a time.
+    """
 
     def __init__(self, directory: Path, objects: ObjectStore) -> None:
         self._directory, self._objects = directory, objects
@@ -83,6 +92,7 @@ class Images:
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
         self._incoming.mkdir(mode=0o700)
         self._once = Once()
+        self._lock = threading.Lock()
         self._known: dict[tuple[int, int, int], str] = {}  # checksums by inode, size and time of change
         self._fetched: dict[str, tuple[dict[str, str], str]] = {}  # what to ask a URL's server for news, and checksum
 
@@ -118,8 +128,11 @@ class Images:
         try:
             state = file.stat()
             known = (state.st_ino, state.st_size, state.st_mtime_ns)
-            checksum = self._known.get(known) or sha256_of(file)
-            self._known[known] = checksum
+            with self._lock:
+                checksum = self._known.get(known)
+            checksum = checksum or sha256_of(file)
+            with self._lock:
+                self._known[known] = checksum
             if not self._path(checksum).exists():
                 self._path(checksum).parent.mkdir(exist_ok=True)
                 os.replace(file, self._path(checksum))
@@ -129,7 +142,8 @@ class Images:
 
     def _download(self, url: str, stopped: Stopped) -> str:
         """The checksum of what lies at a URL, downloaded unless its server says that it is what was here before."""
-        validators, before = self._fetched.get(url, ({}, ""))
+        with self._lock:
+            validators, before = self._fetched.get(url, ({}, ""))
         request = urllib.request.Request(url, headers=validators)  # noqa: S310 (http and https only)
         try:
             with open_url(request) as response:
@@ -143,7 +157,8 @@ class Images:
                 return before
             raise
         checksum = self._keep(file)
-        self._fetched[url] = validators, checksum
+        with self._lock:
+            self._fetched[url] = validators, checksum
         return checksum
 
 

@@ -6,6 +6,7 @@ jobs, and what a task sees whatever runs it.
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class ContainerRuntimes:
 
 
 class _ContainerTaskRunner:
+    """The run's thread pulls and closes; others may ask for a command beside. `_lock` guards the containers."""
+
     def __init__(
         self,
         images: Images,
@@ -49,6 +52,7 @@ class _ContainerTaskRunner:
     ) -> None:
         self._images, self._runtimes, self._sandbox = images, runtimes, sandbox
         self._user, self._tasks, self._stopped = user, tasks, stopped
+        self._lock = threading.Lock()
         self._containers: dict[tuple[str, str], Container] = {}  # by runtime and image: tasks of one job share one
 
     def versions(self) -> dict[str, str]:
@@ -63,7 +67,9 @@ class _ContainerTaskRunner:
             return
         began, entry["imagePullStatus"] = time.monotonic(), "failed"
         try:
-            self._containers[key] = self._pulled(*key, entry)
+            container = self._pulled(*key, entry)
+            with self._lock:
+                self._containers[key] = container
             entry["imagePullStatus"] = "completed"
         finally:
             entry["imagePullTime"] = time.monotonic() - began
@@ -83,7 +89,8 @@ class _ContainerTaskRunner:
         return self._start(self._containers[task["runtime"], task["image"]], words, env, task.get("workdir", ""))
 
     def beside(self, words: list[str], env: Env) -> Command | None:
-        containers = list(self._containers.values())
+        with self._lock:
+            containers = list(self._containers.values())
         return self._start(containers[0], words, env, "") if containers else None
 
     def close(self) -> None:

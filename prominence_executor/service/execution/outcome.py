@@ -7,6 +7,8 @@ from typing import Any
 
 RESTARTED = "The service was restarted while the job was running"
 DELETED = "Job deleted by user"
+DELETED_WITH_WORKFLOW = "Job part of a workflow which was deleted by user"
+WORKFLOW_DELETED = "Workflow deleted by user"
 OVER_WALLTIME = "Walltime limit exceeded"
 OVER_QUEUE_TIME = "Maximum time queued was exceeded"
 NO_ARTIFACT = "Artifact download failed"

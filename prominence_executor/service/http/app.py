@@ -15,6 +15,7 @@ from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
 from ..schema.items import Refused
 from ..state.objects import BadKey
+from ..state.pairs import Pairs
 from ..state.representations import SITE
 from ..state.tokens import BUCKET
 from . import data, jobs, keys
@@ -30,7 +31,7 @@ def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflo
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
-    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows)
+    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows, Pairs(context.store))
     app.before_request(limit_and_identify)
     for room in (routes, jobs.routes, data.routes, keys.routes, workflow_views.routes):
         app.register_blueprint(room)

@@ -20,6 +20,7 @@ from ..execution.workflows import Workflows
 from ..sandbox.staging import upload_key
 from ..schema.items import Refused
 from ..state.objects import PIECE
+from ..state.pairs import Pairs
 from ..state.store import Store
 from ..state.tokens import OUTPUT_SECONDS, Identity
 
@@ -34,6 +35,7 @@ class Api:
     store: Store
     scheduler: Scheduler
     workflows: Workflows
+    pairs: Pairs
 
     @property
     def object_base(self) -> str:

@@ -10,7 +10,6 @@ from .context import BASE, api, flag, me, refuse
 
 LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
-_LAST = "\U0010ffff"  # sorts after every other character
 
 Answer = Response | tuple[Response, int]
 
@@ -24,10 +23,10 @@ def get_value(key: str) -> Answer:
         return _listing(key, flag("values"))
     if not key:
         return refuse("Key not specified")
-    row = api.store.row("SELECT value FROM pairs WHERE user = ? AND key = ?", me().username, key)
-    if row is None:
+    value = api.pairs.get(me().username, key)
+    if value is None:
         return refuse("No such key", 404)
-    return Response(row["value"], content_type="text/html; charset=utf-8")
+    return Response(value, content_type="text/html; charset=utf-8")
 
 
 @routes.post(f"{BASE}/kv", defaults={"key": ""})
@@ -53,41 +52,26 @@ def set_value(key: str) -> Answer:
 def delete_value(key: str) -> Answer:
     if not key:
         return refuse("Key not specified")
-    with api.store.transaction() as db:
-        if flag("prefix"):
-            db.execute("DELETE FROM pairs WHERE user = ? AND key >= ? AND key < ?", (me().username, key, key + _LAST))
-        else:
-            db.execute("DELETE FROM pairs WHERE user = ? AND key = ?", (me().username, key))
+    if flag("prefix"):
+        api.pairs.delete_prefix(me().username, key)
+    else:
+        api.pairs.delete(me().username, key)
     return jsonify({})
 
 
 def _store(key: str, value: str, previous: str | None) -> Answer:
     """Set a value; or, given a previous one, replace exactly that one in one step (never create)."""
-    user = me().username
-    with api.store.transaction() as db:
-        if previous is None:
-            db.execute(
-                "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT (user, key) DO UPDATE SET value = excluded.value",
-                (user, key, value),
-            )
-            swapped = True
-        else:
-            done = db.execute(
-                "UPDATE pairs SET value = ? WHERE user = ? AND key = ? AND value = ?", (value, user, key, previous)
-            )
-            swapped = done.rowcount == 1
-    return (jsonify({}), 201) if swapped else refuse("Atomic replacement not successful")
+    if previous is None:
+        api.pairs.set(me().username, key, value)
+    elif not api.pairs.replace(me().username, key, previous, value):
+        return refuse("Atomic replacement not successful")
+    return jsonify({}), 201
 
 
 def _listing(prefix: str, values: bool) -> Answer:
     """Keys with a leading slash, in order; with values, each as an object of its own."""
-    rows = api.store.rows(
-        "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key",
-        me().username,
-        prefix,
-        prefix + _LAST,
-    )
-    listed = [{"/" + row["key"]: row["value"]} if values else "/" + row["key"] for row in rows]
+    pairs = api.pairs.under(me().username, prefix)
+    listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"
     if len(content) > LARGEST_LISTING:
         abort(500)

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 from ..schema.files import check_mounts
 from ..schema.workflow import check_member_objects, check_workflow, members
 from ..state.representations import events
+from ..state.workflow_rows import WorkflowQuery
 from .context import BASE, api, constraint, flag, me, refuse, whole, wholes
 
 Answer = Response | tuple[Response, int]
@@ -33,7 +34,7 @@ def create_workflow() -> Answer:
 def list_workflows() -> Answer:
     if request.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})
-    return jsonify([_shown(row, flag("detail")) for row in _select()])
+    return jsonify([_shown(row, flag("detail")) for row in api.workflows.rows.select(_query())])
 
 
 @routes.get(f"{BASE}/workflows/<int:workflow>")
@@ -79,8 +80,7 @@ def remove_workflow(workflow: int) -> Answer:
         return denied
     if not row["active"]:
         return refuse("Workflow is no longer in the queue")
-    with api.store.transaction() as db:
-        db.execute("UPDATE workflows SET active = 0 WHERE id = ? AND ended IS NOT NULL", (workflow,))
+    api.workflows.rows.set_removed(workflow)
     return jsonify({})
 
 
@@ -95,37 +95,30 @@ def member_stream(workflow: int, job: str, stream: str, instance: int = -1) -> A
 
 
 def _own(workflow: int) -> sqlite3.Row | None:
-    return api.store.row("SELECT * FROM workflows WHERE id = ? AND user = ?", workflow, me().username)
+    row = api.workflows.rows.get(workflow)
+    return row if row is not None and row["user"] == me().username else None
 
 
 def _accessible(workflow: int) -> tuple[sqlite3.Row | None, Answer]:
-    row = api.store.row("SELECT * FROM workflows WHERE id = ?", workflow)
+    row = api.workflows.rows.get(workflow)
     if row is not None and row["user"] != me().username:
         return None, refuse("Not authorized to access this workflow", 403)
     return row, refuse("Workflow does not exist")
 
 
-def _select() -> list[sqlite3.Row]:
-    """Finished workflows first, the newest end leading; then the active ones in the order of their ids."""
-    every, completed, ids, label = flag("all"), flag("completed"), wholes("id"), constraint()
-    conditions, values = ["user = ?"], [me().username]
-    if ids is not None:
-        conditions.append(f"id IN ({','.join(map(str, ids))})")
-    for column in ("name", "status"):
-        if column in request.args:
-            conditions.append(f"{column} = ?")
-            values.append(request.args[column])
-    if label is not None:
-        conditions.append("id IN (SELECT workflow FROM workflow_labels WHERE key = ? AND value = ?)")
-        values += label
-    where, rows = " AND ".join(conditions), []
-    if every or completed or ids is not None:
-        limit = -1 if every or ids is not None else whole("num", 1)
-        sql = f"SELECT * FROM workflows WHERE {where} AND active = 0 ORDER BY ended DESC, id DESC LIMIT {limit}"  # noqa: S608
-        rows += api.store.rows(sql, *values)
-    if every or not completed or ids is not None:
-        rows += api.store.rows(f"SELECT * FROM workflows WHERE {where} AND active = 1 ORDER BY id", *values)  # noqa: S608
-    return rows
+def _query() -> WorkflowQuery:
+    """What a listing was asked for. `id` alone finds finished workflows as well."""
+    every, completed, ids = flag("all"), flag("completed"), wholes("id")
+    return WorkflowQuery(
+        user=me().username,
+        active=every or not completed or ids is not None,
+        finished=every or completed or ids is not None,
+        ids=ids,
+        label=constraint(),
+        name=request.args.get("name"),
+        status=request.args.get("status"),
+        limit=-1 if every or ids is not None or not completed else whole("num", 1),
+    )
 
 
 def _shown(row: sqlite3.Row, detail: bool) -> dict[str, Any]:

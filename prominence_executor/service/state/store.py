@@ -100,7 +100,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """Every method may be called from any thread."""
+    """Every method may be called from any thread. `_lock` guards the connection, the last id and the last body."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
@@ -186,12 +186,13 @@ class Store:
 
     def body(self, row: sqlite3.Row) -> dict[str, Any]:
         """A job's description, not to be changed: the last one is kept, since a factory's instances share theirs."""
-        detail, body = self._last_body
-        if detail != row["detail"]:
-            found = self.row("SELECT body FROM details WHERE id = ?", row["detail"])
-            body = json.loads(found["body"]) if found else {}
-            self._last_body = (row["detail"], body)
-        return body
+        with self._lock:
+            detail, body = self._last_body
+            if detail != row["detail"]:
+                found = self.row("SELECT body FROM details WHERE id = ?", row["detail"])
+                body = json.loads(found["body"]) if found else {}
+                self._last_body = (row["detail"], body)
+            return body
 
     def set_running(self, job_id: int) -> bool:
         """Whether the job was still idle and is running now."""
@@ -245,10 +246,6 @@ class Store:
             if changed.rowcount == 1:
                 db.execute("UPDATE labels SET active = 0 WHERE job = ?", (job_id,))
             return changed.rowcount == 1
-
-    def note_execution(self, job_id: int, execution: str) -> None:
-        with self.transaction() as db:
-            db.execute("UPDATE jobs SET execution = ? WHERE id = ?", (execution, job_id))
 
     def list_jobs(self, query: Query) -> list[sqlite3.Row]:
         """Finished jobs first, the newest end leading; then the active ones in the order of their ids."""
