@@ -1,4 +1,4 @@
-"""Starts the embedded service as a child process for ``url="local"``, and ends it.
+"""The embedded service as a child process for ``url="local"``: started, and ended.
 
 The child has a session of its own, so that Ctrl-C in the terminal does not reach it, and it ends by itself when its
 standard input closes or its parent is gone, however the parent ended.

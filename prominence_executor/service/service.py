@@ -21,7 +21,7 @@ _MISSING = "the embedded service needs Flask, waitress and PyJWT: pip install 'p
 
 
 def machine_memory() -> int:
-    """The machine's memory in whole GB, at least 1."""
+    """Return the machine's memory in whole GB, at least 1."""
     return max(1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30)
 
 
@@ -74,6 +74,14 @@ class LocalService:
         self.stop()
 
     def start(self) -> None:
+        """Start every thread and listen, or leave nothing behind.
+
+        Raises:
+            ImportError: the extra `local` is not installed.
+            RuntimeError: another service uses the directory, or others could have changed what lies there.
+            OSError: the port is taken, or the directory cannot be written.
+            ValueError: an address of a mail server that is none.
+        """
         try:
             from .containers.base import PlainProcesses
             from .containers.tasks import ContainerRuntimes
@@ -126,7 +134,7 @@ class LocalService:
         self._stack.close()
 
     def token_for(self, username: str, expires_in: float = _TOKEN_SECONDS, groups: tuple[str, ...] = ()) -> str:
-        """A bearer token of a user of this service; seconds."""
+        """Make a bearer token for a user of this service; it expires in so many seconds."""
         return self._signer.token(username, expires_in, groups=groups)
 
     def _take_directory(self, stack: ExitStack) -> Path:

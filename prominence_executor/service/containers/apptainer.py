@@ -39,6 +39,7 @@ class Apptainer:
         self._version: str | None = None
 
     def version(self) -> str | None:
+        """Return the version, or None when it is not installed; makes its directories at the first call."""
         with self._lock:
             program = _program()
             if self._version is None and program:
@@ -56,12 +57,13 @@ class Apptainer:
             return self._version
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For the runtime itself."""
+        """Return the environment of the runtime itself, with variables beside its own."""
         own = {f"{_prefix()}_CACHEDIR": str(self._directory / "cache"), f"{_prefix()}_TMPDIR": str(self._incoming)}
         path = os.pathsep.join(filter(None, [os.environ.get("PATH"), SYSTEM_PATH]))
         return {**proxy_variables(), **own, "PATH": path, "HOME": str(self._directory), **more}
 
     def prepare(self, image: Image, mark: str, stopped: Stopped) -> Path:
+        """Make the file that an image is run from, once for all jobs. Blocks. Raises PullFailed."""
         if image.file is not None and not tarfile.is_tarfile(image.file):
             return image.file
         built = self._built / f"{image.key}.sif"
@@ -85,6 +87,7 @@ class Apptainer:
             shutil.rmtree(place, ignore_errors=True)
 
     def container(self, prepared: Path, sandbox: Sandbox, stopped: Stopped) -> _Container:
+        """Make a container for one job."""
         return _Container(self, prepared, sandbox)
 
 
@@ -95,7 +98,10 @@ class _Container:
     sandbox: Sandbox
 
     def command(self, words: list[str], env: dict[str, str], cwd: str) -> Command:
-        """Nothing of this machine's files, environment and processes but what is bound; the network is its own."""
+        """Return what runs words inside.
+
+        There is nothing of this machine's files, environment and processes but what is bound; the network is its own.
+        """
         (home, seen), *others = binds(self.sandbox)
         argv = [
             _program(), "--silent", "exec", "--containall", "--home", f"{home}:{seen}",
@@ -116,5 +122,5 @@ def _program() -> str:
 
 
 def _prefix() -> str:
-    """Of the variables that the runtime reads; one that is given the other's as well warns of them."""
+    """Return how the variables begin that the runtime reads; it warns of those of the other one."""
     return "APPTAINER" if _program().endswith("/apptainer") else "SINGULARITY"

@@ -41,19 +41,19 @@ class TaskRunner(Protocol):
     """What one run's tasks are started by."""
 
     def versions(self) -> dict[str, str]:
-        """The runtimes of this run's tasks that are here, and their versions."""
+        """Return the runtimes of this run's tasks that are here, and their versions."""
 
     def pull(self, number: int, entry: dict[str, Any]) -> None:
         """Have the image of a task ready, and note in its entry how that went. Blocks. Raises PullFailed."""
 
     def command(self, number: int, words: list[str], env: Env) -> Command:
-        """What runs the words of a task, whose image is ready. Raises Unstartable."""
+        """Return what runs the words of a task, whose image is ready. Raises Unstartable."""
 
     def beside(self, words: list[str], env: Env) -> Command | None:
-        """What runs words beside the run's tasks, or None when nothing could."""
+        """Return what runs words beside the run's tasks, or None when nothing could."""
 
     def close(self) -> None:
-        """After the run's last task."""
+        """End it after the run's last task."""
 
 
 class Containers(Protocol):
@@ -71,6 +71,7 @@ class PlainProcesses:
     mounts = False
 
     def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:
+        """Return what starts the tasks of one run as plain processes."""
         return _PlainTaskRunner(sandbox, tasks)
 
 
@@ -113,7 +114,7 @@ class _PlainTaskRunner:
 
 
 def _found(command: Command) -> bool:
-    """Whether the program is there to be executed: on PATH, or below the working directory if it has a slash."""
+    """Return whether the program is there to be executed: on PATH, or below the working directory if it has a slash."""
     program = command.argv[0]
     path = str(command.cwd / program) if "/" in program else program
     return shutil.which(path, path=command.env.get("PATH")) is not None

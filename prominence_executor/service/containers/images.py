@@ -57,7 +57,7 @@ class Once:
         self._made: set[str] = set()
 
     def make(self, key: str, stopped: Stopped, make: Callable[[], None]) -> None:
-        """Raises what `make` raises, and PullFailed when it is stopped while it waits."""
+        """Make a thing, once. Raises what `make` raises, and PullFailed when it is stopped while it waits."""
         with self.alone(key, stopped):
             with self._lock:
                 made = key in self._made
@@ -68,6 +68,7 @@ class Once:
 
     @contextmanager
     def alone(self, key: str, stopped: Stopped) -> Iterator[None]:
+        """Keep others from a thing meanwhile. Raises PullFailed when it is stopped while it waits."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         while not lock.acquire(timeout=_POLL_SECONDS):
@@ -97,7 +98,7 @@ class Images:
         self._fetched: dict[str, tuple[dict[str, str], str]] = {}  # what to ask a URL's server for news, and checksum
 
     def get(self, name: str, user: str, stopped: Stopped) -> Image:
-        """The image of a task. Raises PullFailed."""
+        """Have the image of a task here. Raises PullFailed."""
         try:
             if name.lower().startswith(("http://", "https://")):
                 with self._once.alone(name, stopped):
@@ -141,7 +142,7 @@ class Images:
         return checksum
 
     def _download(self, url: str, stopped: Stopped) -> str:
-        """The checksum of what lies at a URL, downloaded unless its server says that it is what was here before."""
+        """Download what lies at a URL, unless its server says that it is what was here before; returns its checksum."""
         with self._lock:
             validators, before = self._fetched.get(url, ({}, ""))
         request = urllib.request.Request(url, headers=validators)  # noqa: S310 (http and https only)
@@ -173,7 +174,7 @@ def _receive(response: object, path: Path, stopped: Stopped) -> None:
 
 
 def run_tool(argv: list[str], env: Mapping[str, str], cwd: Path, stopped: Stopped) -> str:
-    """What a program prints. Kills it when stopped. Raises PullFailed with what it said when it fails."""
+    """Run a program and return what it prints. Kills it when stopped. Raises PullFailed when it fails."""
     try:
         process = subprocess.Popen(  # noqa: S603
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -196,7 +197,7 @@ def run_tool(argv: list[str], env: Mapping[str, str], cwd: Path, stopped: Stoppe
 
 
 def fresh(parent: Path) -> Path:
-    """A new directory below one that is emptied when the service starts."""
+    """Make a directory below one that is emptied when the service starts."""
     directory = parent / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
     directory.mkdir(parents=True)
     return directory

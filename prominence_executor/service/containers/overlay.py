@@ -58,14 +58,14 @@ class Layer:
         return False
 
     def inside(self, argv: list[str], cwd: Path) -> list[str]:
-        """The words that start a program where the files are."""
+        """Return the words that start a program where the files are."""
         if self._holder is None:
             return argv
         kinds = ["--mount"] if self._root else ["--user", "--preserve-credentials", "--mount"]
         return ["nsenter", f"--target={self._holder.pid}", *kinds, "sh", "-c", _ENTER, "sh", str(cwd), *argv]
 
     def close(self) -> None:
-        """May be called twice."""
+        """End the layer. May be called twice."""
         if self._holder is not None:
             processes.kill_group(self._holder.pid)
             with self._holder:  # closes its pipes and reaps it

@@ -14,10 +14,10 @@ class Container(Protocol):
     """One image, ready to run the words of one job's tasks."""
 
     def command(self, words: list[str], env: dict[str, str], cwd: str) -> Command:
-        """What runs words inside; cwd as it is seen there."""
+        """Return what runs words inside; cwd as it is seen there."""
 
     def close(self) -> None:
-        """After the job's last command. May be called twice."""
+        """End it after the job's last command. May be called twice."""
 
 
 class Runtime(Protocol):
@@ -27,16 +27,16 @@ class Runtime(Protocol):
     """How to install it."""
 
     def version(self) -> str | None:
-        """As the service tells it, or None when it is not installed."""
+        """Return the version as the service tells it, or None when it is not installed."""
 
     def prepare(self, image: Image, mark: str, stopped: Stopped) -> Path:
-        """What containers of an image are made from, made once for all jobs. Blocks. Raises PullFailed."""
+        """Make what containers of an image are made from, once for all jobs. Blocks. Raises PullFailed."""
 
     def container(self, prepared: Path, sandbox: Sandbox, stopped: Stopped) -> Container:
-        """A container for one job. Raises PullFailed."""
+        """Make a container for one job. Raises PullFailed."""
 
 
 def binds(sandbox: Sandbox) -> list[tuple[Path, str]]:
-    """What a container sees of this machine's files: HOME, /tmp and the artifacts' mount points."""
+    """Return what a container sees of this machine's files: HOME, /tmp and the artifacts' mount points."""
     own = [(sandbox.home, "/home/user"), (sandbox.tmp, "/tmp"), (sandbox.tmp, "/var/tmp")]  # noqa: S108
     return own + (sandbox.mounts or [])

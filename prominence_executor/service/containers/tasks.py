@@ -34,6 +34,7 @@ class ContainerRuntimes:
         }
 
     def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:
+        """Return what starts the tasks of one run in containers."""
         sandbox.mounts = []
         return _ContainerTaskRunner(self._images, self._runtimes, sandbox, user, tasks, stopped)
 

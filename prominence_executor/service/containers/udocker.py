@@ -43,6 +43,7 @@ class Udocker:
         self._version: str | None = None
 
     def version(self) -> str | None:
+        """Return the version, or None when it or PRoot is not installed; sets it up at the first call."""
         with self._lock:
             if self._version is None and _program() and _proot():
                 self._version = self._install()
@@ -70,7 +71,7 @@ class Udocker:
         return f"{told.get('version', '')}/{release}"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For udocker itself: nothing of the user's own configuration, but the way to a registry."""
+        """Return the environment of udocker itself: not the user's configuration, but the way to a registry."""
         return {
             **proxy_variables(), "PATH": SYSTEM_PATH, "HOME": str(self._directory), "UDOCKER_DIR": str(self._directory),
             "UDOCKER_TARBALL": "", "UDOCKER_USE_PROOT_EXECUTABLE": str(self._directory / "bin" / "proot"),
@@ -78,6 +79,7 @@ class Udocker:
         }  # fmt: skip
 
     def prepare(self, image: Image, mark: str, stopped: Stopped) -> Path:
+        """Unpack an image, once for all jobs. Blocks. Raises PullFailed."""
         unpacked = self._unpacked / image.key
         self._once.make(image.key, stopped, lambda: self._unpack(image, unpacked, mark, stopped))
         return unpacked
@@ -106,6 +108,7 @@ class Udocker:
             shutil.rmtree(place, ignore_errors=True)
 
     def container(self, prepared: Path, sandbox: Sandbox, stopped: Stopped) -> _Container:
+        """Make a container for one job. Raises PullFailed."""
         place = sandbox.root / "containers"
         place.mkdir(exist_ok=True)
         (sandbox.root / "run").mkdir(exist_ok=True)
@@ -144,7 +147,7 @@ class _Container:
         self.layer.close()
 
     def _accounts(self) -> list[tuple[Path, str]]:
-        """The image's users and groups with an ordinary user beside them, as files to be mounted over its own."""
+        """Return the image's accounts with an ordinary user beside them, as files to be mounted over its own."""
         number, group = os.getuid() or _OLDEST_NUMBER, os.getgid() or _OLDEST_NUMBER
         lines = {
             "passwd": f"user:x:{number}:{group}::/home/user:/bin/sh\n",
@@ -160,7 +163,7 @@ class _Container:
 
 
 def _others(image: Path, name: str) -> str:
-    """The image's own accounts, but for one that is called as ours."""
+    """Return the image's own accounts, but for one that is called as ours."""
     path = Path(os.path.realpath(image / "etc" / name))
     if not path.is_relative_to(os.path.realpath(image)) or not path.is_file():  # a link would lead to this machine's
         return "root:x:0:0:root:/root:/bin/sh\n" if name == "passwd" else "root:x:0:\n"
@@ -178,7 +181,7 @@ def _proot() -> str | None:
 
 
 def _program() -> list[str]:
-    """The words that start udocker quietly, or none when it is not installed."""
+    """Return the words that start udocker quietly, or none when it is not installed."""
     if importlib.util.find_spec("udocker") is not None:
         # Isolated, so that nothing in the working directory is taken for one of its modules.
         words = [sys.executable, "-I", "-m", "udocker.maincmd"]

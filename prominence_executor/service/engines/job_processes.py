@@ -26,7 +26,7 @@ class JobProcesses:
         self._stopped = False
 
     def is_stopped(self) -> bool:
-        """Whether the run was ended from outside."""
+        """Return whether the run was ended from outside."""
         return self._stopped
 
     def check(self) -> None:
@@ -43,7 +43,7 @@ class JobProcesses:
         return process
 
     def reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
-        """Wait for a process; its exit code, negative for a signal, and what it used."""
+        """Wait for a process; returns its exit code, negative for a signal, and what it used."""
         processes.await_end(process)
         with self._lock:  # before the number can be somebody else's
             self._pids.discard(process.pid)
@@ -57,7 +57,7 @@ class JobProcesses:
                 processes.kill_group(pid)
 
     def output(self, command: Command, seconds: float) -> bytes | None:
-        """What a command beside the tasks prints, or None when it fails or takes longer. Ends with the job."""
+        """Run a command beside the tasks; what it prints, or None when it fails or takes longer. Ends with the job."""
         try:
             process = subprocess.Popen(  # noqa: S603
                 command.argv, cwd=command.cwd, env=command.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

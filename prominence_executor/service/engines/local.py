@@ -51,7 +51,7 @@ class LocalEngine:
     # Slots
 
     def free(self) -> tuple[int, int]:
-        """CPUs and GB of memory that no run holds."""
+        """Return CPUs and GB of memory that no run holds."""
         with self._lock:
             return self._free_cpus, self._free_memory
 
@@ -84,7 +84,7 @@ class LocalEngine:
                 self._ended[sandbox.mark] = sandbox.root
 
     def next_sweep(self) -> float | None:
-        """When to sweep next (time.time()), or None while there is nothing to sweep."""
+        """Return when to sweep next (time.time()), or None while there is nothing to sweep."""
         with self._lock:
             return self._next_sweep if self._ended else None
 

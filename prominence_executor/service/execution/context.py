@@ -27,5 +27,5 @@ class ServiceContext:
     seconds_per_minute: float
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
-        """Where a log of a job lies; the stream is `out` or `err`."""
+        """Return where a log of a job lies; the stream is `out` or `err`."""
         return node_log(self.directory / "logs" / f"{job}.{stream}", node)

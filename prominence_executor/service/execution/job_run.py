@@ -55,7 +55,7 @@ class JobRun:
         self._processes.stop()
 
     def execute(self, command: str) -> bytes | None:
-        """The output of a command beside the tasks, or None when it fails. Ends with the job."""
+        """Run a command beside the tasks; its output, or None when it fails. Ends with the job."""
         with self._lock:
             if self._verdict or not self.sandbox.home.is_dir():
                 return None
@@ -64,7 +64,7 @@ class JobRun:
         return None if start is None else self._processes.output(start, _EXEC_SECONDS)
 
     def snapshot(self, path: str) -> Path | None:
-        """A .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
+        """Make a .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
         real = self.sandbox.resolved(path)
         return None if real is None else pack(real, os.path.basename(path.rstrip("/")) or "home", self.sandbox)
 
@@ -76,7 +76,7 @@ class JobRun:
             outcome = self._lifecycle()
         except RunStopped:
             outcome = Outcome("failed")
-        except Exception as error:  # noqa: BLE001 (a job must end, whatever the reason: it holds slots)
+        except Exception as error:
             log.exception("job %d", self.spec.job)
             outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
         with self._lock:
@@ -115,7 +115,7 @@ class JobRun:
         self._processes.check()
 
     def _run_tasks(self, logs: list[tuple[int, int]]) -> bool:
-        """Whether a task failed."""
+        """Run the tasks; whether one failed."""
         self._execution["runtimeVersion"] = self._runner.versions()
         tasks = Tasks(self.spec, self.sandbox, self._runner, self._processes, logs)
         try:

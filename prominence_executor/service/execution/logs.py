@@ -44,7 +44,7 @@ class JobLogs:
 
 
 def node_log(first: Path, node: int) -> Path:
-    """Where a node's log lies, beside that of the first node."""
+    """Return where a node's log lies, beside that of the first node."""
     return first.with_name(f"{first.name}.{node}") if node else first
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def processor() -> dict[str, str]:
-    """The machine's processor as the worker reports it: clock in MHz, model, vendor."""
+    """Return the machine's processor as the worker reports it: clock in MHz, model, vendor."""
     found = {"clock": "", "model": "", "vendor": ""}
     names = {"cpu MHz": "clock", "model name": "model", "vendor_id": "vendor"}
     try:

@@ -27,6 +27,6 @@ def with_mpirun(words: list[str], task: dict[str, Any], env: dict[str, str]) -> 
 
 
 def nodes_of(task: dict[str, Any], policies: dict[str, Any], nodes: int) -> range:
-    """The numbers of the nodes on which a task is started: mpirun is started on the first one."""
+    """Return the numbers of the nodes on which a task is started: mpirun is started on the first one."""
     everywhere = policies.get("runSerialTasksOnAllNodes") and task.get("type", "basic") == "basic"
     return range(nodes if everywhere else 1)

@@ -48,6 +48,7 @@ class Mail:
         self._thread = threading.Thread(target=self._loop, name="mail", daemon=True)
 
     def start(self) -> None:
+        """Begin to send."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,7 +80,7 @@ class Mail:
 
 
 def message(row: sqlite3.Row) -> EmailMessage:
-    """The mail about an ended job. Raises ValueError for an owner whose name cannot be one of an address."""
+    """Write the mail about an ended job. Raises ValueError for an owner whose name cannot be one of an address."""
     name, at, domain = str(row["user"]).rpartition("@")
     if at and not (name and _DOMAIN.fullmatch(domain)):
         raise ValueError(f"{row['user']!r} is no address")

@@ -27,16 +27,16 @@ class Outcome:
 
 
 def forgiven(policies: dict[str, Any]) -> bool:
-    """Whether a task may fail without its job counting as failed."""
+    """Return whether a task may fail without its job counting as failed."""
     return bool(policies.get("ignoreTaskFailures") or policies.get("reportJobSuccessOnTaskFailure"))
 
 
 def succeeded(outcome: Outcome, policies: dict[str, Any]) -> bool:
-    """Whether all went well, which is more than the status `completed`: what depends on the job may start."""
+    """Return whether all went well, which is more than the status `completed`: what depends on the job may start."""
     return outcome.status == "completed" and (not outcome.task_failed or forgiven(policies))
 
 
 def runs_again(outcome: Outcome, policies: dict[str, Any], retries: int) -> bool:
-    """Whether a job that was repeated so often is run once more."""
+    """Return whether a job that was repeated so often is run once more."""
     failed = outcome.status == "completed" and outcome.task_failed and not forgiven(policies)
     return failed and retries < int(policies.get("maximumRetries", 0))

@@ -69,7 +69,7 @@ class Deadlines:
         heapq.heappush(self._heap, (when, next(self._entries), job, mark))
 
     def first(self) -> float | None:
-        """The earliest time that was noted."""
+        """Return the earliest time that was noted."""
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[tuple[int, str]]:

@@ -93,7 +93,7 @@ class Scheduler:
         return True
 
     def run_of(self, job: int) -> JobRun | None:
-        """The run of a job that is running."""
+        """Return the run of a job, if it is running."""
         with self._condition:
             return self._runs.get(job)
 
@@ -149,7 +149,7 @@ class Scheduler:
         again = False
         try:
             again = self._run(queued.job)
-        except Exception as error:  # noqa: BLE001 (nobody else would tell)
+        except Exception as error:
             log.exception("job %d", queued.job)
             self._end(queued.job, "failed", f"Internal error: {error}")
         finally:
@@ -161,7 +161,7 @@ class Scheduler:
             self.submit([queued.job])
 
     def _run(self, job: int) -> bool:
-        """Whether the job is idle again, to be run once more."""
+        """Run a job; whether it is idle again, to be run once more."""
         spec, sandbox = read_spec(self._context, job), self._engine.new_sandbox()
         try:
             run = JobRun(spec, sandbox, self._context.objects, self._context.containers)

@@ -28,6 +28,7 @@ routes = Blueprint("service", __name__)
 
 
 def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> Flask:
+    """Make the application of one service."""
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
@@ -39,6 +40,7 @@ def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflo
 
 
 def limit_and_identify() -> Any:
+    """Refuse what is too large or comes from nobody, before any view."""
     if request.path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
         return None
     if (request.content_length or 0) > LARGEST_BODY:
@@ -55,6 +57,7 @@ def limit_and_identify() -> Any:
 @routes.app_errorhandler(Refused)
 @routes.app_errorhandler(BadKey)
 def refused(error: ValueError) -> tuple[Response, int]:
+    """Answer the sentence that refuses a request."""
     return refuse(str(error))
 
 
@@ -62,17 +65,19 @@ def refused(error: ValueError) -> tuple[Response, int]:
 @routes.app_errorhandler(OverflowError)
 @routes.app_errorhandler(RecursionError)
 def unusable(error: Exception) -> tuple[Response, int]:
-    """JSON can say what no file name, environment or database holds: half characters, endless numbers."""
+    """Refuse what JSON can say and no file name, environment or database holds: half characters, endless numbers."""
     return refuse(f"the request cannot be used: {error}")
 
 
 @routes.get(f"{BASE}/health")
 def health() -> Response:
+    """Answer that the service is there."""
     return jsonify({})
 
 
 @routes.get(f"{BASE}/resources")
 def resources() -> Response:
+    """Answer the slots of this machine and how many are free."""
     engine = api.service.engine
     cpus, memory = engine.free()
     capacity = {"cpus": engine.cpus, "memory": engine.memory}

@@ -39,13 +39,15 @@ class Api:
 
     @property
     def object_base(self) -> str:
+        """Return the URL below which signed objects lie."""
         return self.service.url.removesuffix(BASE)
 
     def output_url(self, key: str) -> str:
+        """Sign the URL of an output."""
         return self.service.signer.signed_url(self.object_base, "GET", key, OUTPUT_SECONDS)
 
     def uploaded(self, name: str) -> bool:
-        """Whether the asking user may use an uploaded object of this name."""
+        """Return whether the asking user may use an uploaded object of this name."""
         return owns(name) and self.service.objects.exists(upload_key(me().username, name))
 
 
@@ -54,25 +56,29 @@ api = cast(Api, LocalProxy(lambda: current_app.extensions["prominence"]))
 
 
 def me() -> Identity:
+    """Return who is asking."""
     identity: Identity = g.identity
     return identity
 
 
 def owns(name: str) -> bool:
-    """A name with a slash lies in a group's place, for its members; or in the user's own."""
+    """Return whether the user may use a name: one with a slash lies in a group's place, for its members."""
     owner, slash, _ = name.partition("/")
     return not slash or owner in (*me().groups, me().username)
 
 
 def refuse(sentence: str, status: int = 400) -> tuple[Response, int]:
+    """Answer an error with a sentence."""
     return jsonify({"error": sentence}), status
 
 
 def flag(name: str) -> bool:
+    """Read a truth value of the query string."""
     return request.args.get(name, "").lower() in ("true", "1", "yes")
 
 
 def whole(name: str, default: int, least: int | None = None) -> int:
+    """Read an integer of the query string. Raises Refused."""
     text = request.args.get(name)
     if text is None:
         return default
@@ -82,6 +88,7 @@ def whole(name: str, default: int, least: int | None = None) -> int:
 
 
 def wholes(name: str) -> list[int] | None:
+    """Read integers separated by commas. Raises Refused."""
     text = request.args.get(name)
     if text is None:
         return None
@@ -91,6 +98,7 @@ def wholes(name: str) -> list[int] | None:
 
 
 def constraint() -> tuple[str, str] | None:
+    """Read a label, as `key=value`. Raises Refused."""
     text = request.args.get("constraint")
     if text is None:
         return None
@@ -101,7 +109,7 @@ def constraint() -> tuple[str, str] | None:
 
 
 def raw(path: Path, offset: int) -> Response:
-    """The bytes of a log file from an offset up to its present end; '' when there is none."""
+    """Answer the bytes of a log file from an offset up to its present end; '' when there is none."""
     size = max(0, path.stat().st_size - offset) if path.exists() else 0
 
     def pieces() -> Iterator[bytes]:

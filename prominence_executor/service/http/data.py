@@ -40,6 +40,7 @@ class UploadRequest(Request):
 @routes.post(f"{BASE}/data/upload")
 @routes.post(f"{BASE}/data")
 def new_upload() -> Answer:
+    """Answer where an object can be uploaded: a form for one with a checksum, else a URL."""
     name, checksum = request.args.get("name"), request.args.get("checksum")
     if not name or not checksum:
         document = request.get_json()
@@ -61,6 +62,7 @@ def new_upload() -> Answer:
 
 @routes.post(f"{BASE}/data/output")
 def new_output() -> Answer:
+    """Answer where a job can upload an output by itself."""
     document = request.get_json()
     name = document.get("name") if isinstance(document, dict) else None
     if not isinstance(name, str) or not name:
@@ -75,11 +77,13 @@ def new_output() -> Answer:
 
 @routes.get(f"{BASE}/data")
 def list_own() -> Answer:
+    """Answer the asking user's uploads."""
     return jsonify(api.service.objects.uploads(me().username))
 
 
 @routes.get(f"{BASE}/data/<path:path>")
 def list_group(path: str) -> Answer:
+    """Answer a group's uploads."""
     group, slash, rest = path.partition("/")
     if group not in me().groups:
         return refuse("Not authorized to access this path", 403)
@@ -89,6 +93,7 @@ def list_group(path: str) -> Answer:
 
 @routes.delete(f"{BASE}/data/<path:name>")
 def delete_object(name: str) -> Answer:
+    """Delete an uploaded object."""
     if not owns(name):
         return refuse("Not authorized to access this object", 403)
     api.service.objects.delete(upload_key(me().username, name))
@@ -97,6 +102,7 @@ def delete_object(name: str) -> Answer:
 
 @routes.get(f"/{BUCKET}/<path:key>")
 def get_object(key: str) -> Answer:
+    """Answer an object by its signed URL."""
     path = _allowed("GET", key)
     if not path.is_file():
         abort(404)
@@ -111,6 +117,7 @@ def get_object(key: str) -> Answer:
 
 @routes.put(f"/{BUCKET}/<path:key>")
 def put_object(key: str) -> Answer:
+    """Receive an object by its signed URL."""
     _allowed("PUT", key)
     api.service.objects.put_stream(key, request.stream)
     return Response(status=200)
@@ -118,6 +125,7 @@ def put_object(key: str) -> Answer:
 
 @routes.post(f"/{BUCKET}")
 def post_object() -> Answer:
+    """Receive an object by its signed form."""
     return _posted()
 
 
@@ -132,7 +140,7 @@ def _allowed(method: str, key: str) -> Path:
 
 
 def _posted() -> Answer:
-    """A form with the signed policy's fields and the file, whose checksum must be the one that was announced."""
+    """Keep the file of a form with the signed policy's fields; its checksum must be the one that was announced."""
     received: Any = request.files.get("file")
     fields = request.form
     try:

@@ -31,16 +31,19 @@ class _Denied(Exception):
 
 @routes.app_errorhandler(_Denied)
 def denied(error: _Denied) -> Answer:
+    """Answer what ended a view."""
     return refuse(*error.answer)
 
 
 @routes.post(f"{BASE}/jobs")
 def create_job() -> Answer:
+    """Create a job."""
     return jsonify({"id": create(request.get_json())}), 201
 
 
 @routes.get(f"{BASE}/jobs")
 def list_jobs() -> Answer:
+    """List jobs, in short or in detail."""
     if request.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
     rows = api.store.list_jobs(_query())
@@ -51,23 +54,27 @@ def list_jobs() -> Answer:
 
 @routes.get(f"{BASE}/jobs/<int:job>")
 def describe_job(job: int) -> Answer:
+    """Describe a job, or nothing when it is not the asking user's."""
     row = api.store.job(job)
     return jsonify([_detailed(row)] if row is not None and row["user"] == me().username else [])
 
 
 @routes.delete(f"{BASE}/jobs/<int:job>")
 def delete_job(job: int) -> Answer:
+    """End a job."""
     return _delete([job])
 
 
 @routes.delete(f"{BASE}/jobs")
 def delete_jobs() -> Answer:
+    """End several jobs."""
     jobs = wholes("id")
     return refuse("a job id or list of job ids must be provided") if jobs is None else _delete(jobs)
 
 
 @routes.put(f"{BASE}/jobs/<int:job>/remove")
 def remove_job(job: int) -> Answer:
+    """Take a completed job out of the queue."""
     row = _own(job)
     removed = api.store.set_removed(job)
     if not removed and row["ended"] is not None:
@@ -77,11 +84,13 @@ def remove_job(job: int) -> Answer:
 
 @routes.put(f"{BASE}/jobs/<int:job>/clone")
 def clone_job(job: int) -> Answer:
+    """Create a job of the same description."""
     return jsonify({"id": create(api.store.body(_own(job)))}), 201
 
 
 @routes.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
 def job_stream(job: int, stream: str) -> Answer:
+    """Answer what a job has printed."""
     node, offset = whole("node", 0, 0), whole("offset", 0, 0)
     _own(job)
     return raw(api.service.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
@@ -89,6 +98,7 @@ def job_stream(job: int, stream: str) -> Answer:
 
 @routes.post(f"{BASE}/jobs/<int:job>/exec")
 def execute(job: int) -> Answer:
+    """Run a command beside the tasks of a running job."""
     run = _running(job)
     command = request.args.get("command")
     if not command:
@@ -101,6 +111,7 @@ def execute(job: int) -> Answer:
 
 @routes.put(f"{BASE}/jobs/<int:job>/snapshot")
 def create_snapshot(job: int) -> Answer:
+    """Pack a path of a running job."""
     run = _running(job)
     path = request.args.get("path")
     if not path:
@@ -117,6 +128,7 @@ def create_snapshot(job: int) -> Answer:
 
 @routes.get(f"{BASE}/jobs/<int:job>/snapshot")
 def snapshot_url(job: int) -> Answer:
+    """Answer where the snapshot of a running job lies."""
     key = _snapshot_key(_running(job))
     return jsonify({"url": api.service.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
 
@@ -137,7 +149,7 @@ def create(body: Any) -> int:
 
 
 def _query() -> Query:
-    """What a listing was asked for. `id` alone finds finished jobs as well; of a workflow, the active ones only."""
+    """Read what a listing was asked for: `id` alone finds finished jobs, too; of a workflow, the active ones only."""
     every, completed, ids, of_workflow = flag("all"), flag("completed"), wholes("id"), flag("workflow")
     by_id = ids is not None and not of_workflow
     return Query(
@@ -158,7 +170,7 @@ def _detailed(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def _delete(jobs: list[int]) -> Answer:
-    """200 when at least one of the jobs was there to be ended; the others are passed over."""
+    """Answer 200 when at least one of the jobs was there to be ended; the others are passed over."""
     found = 0
     for job in jobs:
         row = api.store.job(job)

@@ -19,6 +19,7 @@ routes = Blueprint("kv", __name__)
 @routes.get(f"{BASE}/kv", defaults={"key": ""})
 @routes.get(f"{BASE}/kv/<path:key>")
 def get_value(key: str) -> Answer:
+    """Answer a value, or a list of keys."""
     if flag("list"):
         return _listing(key, flag("values"))
     if not key:
@@ -32,6 +33,7 @@ def get_value(key: str) -> Answer:
 @routes.post(f"{BASE}/kv", defaults={"key": ""})
 @routes.post(f"{BASE}/kv/<path:key>")
 def set_value(key: str) -> Answer:
+    """Set or replace a value."""
     if not key:
         return refuse("Key not specified")
     content = request.get_data()
@@ -50,6 +52,7 @@ def set_value(key: str) -> Answer:
 @routes.delete(f"{BASE}/kv", defaults={"key": ""})
 @routes.delete(f"{BASE}/kv/<path:key>")
 def delete_value(key: str) -> Answer:
+    """Delete a key, or all that begin so."""
     if not key:
         return refuse("Key not specified")
     if flag("prefix"):
@@ -69,7 +72,7 @@ def _store(key: str, value: str, previous: str | None) -> Answer:
 
 
 def _listing(prefix: str, values: bool) -> Answer:
-    """Keys with a leading slash, in order; with values, each as an object of its own."""
+    """Answer keys with a leading slash, in order; with values, each as an object of its own."""
     pairs = api.pairs.under(me().username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"

@@ -16,7 +16,7 @@ _PIECE = 1 << 18
 
 
 def bind(port: int) -> socket.socket:
-    """A socket bound to a port of 127.0.0.1, so that the URL is known before the application is made."""
+    """Bind a socket to a port of 127.0.0.1, so that the URL is known before the application is made."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,6 +49,7 @@ class Server:
         self._thread = threading.Thread(target=self._loop, name="http", daemon=True)
 
     def start(self) -> None:
+        """Begin to serve."""
         self._thread.start()
 
     def _loop(self) -> None:
@@ -56,6 +57,7 @@ class Server:
             wasyncore.loop(timeout=1.0, map=self._sockets, count=1, use_poll=True)
 
     def stop(self) -> None:
+        """Close every connection and join every thread."""
         self._stopping = True
         self._server.pull_trigger()
         if self._thread.ident is not None:

@@ -21,6 +21,7 @@ routes = Blueprint("workflows", __name__)
 
 @routes.post(f"{BASE}/workflows")
 def create_workflow() -> Answer:
+    """Create a workflow and its first jobs."""
     body = request.get_json()
     check_workflow(body)
     for job in () if api.service.containers.mounts else body["jobs"]:
@@ -32,6 +33,7 @@ def create_workflow() -> Answer:
 
 @routes.get(f"{BASE}/workflows")
 def list_workflows() -> Answer:
+    """List workflows, in short or in detail."""
     if request.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})
     return jsonify([_shown(row, flag("detail")) for row in api.workflows.rows.select(_query())])
@@ -39,17 +41,20 @@ def list_workflows() -> Answer:
 
 @routes.get(f"{BASE}/workflows/<int:workflow>")
 def describe_workflow(workflow: int) -> Answer:
+    """Describe a workflow."""
     row = _own(workflow)
     return jsonify([] if row is None else [_shown(row, True)])
 
 
 @routes.delete(f"{BASE}/workflows/<int:workflow>")
 def delete_workflow(workflow: int) -> Answer:
+    """End a workflow and its jobs."""
     return _delete([workflow])
 
 
 @routes.delete(f"{BASE}/workflows")
 def delete_workflows() -> Answer:
+    """End several workflows and their jobs."""
     ids = wholes("id")
     if ids is None:
         return refuse("a workflow id or list of workflow ids must be provided")
@@ -58,6 +63,7 @@ def delete_workflows() -> Answer:
 
 @routes.put(f"{BASE}/workflows/<int:workflow>")
 def rerun_workflow(workflow: int) -> Answer:
+    """Create a workflow of what a failed one did not complete."""
     row = _own(workflow)
     again = None if row is None else api.workflows.rerun(row)
     if again is None:
@@ -67,6 +73,7 @@ def rerun_workflow(workflow: int) -> Answer:
 
 @routes.put(f"{BASE}/workflows/<int:workflow>/clone")
 def clone_workflow(workflow: int) -> Answer:
+    """Create a workflow of the same description."""
     row, denied = _accessible(workflow)
     if row is None:
         return denied
@@ -75,6 +82,7 @@ def clone_workflow(workflow: int) -> Answer:
 
 @routes.put(f"{BASE}/workflows/<int:workflow>/remove")
 def remove_workflow(workflow: int) -> Answer:
+    """Take an ended workflow out of the queue."""
     row, denied = _accessible(workflow)
     if row is None:
         return denied
@@ -87,6 +95,7 @@ def remove_workflow(workflow: int) -> Answer:
 @routes.get(f"{BASE}/workflows/<int:workflow>/<job>/<any(stdout, stderr):stream>")
 @routes.get(f"{BASE}/workflows/<int:workflow>/<job>/<int:instance>/<any(stdout, stderr):stream>")
 def member_stream(workflow: int, job: str, stream: str, instance: int = -1) -> Answer:
+    """Refuse what the real service cannot do either."""
     row, denied = _accessible(workflow)
     if row is None:
         return denied
@@ -107,7 +116,7 @@ def _accessible(workflow: int) -> tuple[sqlite3.Row | None, Answer]:
 
 
 def _query() -> WorkflowQuery:
-    """What a listing was asked for. `id` alone finds finished workflows as well."""
+    """Read what a listing was asked for. `id` alone finds finished workflows as well."""
     every, completed, ids = flag("all"), flag("completed"), wholes("id")
     return WorkflowQuery(
         user=me().username,

@@ -21,14 +21,14 @@ _LOOPBACK = "localhost,127.0.0.1,::1"
 class _Proxies(urllib.request.ProxyHandler):
     """The user's proxies, for other machines. Asked for every request, so that redirects are covered, too."""
 
-    def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:  # noqa: A002 (as the library's)
+    def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:
         if is_loopback(req.host):
             return None
         return super().proxy_open(req, proxy, type)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether HOST or HOST:PORT is this machine by name or number."""
+    """Return whether HOST or HOST:PORT is this machine by name or number."""
     name = host.rpartition("@")[2]
     name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     name = name.rstrip(".").lower()
@@ -65,7 +65,7 @@ def receive(response: Any, path: Path, stopped: Callable[[], bool]) -> None:
 
 
 def proxy_variables() -> dict[str, str]:
-    """The user's proxies as variables for a program that downloads, with this machine exempt from them."""
+    """Return the user's proxies as variables for a program that downloads, with this machine exempt from them."""
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     exempt = proxies.get("no_proxy") or proxies.get("NO_PROXY")
     if proxies and exempt != "*":

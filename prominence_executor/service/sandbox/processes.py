@@ -20,7 +20,7 @@ MARK = "PROMINENCE_LOCAL_SANDBOX"
 
 
 def start(argv: list[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
-    """A process in a session of its own with an empty stdin. Raises OSError when it cannot be executed.
+    """Start a process in a session of its own with an empty stdin. Raises OSError when it cannot be executed.
 
     No preexec_fn: the interpreter can then use vfork, which is what makes starting a task cheap.
     """
@@ -40,13 +40,14 @@ def await_end(process: subprocess.Popen[bytes]) -> None:
 
 
 def reap(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
-    """The exit code, negative for a signal, and what the process used."""
+    """Reap an ended process; its exit code, negative for a signal, and what it used."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage
 
 
 def kill_group(leader: int) -> None:
+    """Kill a process group, if it is still there."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -60,7 +61,7 @@ def _marked(pid: str, marks: Iterable[bytes]) -> bool:
 
 
 def _inside(pid: str, roots: Iterable[str]) -> bool:
-    """Whether a process without a terminal works in a sandbox. With one, it is somebody looking around there."""
+    """Return whether a process without a terminal works in a sandbox. With one, it is somebody looking around there."""
     try:
         directory = os.readlink(f"/proc/{pid}/cwd")
         if not any(directory.startswith(root + "/") for root in roots):
@@ -72,7 +73,7 @@ def _inside(pid: str, roots: Iterable[str]) -> bool:
 
 
 def find(sandboxes: Mapping[str, Path]) -> list[int]:
-    """The processes of sandboxes, given as mark and directory: by the mark, or by their working directory."""
+    """Find the processes of sandboxes, given as mark and directory: by the mark, or by their working directory."""
     if not sandboxes:
         return []
     marks = [f"{MARK}={mark}".encode() for mark in sandboxes]

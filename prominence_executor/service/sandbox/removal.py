@@ -36,7 +36,7 @@ def remove_tree(root: Path) -> None:
 
 
 def _remove_stubborn(parent: int, name: str) -> None:
-    """Level by level: what lies in a directory of `top` moves up into `top`, so nothing is ever deep."""
+    """Remove level by level: what lies in a directory of `top` moves up into `top`, so nothing is ever deep."""
     top = _opened(parent, name)
     try:
         while _flatten(top):
@@ -47,7 +47,7 @@ def _remove_stubborn(parent: int, name: str) -> None:
 
 
 def _flatten(top: int) -> bool:
-    """Whether one more round may find something to remove."""
+    """Remove one level; whether one more round may find something."""
     progress = False
     for name in os.listdir(top):
         try:
@@ -82,13 +82,13 @@ def _lift(top: int, name: str) -> None:
 
 
 def _opened(parent: int, name: str) -> int:
-    """A descriptor of a directory that its owner can read and write from now on. OSError for a link."""
+    """Open a directory that its owner can read and write from now on. OSError for a link."""
     if os.chmod in os.supports_follow_symlinks:
         os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)
         return os.open(name, _DIRECTORY, dir_fd=parent)
     held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        os.chmod(f"/proc/self/fd/{held}", 0o700)  # noqa: S103 (the very directory, whatever has its name by now)
+        os.chmod(f"/proc/self/fd/{held}", 0o700)
         return os.open(".", _DIRECTORY, dir_fd=held)
     finally:
         os.close(held)

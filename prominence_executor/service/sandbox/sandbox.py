@@ -22,7 +22,7 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def install_shims(directory: Path) -> None:
-    """Programs named python3 and python that are the interpreter, and the virtual environment, of this service.
+    """Write programs named python3 and python that are the interpreter and virtual environment of this service.
 
     A link would not do: Python finds its virtual environment by the path that it was started with.
     """
@@ -44,14 +44,16 @@ class Sandbox:
         self._shims = shims
 
     def create(self) -> None:
+        """Make the directories."""
         self.home.mkdir(parents=True)
         self.tmp.mkdir()
 
     def remove(self) -> None:
+        """Remove all of it, whatever tasks made of it."""
         remove_tree(self.root)
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        """What a task sees: nothing of the service's own environment, then what `env` adds, the mark last."""
+        """Return what a task sees: nothing of the service's own environment, then what `env` adds, the mark last."""
         temporary = str(self.tmp)
         path = f"{self._shims}:{os.path.dirname(sys.executable)}:{_SYSTEM_PATH}"
         base = {
@@ -66,20 +68,21 @@ class Sandbox:
         return {**base, **env, processes.MARK: self.mark}
 
     def argv(self, words: list[str]) -> list[str]:
+        """Return the words that start a task's words: this service's own interpreter for `python3`."""
         if words[0] in ("python3", "python"):
             # Not the shim, which would cost a shell; and not under the bare name, by which Python would find the shim.
             return [sys.executable, *words[1:]]
         return words
 
     def inside(self, path: str) -> Path:
-        """A path of the container's, as it is here: below HOME unless it is absolute."""
+        """Return a path of the container's, as it is here: below HOME unless it is absolute."""
         for seen, here in (("/home/user", self.home), ("/tmp", self.tmp)):  # noqa: S108
             if path == seen or path.startswith(seen + "/"):
                 return here / path[len(seen) + 1 :]
         return self.home / path
 
     def resolved(self, path: Path | str) -> Path | None:
-        """The real file behind a path of this sandbox, or None when it lies outside or does not exist."""
+        """Return the real file behind a path of this sandbox, or None when it lies outside or does not exist."""
         try:
             real = Path(os.path.realpath(self.home / path, strict=True))
         except (OSError, ValueError):

@@ -33,7 +33,7 @@ class StageInFailed(Exception):
 
 
 def place_inputs(sandbox: Sandbox, inputs: list[dict[str, Any]]) -> None:
-    """Input files lie flat in HOME by base name; of two with one name the last wins."""
+    """Place input files flat in HOME by base name; of two with one name the last wins."""
     for item in inputs:
         path = sandbox.home / item["filename"].rsplit("/", 1)[-1]
         path.write_bytes(decoded(item))
@@ -41,7 +41,7 @@ def place_inputs(sandbox: Sandbox, inputs: list[dict[str, Any]]) -> None:
 
 
 def upload_key(user: str, name: str) -> str:
-    """Where an uploaded object lies: with a slash in its name, in the place of a group."""
+    """Return where an uploaded object lies: with a slash in its name, in the place of a group."""
     return f"uploads/{name}" if "/" in name else f"uploads/{urllib.parse.quote(user, safe='')}/{name}"
 
 
@@ -53,7 +53,7 @@ def place_artifacts(
     values: dict[str, str],
     stopped: Callable[[], bool],
 ) -> None:
-    """Artifacts lie in HOME by base name, archives unpacked. Raises StageInFailed."""
+    """Place artifacts in HOME by base name, archives unpacked. Raises StageInFailed."""
     for item in artifacts:
         url = substituted(item["url"], values)
         name = urllib.parse.unquote(urllib.parse.urlsplit(url).path) if "://" in url else url
@@ -79,7 +79,7 @@ def _download(url: str, path: Path, stopped: Callable[[], bool]) -> None:
 
 
 def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> None:
-    """A mountpoint: a container's own, or a link inside HOME or /tmp, as plain processes have no mounts."""
+    """Make a mountpoint: a container's own, or a link inside HOME or /tmp, as plain processes have no mounts."""
     if mountpoint is None:
         return
     source, target = substituted(mountpoint, values).split(":")
@@ -113,7 +113,7 @@ def _unpack(path: Path, home: Path) -> None:
 
 
 def _extract(archive: tarfile.TarFile, home: Path) -> None:
-    """All members, or an error: none may lie outside, nor be a link that leads outside."""
+    """Extract all members, or none: none may lie outside, nor be a link that leads outside."""
     for member in archive.getmembers():
         if member.name.startswith("/") or ".." in member.name.split("/"):
             raise ValueError(f"{member.name} may not be unpacked")
@@ -137,6 +137,7 @@ class StageOut:
         self.reason: str | None = None
 
     def run(self, body: dict[str, Any]) -> None:
+        """Upload what the description declares."""
         for item, find, reason in (
             ("outputFiles", self._file, "Stageout failed due to no such file or directory"),
             ("outputDirs", self._directory, "Stageout failed due to tarball creation failed"),
@@ -156,7 +157,7 @@ class StageOut:
                 self.uploaded.setdefault(item, {})[declared] = size
 
     def _file(self, name: str) -> Path | None:
-        """The regular file behind an output's name, or behind the first match of a pattern."""
+        """Return the regular file behind an output's name, or behind the first match of a pattern."""
         if name.startswith("/"):
             return None
         if glob.has_magic(name):
@@ -168,7 +169,7 @@ class StageOut:
         return real if real is not None and real.is_file() else None
 
     def _directory(self, name: str) -> Path | None:
-        """A directory as a tarball whose members begin with the directory's base name; links stay links."""
+        """Pack a directory into a tarball whose members begin with the directory's base name; links stay links."""
         real = None if name.startswith("/") else self._sandbox.resolved(name)
         if real is None or not real.is_dir() or real == self._sandbox.root:
             return None
@@ -176,7 +177,7 @@ class StageOut:
 
 
 def pack(source: Path, name: str, sandbox: Sandbox) -> Path:
-    """A .tgz of a file or directory of the sandbox, beside HOME."""
+    """Make a .tgz of a file or directory of the sandbox, beside HOME."""
     handle = sandbox.root / f"{os.urandom(8).hex()}.tgz"
     with tarfile.open(handle, "w:gz", compresslevel=6) as archive:
         archive.add(source, arcname=name)

@@ -20,17 +20,17 @@ class Allocation:
     nodes: int
 
     def slots(self, cpus: int, memory: int) -> tuple[int, int]:
-        """CPUs and memory that all nodes together take of a machine that has so much."""
+        """Return CPUs and memory that all nodes together take of a machine that has so much."""
         return _emulated(self.cpus, self.nodes, cpus), _emulated(self.memory, self.nodes, memory)
 
 
 def _emulated(each: int, nodes: int, machine: int) -> int:
-    """One node that is too large for the machine stays too large: its job never starts."""
+    """Return slots for all nodes; one that is too large for the machine stays too large: its job never starts."""
     return each if each > machine else min(each * nodes, machine)
 
 
 def allocate(resources: dict[str, Any], machine: int) -> Allocation:
-    """What a checked description of resources gets on a machine with so many CPUs.
+    """Choose what a checked description of resources gets on a machine with so many CPUs.
 
     Of a range the most CPUs that there are, of two options the larger one that there is; of a total the most nodes.
     """

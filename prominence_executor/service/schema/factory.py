@@ -14,13 +14,13 @@ _BREAKS_VALUES = re.compile(r"[\s=\"'\\\x00]")
 
 
 def check_type(factory: dict[str, Any]) -> None:
-    """Raises Refused for a factory of a kind that there is not."""
+    """Refuse a factory of a kind that there is not."""
     if not isinstance(factory.get("type"), str) or factory["type"] not in _KINDS:
         raise Refused("invalid factory type")
 
 
 def expanded(factory: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parameters of each instance, in order. Raises Refused when they cannot be told."""
+    """Return the parameters of each instance, in order. Raises Refused when they cannot be told."""
     return _KINDS[factory["type"]](factory)
 
 
@@ -54,7 +54,7 @@ def _zip(factory: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sweep(factory: dict[str, Any]) -> list[dict[str, Any]]:
-    """All combinations, the last parameter changing fastest. `end` is reached only if the steps add up to it."""
+    """Return all combinations, the last parameter changing fastest. `end` is reached only if the steps add up to it."""
     parameters, lists = _parameters(factory, {"start", "end", "step"}), []
     for parameter in parameters:
         start, end, step = parameter["start"], parameter["end"], parameter["step"]

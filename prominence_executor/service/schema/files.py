@@ -17,6 +17,7 @@ WORKERS_OWN_NAMES = {"logs", "json", "promlet.py", ".job.json"}
 
 
 def check_inputs(inputs: Any) -> None:
+    """Refuse inputs that cannot be placed."""
     if not isinstance(inputs, list):
         raise Refused("an array of inputs must be provided")
     for item in inputs:
@@ -34,6 +35,7 @@ def check_inputs(inputs: Any) -> None:
 
 
 def decoded(item: dict[str, Any]) -> bytes:
+    """Return an input's content. Raises Refused."""
     try:
         return base64.b64decode(item["content"])
     except (binascii.Error, TypeError, ValueError) as error:
@@ -55,6 +57,7 @@ def _check_input_name(name: Any) -> None:
 
 
 def check_artifacts(artifacts: Any) -> None:
+    """Refuse artifacts that cannot be had or mounted."""
     if not isinstance(artifacts, list):
         raise Refused("an array of artifacts must be provided")
     for item in artifacts:
@@ -74,6 +77,7 @@ def check_artifacts(artifacts: Any) -> None:
 
 
 def check_outputs(item: str, names: Any) -> None:
+    """Refuse names that no output can have."""
     if not isinstance(names, list):
         raise Refused(f"an array of {item} must be provided")
     for name in names:

@@ -18,11 +18,12 @@ class Refused(ValueError):
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is an integer of at least 0."""
+    """Return whether a value is an integer of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def check_name(name: Any) -> None:
+    """Refuse a job's name."""
     if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9\-_ ./]*", name):
         raise Refused("invalid job name")
     if len(name) >= 512:
@@ -30,6 +31,7 @@ def check_name(name: Any) -> None:
 
 
 def check_labels(labels: Any) -> None:
+    """Refuse labels."""
     if not isinstance(labels, dict):
         raise Refused("labels must be defined as a dict")
     for key, value in labels.items():
@@ -42,6 +44,7 @@ def check_labels(labels: Any) -> None:
 
 
 def check_policies(policies: Any) -> None:
+    """Refuse policies."""
     if not isinstance(policies, dict):
         raise Refused("policies must be defined as a dict")
     for item, value in policies.items():

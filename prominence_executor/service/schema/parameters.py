@@ -7,10 +7,10 @@ from typing import Any
 
 
 def as_texts(parameters: dict[str, Any] | None) -> dict[str, str]:
-    """The values of one instance as they are substituted."""
+    """Return the values of one instance as they are substituted."""
     return {name: str(value) for name, value in (parameters or {}).items()}
 
 
 def substituted(text: str, values: dict[str, str]) -> str:
-    """`$name`, `${name}` and `$$` as the service's worker replaces them; names it does not know stay as they are."""
+    """Replace `$name`, `${name}` and `$$` as the service's worker does; names that it does not know stay."""
     return Template(text).safe_substitute(values)

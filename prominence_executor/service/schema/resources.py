@@ -10,15 +10,31 @@ RESOURCE_ITEMS = {
     "cpus", "memory", "memoryPerCpu", "disk", "nodes", "walltime", "cpusRange", "cpusOptions", "totalCpusRange",
 }  # fmt: skip
 MOST_NODES = 128  # that this service emulates
+_CPUS = {"cpus", "cpusRange", "cpusOptions"}
 
 
 def check_resources(resources: Any) -> None:
+    """Refuse resources that no machine has or that contradict each other."""
     if not isinstance(resources, dict):
         raise Refused("resources must be defined as a dict")
     for item in resources:
         if item not in RESOURCE_ITEMS:
             raise Refused(f'invalid item "{item}" in resources')
-    if not {"cpus", "cpusRange", "cpusOptions"} & resources.keys():
+    _check_presence(resources)
+    _check_numbers(resources)
+    for item in ("cpusRange", "cpusOptions", "totalCpusRange"):
+        if item in resources:
+            _check_pair(item, resources[item])
+    if len(_CPUS & resources.keys()) > 1:
+        raise Refused("only one of cpus, cpusRange, cpusOptions can be defined")
+    if resources.get("nodes", 1) > MOST_NODES:
+        raise Refused(f"this service has at most {MOST_NODES} nodes")
+    if "nodes" in resources and "totalCpusRange" in resources:
+        raise Refused("nodes and totalCpusRange cannot both be defined")
+
+
+def _check_presence(resources: dict[str, Any]) -> None:
+    if not _CPUS & resources.keys():
         raise Refused("one of cpus, cpusRange, cpusOptions must be defined")
     if "memory" not in resources and "memoryPerCpu" not in resources:
         raise Refused("memory or memoryPerCpu (in GB) must be defined")
@@ -26,6 +42,9 @@ def check_resources(resources: Any) -> None:
         raise Refused("memory and memoryPerCpu cannot both be defined")
     if "disk" not in resources:
         raise Refused("disk (in GB) must be defined")
+
+
+def _check_numbers(resources: dict[str, Any]) -> None:
     for item, must, least in (
         ("nodes", "number of nodes must be an integer", "number of nodes must be at least 1"),
         ("cpus", "number of cpus must be an integer", "number of cpus must be at least 1"),
@@ -39,15 +58,6 @@ def check_resources(resources: Any) -> None:
                 raise Refused(must)
             if resources[item] < 1:
                 raise Refused(least)
-    for item in ("cpusRange", "cpusOptions", "totalCpusRange"):
-        if item in resources:
-            _check_pair(item, resources[item])
-    if len({"cpus", "cpusRange", "cpusOptions"} & resources.keys()) > 1:
-        raise Refused("only one of cpus, cpusRange, cpusOptions can be defined")
-    if resources.get("nodes", 1) > MOST_NODES:
-        raise Refused(f"this service has at most {MOST_NODES} nodes")
-    if "nodes" in resources and "totalCpusRange" in resources:
-        raise Refused("nodes and totalCpusRange cannot both be defined")
 
 
 def _check_pair(item: str, pair: Any) -> None:

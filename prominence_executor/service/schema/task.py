@@ -13,6 +13,7 @@ LONGEST_WORD = 128 * 1024  # the kernel's limit for one argument (MAX_ARG_STRLEN
 
 
 def check_tasks(tasks: Any) -> None:
+    """Refuse tasks that cannot run."""
     if not isinstance(tasks, list):
         raise Refused("an array of tasks must be provided")
     for task in tasks:
@@ -36,12 +37,7 @@ def _check_task(task: Any) -> None:
     if not isinstance(task.get("cmd", ""), str):
         raise Refused("cmd must be a string")
     _check_command(task.get("cmd", ""))
-    env = task.get("env", {})
-    if not isinstance(env, dict):
-        raise Refused("environment variables must be defined as a dict")
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name or not isinstance(value, (str, int, float)) or "\0" in str(value):
-            raise Refused(f'environment variable "{name}" is invalid')
+    _check_env(task.get("env", {}))
     for item in ("workdir", "stdout", "stderr"):
         if not isinstance(task.get(item, ""), str) or "\0" in task.get(item, ""):
             raise Refused(f"{item} must be a string")
@@ -52,8 +48,16 @@ def _check_task(task: Any) -> None:
         raise Refused("number of processes per node must be an integer of at least 1")
 
 
+def _check_env(env: Any) -> None:
+    if not isinstance(env, dict):
+        raise Refused("environment variables must be defined as a dict")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or not isinstance(value, (str, int, float)) or "\0" in str(value):
+            raise Refused(f'environment variable "{name}" is invalid')
+
+
 def _check_command(command: str) -> None:
-    """The service accepts these and then its worker crashes without a word."""
+    """Refuse what the real service accepts, whose worker then crashes without a word."""
     if "\0" in command:
         raise Refused("cmd must not contain null characters")
     try:

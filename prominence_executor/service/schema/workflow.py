@@ -31,7 +31,7 @@ class Member:
 
 
 def check_workflow(workflow: Any) -> None:
-    """Raises Refused."""
+    """Refuse a workflow description that cannot run."""
     if not isinstance(workflow, dict):
         raise Refused("a workflow must contain jobs")
     for item in workflow:
@@ -69,7 +69,7 @@ def _check_member_name(name: str, taken: set[str]) -> None:
 
 
 def _check_dependencies(dependencies: Any, names: set[str]) -> None:
-    """Parents with lists of their children."""
+    """Refuse what is not parents with lists of their children, or goes round in circles."""
     if not isinstance(dependencies, dict):
         raise Refused("dependencies must be defined as a dict")
     for parent, children in dependencies.items():
@@ -90,7 +90,8 @@ def _check_dependencies(dependencies: Any, names: set[str]) -> None:
 
 
 def _check_factories(workflow: dict[str, Any], names: set[str]) -> None:
-    factories, taken = workflow.get("factories", []), set()
+    factories = workflow.get("factories", [])
+    taken: set[str] = set()
     if not isinstance(factories, list):
         raise Refused("an array of factories must be provided")
     for factory in factories:
@@ -104,20 +105,24 @@ def _check_factories(workflow: dict[str, Any], names: set[str]) -> None:
         if not isinstance(jobs, list) or not jobs:
             raise Refused("a factory must contain an array of jobs")
         for job in jobs:
-            if not isinstance(job, str) or job not in names:
-                raise Refused(f'job "{job}" of a factory is not actually defined')
-            if job in taken:
-                raise Refused(f'job "{job}" is used in more than one factory')
-            if job in "scratch" or re.fullmatch(r"[0-9a-f\-]+", job):
-                # The service replaces the name in "scratch/<uuid>/<name>": all instances would write to one place.
-                raise Refused(f'job name "{job}" of a factory can occur in "scratch/<uuid>": choose another')
+            _check_factory_job(job, names, taken)
             taken.add(job)
         _check_output_names(workflow, factory)
         expanded(factory)
 
 
+def _check_factory_job(job: Any, names: set[str], taken: set[str]) -> None:
+    if not isinstance(job, str) or job not in names:
+        raise Refused(f'job "{job}" of a factory is not actually defined')
+    if job in taken:
+        raise Refused(f'job "{job}" is used in more than one factory')
+    if job in "scratch" or re.fullmatch(r"[0-9a-f\-]+", job):
+        # The service replaces the name in "scratch/<uuid>/<name>": all instances would write to one place.
+        raise Refused(f'job name "{job}" of a factory can occur in "scratch/<uuid>": choose another')
+
+
 def _check_output_names(workflow: dict[str, Any], factory: dict[str, Any]) -> None:
-    """The service replaces the last parameter only in names of outputs."""
+    """Refuse other parameters than the last in names of outputs: the service does not replace them there."""
     parameters = factory.get("parameters")
     items = parameters[:-1] if isinstance(parameters, list) else []
     names = [item.get("name") for item in items if isinstance(item, dict)]
@@ -132,7 +137,7 @@ def _check_output_names(workflow: dict[str, Any], factory: dict[str, Any]) -> No
 
 
 def members(workflow: dict[str, Any]) -> dict[str, Member]:
-    """The jobs of a checked workflow by name, expanded. Raises Refused when nothing would run."""
+    """Expand the jobs of a checked workflow, by name. Raises Refused when nothing would run."""
     parents: dict[str, set[str]] = {job["name"]: set() for job in workflow["jobs"]}
     for parent, children in workflow.get("dependencies", {}).items():
         for child in children:
@@ -151,7 +156,7 @@ def members(workflow: dict[str, Any]) -> dict[str, Member]:
 
 
 def _with_retries(job: dict[str, Any], workflow: dict[str, Any]) -> dict[str, Any]:
-    """A workflow's maximumRetries holds for each of its jobs that says nothing else."""
+    """Give a job its workflow's maximumRetries if it says nothing else."""
     retries = workflow.get("policies", {}).get("maximumRetries")
     if retries is None:
         return job
@@ -159,7 +164,7 @@ def _with_retries(job: dict[str, Any], workflow: dict[str, Any]) -> dict[str, An
 
 
 def check_member_objects(member: Member, exists: Callable[[str], bool]) -> None:
-    """An artifact that is missing for one instance refuses the whole workflow."""
+    """Refuse the whole workflow when an artifact is missing for one instance."""
     varying = any("$" in item["url"] for item in member.body.get("artifacts", []))
     for _, parameters in member.instances if varying else member.instances[:1]:
         check_objects(member.body, exists, as_texts(parameters))

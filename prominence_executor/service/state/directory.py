@@ -48,7 +48,7 @@ def own_directory(path: Path) -> Path:
 
 
 def own_file(path: Path, *, private: bool) -> bool:
-    """Whether there is a file of the service's own at this path. `private`: others may not even read it.
+    """Return whether there is a file of the service's own at this path. `private`: others may not even read it.
 
     Raises:
         RuntimeError: it is a link, no file, somebody else's, or open to others.

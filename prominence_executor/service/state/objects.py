@@ -30,6 +30,7 @@ class BadKey(ValueError):
 
 
 def sha256_of(path: Path) -> str:
+    """Return a file's checksum in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
@@ -48,7 +49,7 @@ class ObjectStore:
         self._incoming.mkdir()
 
     def path(self, key: str) -> Path:
-        """Where an object lies or would lie. Raises BadKey."""
+        """Return where an object lies or would lie. Raises BadKey."""
         kind, _, rest = key.partition("/")
         if kind == "uploads":
             owner, _, name = rest.partition("/")
@@ -65,6 +66,7 @@ class ObjectStore:
         return self._root.joinpath(kind, *parts)
 
     def exists(self, key: str) -> bool:
+        """Return whether there is an object of this key."""
         try:
             return self.path(key).is_file()
         except BadKey:
@@ -81,8 +83,8 @@ class ObjectStore:
             Path(file.name).unlink(missing_ok=True)
 
     def incoming_file(self) -> IO[bytes]:
-        """A new file to be kept later; one that never is goes when the service starts again."""
-        return tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)  # noqa: SIM115
+        """Make a file to be kept later; one that never is goes when the service starts again."""
+        return tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)
 
     def keep(self, file: Path, key: str) -> None:
         """Make a finished file of `receiving` the object `key`, replacing an older one."""
@@ -91,6 +93,7 @@ class ObjectStore:
         os.replace(file, path)
 
     def put_stream(self, key: str, stream: IO[bytes] | Any) -> int:
+        """Receive an object; returns its size. Raises BadKey before anything is read."""
         self.path(key)  # refuse before reading
         with self.receiving() as file:
             shutil.copyfileobj(stream, file, PIECE)
@@ -121,10 +124,11 @@ class ObjectStore:
         return state.st_size
 
     def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
         self.path(key).unlink(missing_ok=True)
 
     def uploads(self, owner: str, prefix: str = "") -> list[dict[str, Any]]:
-        """The uploaded objects of one owner in the order of their names."""
+        """Return the uploaded objects of one owner in the order of their names."""
         directory = self._root / "uploads" / quote(owner, safe="")
         if owner in ("", ".", "..") or not directory.is_dir():
             return []

@@ -16,12 +16,13 @@ SITE = "local"
 
 
 def events(row: sqlite3.Row) -> dict[str, int]:
+    """Return the times of a job or workflow, in whole seconds."""
     named = (("createTime", row["created"]), ("endTime", row["ended"]), ("startTime", row["started"]))
     return {name: int(value) for name, value in named if value is not None}
 
 
 def short(row: sqlite3.Row) -> str:
-    """One job of a list, as JSON text: thousands are listed at a time, so tasks are passed on unparsed."""
+    """Return one job of a list, as JSON text: thousands are listed at a time, so tasks are passed on unparsed."""
     parameters = "" if row["parameters"] is None else f', "parameters": {row["parameters"]}'
     reason = f', "statusReason": {json.dumps(row["reason"])}' if row["reason"] else ""
     return (
@@ -31,20 +32,22 @@ def short(row: sqlite3.Row) -> str:
 
 
 def short_list(rows: Iterable[sqlite3.Row]) -> str:
+    """Return many jobs as JSON text."""
     return "[" + ", ".join(map(short, rows)) + "]\n"
 
 
 def parameter_texts(row: sqlite3.Row) -> dict[str, str]:
-    """A factory's parameters of one instance as they are substituted."""
+    """Return a factory's parameters of one instance as they are substituted."""
     return as_texts(json.loads(row["parameters"] or "{}"))
 
 
 def stored_name(declared: str, directory: bool = False) -> str:
-    """Under which name an output is kept: its base name, with .tgz for a directory."""
+    """Return under which name an output is kept: its base name, with .tgz for a directory."""
     return declared.rstrip("/").rsplit("/", 1)[-1] + (".tgz" if directory else "")
 
 
 def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a job's run."""
     told: dict[str, Any] = {"runtimeVersion": {}}
     if row["started"] is not None:
         asked = body["resources"]
@@ -59,7 +62,7 @@ def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def detailed(row: sqlite3.Row, body: dict[str, Any], url_of: Callable[[str], str]) -> dict[str, Any]:
-    """One job as GET /jobs/n answers it. `url_of` signs the key of an output."""
+    """Return one job as GET /jobs/n answers it. `url_of` signs the key of an output."""
     job = {**body, "name": row["name"]}
     job.update(events=events(row), execution=execution(row, body), id=row["id"], status=row["status"])
     if row["reason"]:

@@ -86,7 +86,7 @@ class Query:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Raises RuntimeError when others could have written the database, or it is none."""
+    """Open the database. Raises RuntimeError when others could have written it, or it is none."""
     if not own_file(path, private=False):
         write_whole(path, b"")  # for its mode: descriptions hold secrets of users
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -109,11 +109,13 @@ class Store:
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 
     def close(self) -> None:
+        """Close the database."""
         with self._lock:
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for one transaction, which an exception undoes."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -124,16 +126,18 @@ class Store:
             self._db.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Return all rows of a query."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        """Return the first row of a query, or None."""
         with self._lock:
             found: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
             return found
 
     def new_id(self) -> int:
-        """Jobs and workflows count together, as on the service."""
+        """Return a new id; jobs and workflows count together, as on the service."""
         with self._lock:
             row = self._db.execute(
                 "SELECT max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(id) FROM workflows), 0))"
@@ -182,10 +186,11 @@ class Store:
         )
 
     def job(self, job_id: int) -> sqlite3.Row | None:
+        """Return a job's row, or None."""
         return self.row("SELECT * FROM jobs WHERE id = ?", job_id)
 
     def body(self, row: sqlite3.Row) -> dict[str, Any]:
-        """A job's description, not to be changed: the last one is kept, since a factory's instances share theirs."""
+        """Return a job's description, not to be changed: the last one is kept, as instances of a factory share it."""
         with self._lock:
             detail, body = self._last_body
             if detail != row["detail"]:
@@ -195,7 +200,7 @@ class Store:
             return body
 
     def set_running(self, job_id: int) -> bool:
-        """Whether the job was still idle and is running now."""
+        """Note that a job runs; whether it was still idle."""
         with self.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET status = 'running', started = ? WHERE id = ? AND status = 'idle'",
@@ -204,7 +209,7 @@ class Store:
             return changed.rowcount == 1
 
     def set_idle_again(self, job_id: int) -> bool:
-        """A job that is to be run once more; no longer possible when it was deleted meanwhile."""
+        """Make a job idle that is to be run once more; no longer possible when it was deleted meanwhile."""
         with self.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET status = 'idle', retries = retries + 1 WHERE id = ? AND status = 'running'", (job_id,)
@@ -248,7 +253,7 @@ class Store:
             return changed.rowcount == 1
 
     def list_jobs(self, query: Query) -> list[sqlite3.Row]:
-        """Finished jobs first, the newest end leading; then the active ones in the order of their ids."""
+        """List finished jobs first, the newest end leading; then the active ones in the order of their ids."""
         found: list[sqlite3.Row] = []
         if query.finished:
             found += self._select(query, 0, "ended DESC, id DESC")

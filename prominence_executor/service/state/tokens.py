@@ -36,7 +36,7 @@ class Identity:
 
 
 def load_secret(path: Path) -> bytes:
-    """The service's secret, made on first use, readable by its owner only.
+    """Return the service's secret, which is made on first use and its owner's only.
 
     Raises:
         RuntimeError: others may know or have chosen what lies there, or it is too short to be a secret.
@@ -59,6 +59,7 @@ class Signer:
     # Tokens
 
     def token(self, username: str, expires_in: float, *, groups: Sequence[str] = (), job: int | None = None) -> str:
+        """Make a token for a user, or for one job of that user, that expires in so many seconds."""
         claims: dict[str, object] = {"username": username, "exp": int(time.time() + expires_in)}
         if groups:
             claims["groups"] = list(groups)
@@ -67,7 +68,7 @@ class Signer:
         return jwt.encode(claims, self._token_key, algorithm="HS256")
 
     def identify(self, authorization: str | None) -> Identity | None:
-        """Whom an Authorization header speaks for. The service accepts any scheme word, so only the token counts."""
+        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts."""
         parts = (authorization or "").split(" ")
         if len(parts) != 2:
             return None
@@ -91,11 +92,13 @@ class Signer:
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def signed_url(self, base: str, method: str, key: str, expires_in: int) -> str:
+        """Make a URL that is good for one method and key, for so many seconds."""
         expires = str(int(time.time()) + expires_in)
         signature = self._signature(method, key, expires)
         return f"{base}/{BUCKET}/{quote(key)}?Expires={expires}&Signature={signature}"
 
     def may(self, method: str, key: str, expires: str, signature: str) -> bool:
+        """Return whether a signed URL allows what is asked, now."""
         if not expires.isascii() or not expires.isdigit() or int(expires) < time.time():
             return False
         return hmac.compare_digest(self._signature(method, key, expires).encode(), signature.encode())
@@ -103,6 +106,7 @@ class Signer:
     # Upload forms: a policy names the key and the checksum of what may be posted
 
     def form_fields(self, key: str, checksum: str) -> dict[str, str]:
+        """Make the fields of a form with which a file of this checksum may be posted."""
         expiration = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + UPLOAD_SECONDS))
         conditions = [{"x-amz-meta-prominence_sha256": checksum}, {"bucket": BUCKET}, {"key": key}]
         document = json.dumps({"expiration": expiration, "conditions": conditions})
@@ -116,7 +120,7 @@ class Signer:
         }
 
     def form_allows(self, key: str, policy: str, signature: str) -> str | None:
-        """The checksum that a form's file must have, or None when the form may not be posted."""
+        """Return the checksum that a form's file must have, or None when the form may not be posted."""
         if not hmac.compare_digest(self._signature("POST", policy).encode(), signature.encode()):
             return None
         document = json.loads(base64.b64decode(policy))

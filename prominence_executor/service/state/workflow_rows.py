@@ -80,7 +80,7 @@ class WorkflowRows:
             db.execute("UPDATE workflows SET active = 0 WHERE id = ? AND ended IS NOT NULL", (workflow,))
 
     def select(self, query: WorkflowQuery) -> list[sqlite3.Row]:
-        """Finished workflows first, the newest end leading; then the active ones in the order of their ids."""
+        """List finished workflows first, the newest end leading; then the active ones in the order of their ids."""
         conditions, values = ["user = ?"], [query.user]
         if query.ids is not None:
             conditions.append(f"id IN ({','.join(str(int(number)) for number in query.ids)})")
@@ -102,7 +102,7 @@ class WorkflowRows:
     # Their jobs
 
     def has_open(self, workflow: int, member: str) -> bool:
-        """Whether instances of a member were submitted and have not ended."""
+        """Return whether instances of a member were submitted and have not ended."""
         row = self._store.row(
             "SELECT 1 FROM jobs WHERE workflow = ? AND member = ? AND ended IS NULL LIMIT 1", workflow, member
         )
