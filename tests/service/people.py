@@ -18,6 +18,14 @@ def files_named(folder: Path, name: str) -> list[Path]:
     return [Path(place, name) for place, _, names in os.walk(folder) if name in names]
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; an ended one that nobody waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Person:
     """Calls the API of a running service as one user, and waits with deadlines."""
 

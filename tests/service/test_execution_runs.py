@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from people import Person, files_named
+from people import Person, alive, files_named
 
 from prominence_executor.service import LocalService
 
@@ -129,14 +129,7 @@ def test_a_daemon_that_hides_its_origin_ends_with_its_job(person: Person, until:
     job = person.create(command)
     person.ended(job)
     daemon = int(person.stdout(job))
-    until(lambda: not _alive(daemon))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    until(lambda: not alive(daemon))
 
 
 @pytest.mark.parametrize("name", ["../../../stolen", "/etc/stolen", "link", "pipe", "no/such/directory"])
@@ -261,7 +254,7 @@ def test_a_stopped_service_leaves_nothing_behind() -> None:
             time.sleep(0.02)
         pids = [int(person.stdout(job)) for job in jobs]
         directory = service.dir
-    assert not any(_alive(pid) for pid in pids)
+    assert not any(alive(pid) for pid in pids)
     assert not os.path.exists(directory)
     assert set(threading.enumerate()) <= before
     with pytest.raises(requests.ConnectionError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from people import Person
+from people import Person, alive
 
 from prominence_executor.service import LocalService
 
@@ -40,13 +40,6 @@ def running_task(person: Person, until: Until) -> int:
     job = person.create("sh -c 'echo $$$$; sleep 1000'")
     until(lambda: person.stdout(job))
     return int(person.stdout(job))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

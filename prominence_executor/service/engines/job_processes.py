@@ -15,23 +15,23 @@ class RunStopped(Exception):
 
 
 class JobProcesses:
-    """Every method may be called from any thread. `_lock` guards the numbers of the processes and whether it is over.
+    """Every method may be called from any thread. `_lock` guards the numbers of the processes.
 
-    A process is started under the lock, so that none starts after `stop`.
+    A process is started under the lock, and the run is stopped under it, so that none starts after `stop`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pids: set[int] = set()
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def is_stopped(self) -> bool:
         """Return whether the run was ended from outside."""
-        return self._stopped
+        return self._stopped.is_set()
 
     def check(self) -> None:
         """Raise RunStopped when the run was ended from outside."""
-        if self._stopped:
+        if self._stopped.is_set():
             raise RunStopped
 
     def start(self, command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
@@ -52,7 +52,7 @@ class JobProcesses:
     def stop(self) -> None:
         """Kill the groups of all processes, and start no more. What left its group is found by the engine's sweep."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             for pid in self._pids:
                 processes.kill_group(pid)
 
