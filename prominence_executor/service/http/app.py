@@ -29,6 +29,7 @@ routes = Blueprint("service", __name__)
 
 def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> Flask:
     """Make the application of one service."""
+    # The name of the logger that programs know, as in the other rooms.
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})

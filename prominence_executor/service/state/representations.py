@@ -48,17 +48,17 @@ def stored_name(declared: str, directory: bool = False) -> str:
 
 def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
     """Return what is told of a job's run."""
-    told: dict[str, Any] = {"runtimeVersion": {}}
+    shown: dict[str, Any] = {"runtimeVersion": {}}
     if row["started"] is not None:
         asked = body["resources"]
-        told["site"] = SITE
-        told["provisionedResources"] = {
+        shown["site"] = SITE
+        shown["provisionedResources"] = {
             "cpus": row["cpus"], "disk": asked["disk"], "memory": row["memory"], "nodes": row["nodes"],
         }  # fmt: skip
     if row["retries"]:
-        told["retries"] = row["retries"]
-    told.update(json.loads(row["execution"]))
-    return dict(sorted(told.items()))
+        shown["retries"] = row["retries"]
+    shown.update(json.loads(row["execution"]))
+    return dict(sorted(shown.items()))
 
 
 def detailed(row: sqlite3.Row, body: dict[str, Any], url_of: Callable[[str], str]) -> dict[str, Any]:
