@@ -19,7 +19,7 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit status."""
     try:
-        from ..local.__main__ import main
+        from ..service.__main__ import main
     except ImportError as error:
         sys.stderr.write(f"prominence-executor serve: {error}\n")
         return 1
