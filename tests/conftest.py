@@ -5,6 +5,7 @@ At the end of the session nothing may be left: no job, thread, socket or process
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -32,6 +33,17 @@ def noted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lets that failure say which test it was."""
     yield
     leftovers.note(request.node.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Programs that a test starts can be interrupted, also where this one was told to ignore SIGINT.
+
+    A shell does that to what it runs in the background, and children inherit it: they would ignore it, too.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
