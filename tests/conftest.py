@@ -8,12 +8,20 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import leftovers
 import pytest
+import recorded
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write down in tests/data what is compared with it, instead of comparing"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +52,13 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def compare(request: pytest.FixtureRequest) -> Callable[[Path, str, str], None]:
+    """Compare a text with the file that it was recorded in; see `recorded.compare`."""
+    recording: bool = request.config.getoption("--record")
+    return lambda path, text, meaning: recorded.compare(path, text, meaning, recording=recording)
 
 
 @pytest.fixture(scope="session")
