@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.job import ENDED
 from ..errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
-from ..payload.calls import JOB_FILE
+from ..remote.wire import JOB_FILE
 from ..run.chunk import RUN_LABEL, Array, Chunk, Options
 from ..run.future import ProminenceFuture
 from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name

@@ -2,3 +2,7 @@
 
 It knows no HTTP, no jobs and no threads.
 """
+
+from .results import RemoteTraceback
+
+__all__ = ["RemoteTraceback"]  # under this path it stands in pickles

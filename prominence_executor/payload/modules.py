@@ -5,7 +5,7 @@ it. Local modules that a pickle refers to go along with every local module that 
 syntax tree without running anything, so that lazy, circular and relative imports work; of a package all sources go.
 
 It may not import the modules it looks at, and knows nothing of jobs. Code of ``__main__`` travels by value (see
-payload.py); here only its import statements are read.
+pickling.py); here only its import statements are read.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..client.model import JobPolicies, Resources, Task, check_labels
 from ..images.files import resolved
-from ..payload.calls import PYTHON, Identity, Payload
+from ..payload.calls import Identity, Payload
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
+from ..payload.instructions import PYTHON
 from ..transports.warm.mailboxes import without_outcomes
 from .future import ProminenceFuture
 from .names import Calls, Span, array_name, job_name

@@ -20,10 +20,11 @@ from typing import Any
 
 from ..client.model import JobPolicies, Resources
 from ..errors import RunExistsError
+from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
-from ..payload.pickling import Blob, Reference
+from ..payload.pickling import Reference
 from .chunk import Chunk, Options
 from .objects import Objects
 

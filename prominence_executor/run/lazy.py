@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.transfers import appearing_whole
 from ..errors import OutcomeLostError
-from ..payload.calls import Outcome, unpack, verify_body
+from ..payload.outcomes import Outcome, verify_body
 from ..payload.pickling import head_of
+from ..payload.results import unpack
 from . import diagnosis
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from weakref import WeakValueDictionary
 
 from ..errors import NotFoundError
 from ..images.files import PREFIX as IMAGE_PREFIX
-from ..payload.pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha256_of
+from ..payload.blob import Blob, sha256_of
+from ..payload.pickling import Apart, Pickled, Reference, dumps, dumps_apart
 
 if TYPE_CHECKING:
     from ..client.client import ProminenceClient

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import OutcomeLostError, SignatureError, StageOutError
-from ..payload.calls import FILES_FILE
+from ..remote.wire import FILES_FILE
 from . import diagnosis
 
 if TYPE_CHECKING:

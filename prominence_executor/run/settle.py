@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import JobDeletedError, JobError, ProminenceError
-from ..payload.calls import Outcomes, unpack
+from ..payload.outcomes import Outcomes
+from ..payload.results import unpack
 from . import diagnosis
 from .outputs import CallFiles
 
 if TYPE_CHECKING:
     from ..executor.run import Run
-    from ..payload.calls import Outcome
+    from ..payload.outcomes import Outcome
     from .chunk import Chunk
     from .future import ProminenceFuture
 

@@ -18,20 +18,12 @@ from typing import TYPE_CHECKING, Any
 from .. import remote
 from ..client.model import BODY_LIMIT, encode
 from ..errors import InvalidRequestError
-from ..payload.archive import RUNNER_FILE, runner_archive
+from ..payload.archive import runner_archive
+from ..payload.blob import Blob
 from ..payload.bundle import bundle
-from ..payload.calls import (
-    CALLS_FILE,
-    FILES_FILE,
-    JOB_FILE,
-    OUTCOME_FILE,
-    Payload,
-    array_file,
-    calls_file,
-    job_file,
-    worker_file,
-)
-from ..payload.pickling import Blob
+from ..payload.calls import Payload, calls_file
+from ..payload.instructions import array_file, job_file, worker_file
+from ..remote.wire import CALLS_FILE, FILES_FILE, JOB_FILE, OUTCOME_FILE, RUNNER_FILE
 from ..run.chunk import RUN_LABEL, WORKER_LABEL, Array, Chunk, Options
 from ..run.names import MEMBER, worker_name
 
@@ -223,8 +215,8 @@ def _wanted(chunk: Chunk) -> Payload:
 
 def _parts(options: Options) -> list[str]:
     """What the runner needs for these options."""
-    parts = ["staging"] if options.files or options.outputs else []
-    return [*parts, "ranks"] if options.task_type != "basic" else parts
+    parts = ["files"] if options.files or options.outputs else []
+    return [*parts, "mpi"] if options.task_type != "basic" else parts
 
 
 def _extras(options: Options, placed: Mapping[str, str], small: Mapping[str, str]) -> dict[str, Any]:

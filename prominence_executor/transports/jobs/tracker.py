@@ -29,7 +29,8 @@ from ...errors import (
     SignatureError,
     TransferError,
 )
-from ...payload.calls import FILES_FILE, Outcome, Outcomes, read_outcomes
+from ...payload.outcomes import Outcome, Outcomes, read_outcomes
+from ...remote.wire import FILES_FILE
 from ...run import diagnosis
 from ...run.chunk import RUN_LABEL, Array, Chunk
 from ...run.lazy import LARGE, PartsOfFile, Unfetched

@@ -23,7 +23,8 @@ from ...errors import (
     ServiceUnavailableError,
     WorkerLostError,
 )
-from ...payload.calls import OUTCOME_MAGIC, read_outcomes
+from ...payload.outcomes import read_outcomes
+from ...remote.wire import OUTCOME_MAGIC
 from ...run.chunk import RUN_LABEL, WORKER_LABEL
 from ...run.names import Calls, parse_worker_name
 from ...run.settle import conclude, settle_from

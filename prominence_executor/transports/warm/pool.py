@@ -34,13 +34,15 @@ from ...errors import (
     TransferError,
     WorkerLostError,
 )
-from ...payload.calls import OUTCOME_MAGIC, Identity, Outcomes, Payload, calls_body, read_outcomes
+from ...payload.calls import Identity, Payload, calls_body
+from ...payload.outcomes import Outcomes, read_outcomes
+from ...remote.wire import OUTCOME_MAGIC, PART
 from ...run import diagnosis
 from ...run.chunk import WORKER_LABEL, Chunk
 from ...run.names import parse_worker_name, worker_name
 from ...run.settle import conclude, settle_from
 from ...run.threads import started_pool
-from .mailboxes import PART, divided, gathered, mailboxes, opened, outcomes_in, sealed
+from .mailboxes import divided, gathered, mailboxes, opened, outcomes_in, sealed
 
 if TYPE_CHECKING:
     from ...executor.run import Run
