@@ -13,7 +13,7 @@ import cloudpickle
 
 from .. import remote
 from ..remote.wire import RUNNER_FILE
-from .byte_code import compiled
+from .compact import bare, compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
 _BEFORE = ("runner", "wire", "records", "inputs")  # all that is imported before the Python is known to be the right one
@@ -39,19 +39,19 @@ def runner_archive(*parts: str) -> bytes:
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
-        pyz.writestr(zip_entry("__main__.py"), (folder / "archive_start.py").read_bytes())
+        pyz.writestr(zip_entry("__main__.py"), bare((folder / "archive_start.py").read_bytes()))
         pyz.writestr(zip_entry(f"{_PACKAGE}/__init__.py"), b"")
         for name, path, as_source in _members(folder, parts):
             source = path.read_bytes()
             if as_source or not compiling:
-                pyz.writestr(zip_entry(name), source)
+                pyz.writestr(zip_entry(name), bare(source))
             if compiling:
                 pyz.writestr(zip_entry(name + "c"), compiled(source, f"{RUNNER_FILE}/{name}"))
     return archive.getvalue()
 
 
 def _members(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
-    """The modules: name in the archive, file, and whether it goes as source in any case."""
+    """Yield the modules: name in the archive, file, and whether it goes as source in any case."""
     for module in (*_BEFORE, *_BEHIND, *(module for part in parts for module in _PARTS[part])):
         yield f"{_PACKAGE}/{module}.py", folder / f"{module}.py", module in _BEFORE
     for path in sorted(Path(cloudpickle.__file__).parent.glob("*.py")):

@@ -52,7 +52,7 @@ class Blob:
 
 
 def sha256_of(pieces: Iterable[Piece]) -> str:
-    """The digest of all pieces together, in hexadecimal."""
+    """Return the digest of all pieces together, in hexadecimal."""
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)

@@ -44,14 +44,14 @@ class Payload:
     name: str = ""  # of the function, for messages; not known of what was read from somewhere
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
-        """The same for some of the calls, those that are not wanted left out."""
+        """Return the same for some of the calls, those that are not wanted left out."""
         chosen = frozenset(wanted)
         arguments = [self.arguments[position] if position in chosen else None for position in positions]
         return Payload(self.function, arguments, self.modules, self.objects, self.name)
 
 
 def calls_file(payload: Payload, with_function: bool = True) -> Blob:
-    """One file for a chunk: the function once (unless it goes apart), then each call's ``(args, kwargs)``."""
+    """Return one file for a chunk: the function once (unless it goes apart), then each call's ``(args, kwargs)``."""
     function = payload.function if with_function else Blob()
     sizes = [None if blob is None else blob.size for blob in payload.arguments]
     index = {"function": function.size, "calls": sizes}
@@ -63,12 +63,12 @@ def calls_file(payload: Payload, with_function: bool = True) -> Blob:
 
 
 def calls_body(payload: Payload) -> bytes:
-    """The pickles of the wanted calls, one after the other."""
+    """Return the pickles of the wanted calls, one after the other."""
     return b"".join(blob.tobytes() for blob in payload.arguments if blob is not None)
 
 
 def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
-    """The inverse of `calls_file`; ``objects`` are those that the calls refer to."""
+    """Invert `calls_file`; ``objects`` are those that the calls refer to."""
     file = io.BytesIO(content)
     file.readline()
     index = json.loads(file.readline())

@@ -25,7 +25,7 @@ def job_file(
     seconds: float | None,
     **extras: Any,
 ) -> bytes:
-    """The runner's instructions.
+    """Return the runner's instructions.
 
     Args:
         calls, modules: (file name, SHA-256).
@@ -52,7 +52,7 @@ def job_file(
 
 
 def worker_file(run_id: str, key: bytes, worker: int, **settings: Any) -> bytes:
-    """The instructions of a warm worker; see remote/worker.py for the settings."""
+    """Return the instructions of a warm worker; see remote/worker.py for the settings."""
     common = {"format": FORMAT, "run": run_id, "job": worker, "attempt": 0, "key": key.hex(), "python": PYTHON}
     return json.dumps({**common, "outcome": OUTCOME_FILE, "worker": worker, **settings}).encode()
 
@@ -66,7 +66,7 @@ def array_file(
     seconds: float | None,
     **extras: Any,
 ) -> bytes:
-    """What the jobs of an array have in common of a `job_file`; ``bundle`` is (object's name, SHA-256)."""
+    """Return what the jobs of an array have in common of a `job_file`; ``bundle`` is (object's name, SHA-256)."""
     return json.dumps(
         {
             "format": FORMAT,

@@ -156,7 +156,7 @@ def dumps_apart(value: Any) -> Apart:
 
 
 def head_of(parts: Mapping[str, Any]) -> bytes:
-    """The lines before a pickle and its buffers, which make a file of them."""
+    """Return the lines before a pickle and its buffers, which make a file of them."""
     line = json.dumps({"pickle": parts["pickle"], "buffers": parts["buffers"]}).encode()
     return OBJECT_MAGIC + line + b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
 

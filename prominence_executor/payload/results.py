@@ -46,7 +46,7 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
 
 
 def _of_ranks(body: memoryview, ranks: list[dict[str, Any]]) -> list[Any]:
-    """The results of all ranks of an MPI job, which lie one behind the other."""
+    """Return the results of all ranks of an MPI job, which lie one behind the other."""
     results, at = [], 0
     for parts in ranks:
         whole = {"pickle": parts["size"], "buffers": [], **parts}

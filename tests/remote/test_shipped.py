@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prominence_executor import remote
-from prominence_executor.payload import byte_code
+from prominence_executor.payload import compact
 from prominence_executor.payload.archive import runner_archive
 from prominence_executor.remote import reporting, worker_batch
 
@@ -64,13 +64,24 @@ def test_an_archive_is_the_same_bytes_each_time_and_small(parts: tuple[str, ...]
     first = runner_archive(*parts)
     runner_archive.cache_clear()
     assert runner_archive(*parts) == first
-    assert len(first) < (45_000 if not parts else 60_000)
+    assert len(first) < (40_000 if not parts else 55_000)
+
+
+def test_a_source_that_travels_is_the_same_program_to_old_pythons() -> None:
+    for path in SOURCES:
+        bare = compact.bare(path.read_bytes())
+        tree = ast.parse(bare, feature_version=(3, 8))
+        assert ast.get_docstring(tree) is None
+        assert b"#" not in bare
+        assert compact.bare(bare) == bare
+        before, after = (compile(source, "x.py", "exec", optimize=2) for source in (path.read_bytes(), bare))
+        assert set(after.co_names) == set(before.co_names) - {"__doc__"}
 
 
 def test_byte_code_that_travels_keeps_its_lines_and_nothing_of_its_columns() -> None:
     for module in (reporting, worker_batch):
         code = compile(Path(module.__file__ or "").read_text(), "x.py", "exec")
-        pairs = [(code, byte_code.small(code))]
+        pairs = [(code, compact.small(code))]
         while pairs:
             before, after = pairs.pop()
             assert list(after.co_lines()) == list(before.co_lines())
