@@ -3,8 +3,9 @@
 `ProminenceExecutor` is a ``concurrent.futures.Executor``; `Job`, `Task` and their relatives describe jobs by hand;
 `ProminenceClient` is the REST API. The embedded service is `prominence_executor.local`.
 
-This module may only gather the public names. Those with something heavy behind them are imported when first used
-(PEP 562), so that ``import prominence_executor`` costs next to nothing.
+This module may only gather the public names, and have moved.py find those of modules that have moved. Those with
+something heavy behind them are imported when first used (PEP 562), so that ``import prominence_executor`` costs next to
+nothing.
 """
 
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import *  # noqa: F403  the exception tree is public as a whole
 from .errors import __all__ as _errors
+from .moved import install as _find_moved_modules
 
 if TYPE_CHECKING:
     from .client.client import ProminenceClient
@@ -60,6 +62,9 @@ _HOMES = {
     "payload.results": ("RemoteTraceback",),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
+
+
+_find_moved_modules()
 
 
 def __getattr__(name: str) -> Any:

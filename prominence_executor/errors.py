@@ -1,6 +1,6 @@
 """The exception tree: everything this package raises that is not the user's own exception.
 
-It may not import anything but the standard library: every other module raises from here.
+It may not import anything but the standard library and public.py: every other module raises from here.
 
     ProminenceError
       AuthenticationError         the token is missing, refused or expired (HTTP 401)
@@ -30,6 +30,8 @@ It may not import anything but the standard library: every other module raises f
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
+
+from .public import public
 
 __all__ = [
     "ArtifactError",
@@ -69,18 +71,44 @@ __all__ = [
 ]
 
 
+@public
 class ProminenceError(Exception):
-    """Base of every exception that this package raises on its own account."""
+    """Base of every exception that this package raises on its own account.
+
+    Attributes:
+        status_code: the HTTP status that the service answered with, or None when no answer is behind the error.
+        retry_after: seconds after which the service asked to be tried again, or None when it did not.
+    """
+
+    status_code: int | None = None
+    retry_after: float | None = None
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the request may have been carried out all the same.
+
+        After a POST that creates something, True means: look for it before creating it again. False means that the
+        service never saw the request, or refused it.
+        """
+        return False
+
+    @property
+    def is_server_fault(self) -> bool:
+        """Whether the service failed while it worked on the request (HTTP 500): maybe the request's own fault."""
+        return False
 
 
+@public
 class AuthenticationError(ProminenceError):
     """The token is missing, was refused, or has expired."""
 
 
+@public
 class PermissionDeniedError(ProminenceError):
     """The job or object belongs to somebody else."""
 
 
+@public
 class InvalidRequestError(ProminenceError, ValueError):
     """The service refused the request.
 
@@ -93,18 +121,22 @@ class InvalidRequestError(ProminenceError, ValueError):
         self.status_code = status_code
 
 
+@public
 class NotFoundError(InvalidRequestError):
     """There is no such job, workflow, key or path."""
 
 
+@public
 class OutputNotFoundError(NotFoundError):
     """The job has no output file or directory of that name, or has not uploaded it."""
 
 
+@public
 class KeyValueConflictError(InvalidRequestError):
     """A compare-and-swap found another value than the expected one, or none."""
 
 
+@public
 class ServiceError(ProminenceError):
     """The service answered with an error of its own (500), or with something that is not its own language."""
 
@@ -112,7 +144,18 @@ class ServiceError(ProminenceError):
         super().__init__(message)
         self.status_code = status_code
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """True: an error of the service does not say how far it came."""
+        return True
 
+    @property
+    def is_server_fault(self) -> bool:
+        """Whether the status is 500."""
+        return self.status_code == 500
+
+
+@public
 class ServiceUnavailableError(ServiceError):
     """The service could not be reached, did not answer in time, or asked to come back later.
 
@@ -133,11 +176,18 @@ class ServiceUnavailableError(ServiceError):
         self.request_sent = request_sent
         self.retry_after = retry_after
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the request was sent, as far as that is known."""
+        return self.request_sent
 
+
+@public
 class TransferError(ProminenceError):
-    """A file did not travel whole to or from the object store."""
+    """A file did not arrive whole at, or from, the object store; it may be sent again."""
 
 
+@public
 class JobError(ProminenceError):
     """The platform ended a job, or lost it, before the call in it had an outcome.
 
@@ -185,62 +235,77 @@ def _rebuild_job_error(
     return kind(message, job_id=job_id, status=status, reason=reason, stderr=stderr)
 
 
+@public
 class JobFailedError(JobError):
     """The job failed for a reason that has no class of its own."""
 
 
+@public
 class JobDeletedError(JobError):
     """The job was deleted: by ``terminate()``, by its owner from elsewhere, or by an operator."""
 
 
+@public
 class WalltimeExceededError(JobError):
     """The job ran longer than ``resources.walltime``."""
 
 
+@public
 class OutOfMemoryError(JobError):
     """The job used more memory than ``resources.memory``, or was killed near that limit."""
 
 
+@public
 class ImagePullError(JobError):
     """The container image could not be fetched or unpacked where the job ran."""
 
 
+@public
 class ArtifactError(JobError):
     """An input artifact could not be fetched where the job ran."""
 
 
+@public
 class StageOutError(JobError):
     """A declared output file or directory was not there when the job ended."""
 
 
+@public
 class QueueTimeExceededError(JobError):
     """The job waited in the queue for longer than ``policies.maximum_time_in_queue``."""
 
 
+@public
 class NoMatchingResourcesError(JobError):
     """No site can provide the resources that the job asks for."""
 
 
+@public
 class CallCrashedError(JobError):
     """The process that ran the call ended under it: ``os._exit``, a signal, a segmentation fault."""
 
 
+@public
 class OutcomeLostError(JobError):
     """The job ended, or disappeared from the service, without leaving an outcome behind."""
 
 
+@public
 class WorkerLostError(JobError):
     """Warm workers were lost again and again while they ran the call: killed, evicted, or silent."""
 
 
+@public
 class OutcomeError(ProminenceError):
     """An outcome arrived that may not, or cannot, be unpickled."""
 
 
+@public
 class SignatureError(OutcomeError):
     """The outcome is not signed with this run's key; it was not unpickled."""
 
 
+@public
 class RemotePicklingError(OutcomeError):
     """A result or exception could not be pickled on the remote side, or not unpickled on this one.
 
@@ -248,33 +313,41 @@ class RemotePicklingError(OutcomeError):
     """
 
 
+@public
 class RemoteEnvironmentError(ProminenceError):
     """The calls of a job could not be loaded where it ran: a module is missing there, or a file was damaged."""
 
 
+@public
 class PythonMismatchError(RemoteEnvironmentError):
     """The image's Python is not of the client's minor version (cloudpickle's own rule)."""
 
 
+@public
 class BrokenRunError(BrokenExecutor, ProminenceError):
     """The executor can do nothing any more: every open future gets this, and so does the next ``submit``."""
 
 
+@public
 class InitializerError(BrokenExecutor, ProminenceError):
     """The initializer raised in a job, so its calls did not run; what it raised is the ``__cause__``."""
 
 
+@public
 class RunExistsError(ProminenceError, ValueError):
     """A run of this id exists already; `ProminenceExecutor.attach` continues it."""
 
 
+@public
 class RunNotFoundError(NotFoundError):
     """The service has no job of a run of this id, and no journal knows it."""
 
 
+@public
 class NotSubmittedError(ProminenceError):
     """The call never reached the service: the program that submitted it ended before."""
 
 
+@public
 class ImageBuildError(ProminenceError):
     """An image could not be built on this machine: something is missing here, or a tool failed."""

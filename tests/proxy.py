@@ -189,6 +189,17 @@ def dripped(seconds: float) -> Fault:
     return Fault("slow drip", act)
 
 
+def slow(seconds: float) -> Fault:
+    """The answer, but some seconds later: the service is busy."""
+
+    def act(exchange: Exchange) -> None:
+        answer = exchange.forward()
+        if exchange.pause(seconds):
+            exchange.answer(answer)
+
+    return Fault("slow", act)
+
+
 def rewritten(name: str, change: Callable[[bytes], bytes]) -> Fault:
     """A successful answer whose body has been changed, with the length that it then has."""
 

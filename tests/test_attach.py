@@ -20,6 +20,7 @@ from prominence_executor import (
     NotFoundError,
     NotSubmittedError,
     ProminenceExecutor,
+    Resources,
     RunExistsError,
     RunNotFoundError,
 )
@@ -314,3 +315,18 @@ def test_a_journal_survives_options_modules_and_initializers(
         printed = again.futures()[1].result(30)
     assert "PX_MARK=set" in printed
     assert "PX_ENV=seen" in printed
+
+
+def test_a_journal_survives_resources_of_which_a_default_gives_way(service: LocalService, tmp_path: Path) -> None:
+    journal, nobody = tmp_path / "journal", "http://127.0.0.1:9/prominence/v1"
+    resources = Resources(cpus_range=(1, 2), memory_per_cpu=1)
+    executor = ProminenceExecutor(nobody, service.token, journal=journal, on_interrupt="leave", resources=resources)
+    executor.submit(square, 3)
+    executor._run.interrupt()  # as Ctrl-C in the with block does
+    executor.shutdown()
+    with attach(service, executor.run_id, journal=journal) as again:
+        assert again.futures()[0].result(30) == 9
+        (listed,) = again.client.list_jobs(constraint=("pxrun", executor.run_id), all=True)
+        described = again.client.describe_job(listed["id"])
+    assert described["resources"]["cpusRange"] == [1, 2]
+    assert described["resources"]["memoryPerCpu"] == 1

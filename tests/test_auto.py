@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from calls import Gate, square
 
-from prominence_executor import ProminenceExecutor, sizing
+from prominence_executor import ProminenceExecutor
 from prominence_executor.client.client import ProminenceClient
+from prominence_executor.executor import auto_chunks as sizing
 from prominence_executor.local import LocalService
 from prominence_executor.run.names import parse_job_name
 

@@ -645,7 +645,8 @@ def test_the_token_shows_nowhere(
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
 def test_certificates_are_verified_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PROMINENCE_SSL_VERIFY", raising=False)
+    for variable in ("PROMINENCE_SSL_VERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
     subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -658,6 +659,10 @@ def test_certificates_are_verified_unless_told_otherwise(tmp_path: Path, monkeyp
         assert not peer.asked
         with ProminenceClient(peer.url, TOKEN, verify=certificate) as client:
             assert client.list_jobs() == []
+        for variable in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            with monkeypatch.context() as environment, ProminenceClient(peer.url, TOKEN) as client:
+                environment.setenv(variable, str(certificate))
+                assert client.list_jobs() == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(key))  # requests would let it overrule verify=False
         with ProminenceClient(peer.url, TOKEN, verify=False) as client:
             with pytest.warns(match="Unverified HTTPS request"):

@@ -123,7 +123,11 @@ def test_a_file_that_did_not_arrive_as_it_was_is_not_used(service: LocalService,
     content = LARGE + os.urandom(16)
     with ProminenceExecutor(service.url, service.token, files={"x": content}, poll_interval=(0.05, 0.5)) as executor:
         assert executor.submit(os.path.getsize, "x").result(60) == len(content)
-        [name] = [item["name"] for item in executor.client.list_data() if item["name"] in executor._run.objects.names()]
+        [name] = [
+            item["name"]
+            for item in executor.client.list_data()
+            if item["name"] in executor._run.context.objects.names()
+        ]
         executor.client.upload(name, content[::-1])  # somebody has the account's token
         with pytest.raises(RemoteEnvironmentError, match="SHA-256"):
             executor.submit(read, "x").result(60)
@@ -259,7 +263,7 @@ def test_what_a_journal_has_kept_is_submitted_with_its_files(service: LocalServi
         view = executor.with_options(files={"a": path, "b": b"from memory"}, outputs=["c"])
         view.submit(lambda: write({"c": b"".join(read("a", "b"))}))
         raise KeyboardInterrupt
-    executor._run.ended.wait(20)
+    executor.shutdown()
     with ProminenceExecutor.attach(executor.run_id, service.url, service.token, journal=journal) as again:
         _, future = again.futures()
         assert contents(future) == {"c": b"from diskfrom memory"}
@@ -276,8 +280,8 @@ def test_warm_workers_leave_calls_with_files_to_jobs(service: LocalService) -> N
 
 
 def test_a_journal_keeps_files_and_outputs(service: LocalService, tmp_path: Path) -> None:
-    from prominence_executor.run.chunk import Options
-    from prominence_executor.run.journal import _options, _plain
+    from prominence_executor.run.journal import options_from, plain_options
+    from prominence_executor.run.options import Options
 
     path = tmp_path / "mesh"
     path.write_bytes(b"mesh")
@@ -286,7 +290,7 @@ def test_a_journal_keeps_files_and_outputs(service: LocalService, tmp_path: Path
     )
     import json
 
-    assert _options(json.loads(json.dumps(_plain(options)))) == options
+    assert options_from(json.loads(json.dumps(plain_options(options)))) == options
 
 
 def archive(*members: tarfile.TarInfo) -> bytes:

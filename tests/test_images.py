@@ -28,10 +28,10 @@ from prominence_executor import (
     ProminenceExecutor,
     RemoteEnvironmentError,
     RemoteTraceback,
-    probe,
 )
 from prominence_executor.cli import main
 from prominence_executor.local import LocalService
+from prominence_executor.remote import probe
 from prominence_executor.run.diagnosis import job_error
 
 Until = Callable[..., None]

@@ -272,7 +272,8 @@ def test_ctrl_c_deletes_the_jobs_and_says_so(place: Place, moment: str, service:
         "script.py",
         f"""
         import threading, time
-        from prominence_executor import ProminenceExecutor, executor as module
+        from prominence_executor import ProminenceExecutor
+        from prominence_executor.executor import executor as module
         executor = ProminenceExecutor(name="ctrl-c")
         future = executor.submit(time.sleep, 100)
         while not future.running():

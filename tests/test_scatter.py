@@ -251,6 +251,7 @@ def test_purge_spares_what_is_young_or_in_use(service: LocalService, until: Unti
 def test_a_journal_keeps_the_objects_of_unsent_calls(service: LocalService, tmp_path: Path) -> None:
     from prominence_executor.run.journal import Journal
     from prominence_executor.run.objects import Objects
+    from prominence_executor.run.uploads import UploadCache
 
     path = tmp_path / "journal"
     first = ProminenceExecutor(
@@ -263,7 +264,7 @@ def test_a_journal_keeps_the_objects_of_unsent_calls(service: LocalService, tmp_
     first.shutdown()
     journal = Journal.open(path)
     assert journal is not None
-    kept = journal.kept(Objects())
+    kept = journal.kept(Objects(UploadCache()))
     assert {reference.size > 8 * BIG for item in kept for reference in item.payload.objects} == {True}
     journal.close()
     with ProminenceExecutor.attach(run_id, service.url, service.token, journal=path) as again:

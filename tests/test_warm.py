@@ -327,7 +327,7 @@ def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
     service: LocalService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "prominence_executor.transports.describe._seconds", lambda options: 6.0
+        "prominence_executor.transports.warm.describe.runner_seconds", lambda options: 6.0
     )  # walltimes are minutes
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         first = executor.submit(time.sleep, 4)
@@ -345,7 +345,7 @@ def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
 def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
     service: LocalService, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    monkeypatch.setattr("prominence_executor.transports.describe._seconds", lambda options: 3.0)
+    monkeypatch.setattr("prominence_executor.transports.warm.describe.runner_seconds", lambda options: 3.0)
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         assert executor.submit(square, 3).result(30) == 9
         until(lambda: executor.workers() == [], 20)
@@ -427,7 +427,7 @@ def test_what_is_not_signed_breaks_the_run_and_is_not_unpickled(service: LocalSe
 
 
 def test_an_image_with_another_python_is_said(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prominence_executor.payload.calls.PYTHON", "2.7")
+    monkeypatch.setattr("prominence_executor.payload.instructions.PYTHON", "2.7")
     with ProminenceExecutor(service.url, service.token, workers="warm") as executor:
         with pytest.raises(PythonMismatchError):
             executor.submit(square, 3).result(60)

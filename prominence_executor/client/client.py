@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal, TypeVar, overload
 from urllib.parse import quote
 
 from ..errors import InvalidRequestError, NotFoundError, TransferError
+from ..public import public
 from .model import BODY_LIMIT, check_labels, encode
 from .responses import (
     begins_at,
@@ -50,6 +51,7 @@ _ENDING = 3.0  # seconds around a job's end during which the service may not kno
 _BLINK = 0.3  # seconds: a job that ended between two of the server's queries is missing from one answer
 
 
+@public
 class ProminenceClient(Funnel):
     """The service's REST API for one user. Needs no token and no network until the first request.
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, overload
 
 from ..errors import InvalidRequestError, NotFoundError, OutputNotFoundError
+from ..public import public
 from .client import ProminenceClient
 from .model import (
     BODY_LIMIT,
@@ -37,6 +38,7 @@ ENDED = frozenset({"completed", "failed", "killed", "deleted"})
 """The status words after which nothing happens any more. A word that is not known counts as not ended."""
 
 _FRESH = 1.0  # seconds for which ``status`` answers what it answered last
+_jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -131,6 +133,7 @@ class Submitted:
         raise TypeError(f"A {type(self).__name__} cannot be pickled: it belongs to a client; pass its id")
 
 
+@public
 class Job(Submitted):
     """A job; every attribute may be changed until ``create()``.
 
@@ -353,7 +356,7 @@ def default_client() -> ProminenceClient:
 
 def poll_interval(elapsed: float) -> float:
     """Seconds to wait before asking again after ``elapsed`` seconds: a tenth of them, from 0.2 up to 30, and jitter."""
-    return min(30.0, max(0.2, elapsed / 10)) * random.uniform(0.8, 1.0)  # noqa: S311
+    return min(30.0, max(0.2, elapsed / 10)) * _jitter.uniform(0.8, 1.0)
 
 
 def _listed(field: str, values: Iterable[_Described], kind: type[_Described]) -> list[dict[str, Any]]:

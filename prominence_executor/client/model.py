@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..public import public
+
 __all__ = [
     "BODY_LIMIT",
     "Artifact",
@@ -79,6 +81,7 @@ class _Value:
         return str(value)
 
 
+@public
 @dataclass(slots=True)
 class Task(_Value):
     """One command in one container; the tasks of a job run one after the other in the same directory."""
@@ -156,6 +159,7 @@ class Task(_Value):
         return wire
 
 
+@public
 @dataclass(slots=True)
 class Resources(_Value):
     """What a job needs, for each of its nodes.
@@ -202,6 +206,12 @@ class Resources(_Value):
             wire["totalCpusRange"] = self._pair("total_cpus_range")
         return wire
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the defaults that nobody chose: a pickle is to name nothing but the public class.
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        chosen = {name: value for name, value in values.items() if not isinstance(value, _Default)}
+        return type(self), (), (getattr(self, "__dict__", None), chosen)
+
     def _gives_way(self, field: str, *others: str) -> bool:
         given = [name for name in (field, *others) if not isinstance(getattr(self, name), _Default | None)]
         if len(given) > 1:
@@ -220,6 +230,7 @@ class Resources(_Value):
         return [low, high]
 
 
+@public
 @dataclass(slots=True)
 class InputFile(_Value):
     """A small file that travels inside the job's description and lies, by its base name, in the job's directory.
@@ -280,6 +291,7 @@ class InputFile(_Value):
             )
 
 
+@public
 @dataclass(slots=True)
 class Artifact(_Value):
     """A file that the worker downloads into the job's directory; archives are unpacked there and removed."""
@@ -315,6 +327,7 @@ _POLICY_BOUNDS: dict[str, tuple[int, int | None]] = {
 }
 
 
+@public
 @dataclass(slots=True)
 class JobPolicies(_Value):
     """How the service treats a job; None leaves a policy to the service."""
@@ -349,6 +362,7 @@ class JobPolicies(_Value):
         return wire
 
 
+@public
 @dataclass(slots=True)
 class Notification(_Value):
     """A mail to the job's owner."""

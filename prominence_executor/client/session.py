@@ -13,11 +13,13 @@ import logging
 import os
 import random
 import re
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
+from ipaddress import IPv4Address, ip_address
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("prominence_executor")
 _POOL_SIZE = 32
+_jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
 class Funnel:
@@ -53,8 +56,8 @@ class Funnel:
         self._timeout = timeout
         self._retry_for = retry_for
         self._verify = verification(verify)
-        self._session = _prepared(requests.Session())
-        self._bare = _prepared(_BareSession())
+        self._session = _prepared(_Session())
+        self._bare = _prepared(_Session())
         self._closed = threading.Event()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -116,7 +119,7 @@ class Funnel:
         """One exchange with the API; answers a whole response of status 2xx, or of the accepted one."""
 
         def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            # A callable, because a mere header would give way to an entry of ~/.netrc.
+            # A callable: for a mere header, requests would take credentials that it finds elsewhere.
             request.headers["Authorization"] = f"Bearer {token}"
             return request
 
@@ -131,7 +134,7 @@ class Funnel:
     def _send_bare(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> requests.Response:
-        """One exchange with the object store: no token, no entry of ~/.netrc, the bytes as they are stored."""
+        """One exchange with the object store: no token, the bytes as they are stored."""
         kind = "GET output" if method == "GET" else f"{method} upload"
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         with transferring():
@@ -209,13 +212,51 @@ class Funnel:
         raise AssertionError("unreachable")
 
 
-class _BareSession(requests.Session):
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Adds nothing after a redirect; requests would look into ~/.netrc."""
+class _Session(requests.Session):
+    """Takes proxies and certificates from the environment as requests does, but no proxy to this machine, and no netrc.
+
+    A proxy would see all that is sent to the embedded service (token, jobs, the key of a run), and could not reach it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # with it, requests would look into ~/.netrc, too; what else it means stands here
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """The settings of one request; those of the session are none."""
+        if verify is True:
+            verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        return super().merge_environment_settings(url, _proxies_to(url), stream, verify, cert)
+
+    def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
+        """The proxies of the address that a redirect leads to."""
+        proxies = _proxies_to(prepared_request.url or "")
+        return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+
+
+def _proxies_to(url: str) -> dict[str, str]:
+    """The environment's proxies for an address; none for one of this machine."""
+    return {} if _is_loopback(urlsplit(url).hostname or "") else dict(requests.utils.get_environ_proxies(url))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host's name or address always means this machine. Nothing is looked up."""
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            address = IPv4Address(socket.inet_aton(host))  # 127.1 and the like
+        except OSError:
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An auth that adds nothing; without any, requests would look into ~/.netrc."""
+    """An auth that adds nothing; without any, requests would take what an address holds before its @."""
     return request
 
 
@@ -235,4 +276,4 @@ def kind_of(method: str, path: str) -> str:
 
 def _backoff(attempt: int) -> float:
     """Seconds: 0.1 and twice as long each time, up to 5, less up to a half so that many clients do not ask at once."""
-    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * _jitter.uniform(0.5, 1.0)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..public import public
 from .client import ProminenceClient
 from .job import Job, Submitted
 from .model import BODY_LIMIT, check_labels, encode, wrong
@@ -24,6 +25,7 @@ _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _SCRATCH = "scratch"  # outputs lie in scratch/<uuid>, and the service replaces the job's name in that path too
 
 
+@public
 @dataclass
 class Zip:
     """One job for each position in the lists of values, which have one length.
@@ -55,6 +57,7 @@ class Zip:
         return values
 
 
+@public
 @dataclass
 class ParameterSweep:
     """One job for each combination of the parameters' values; each value is used as with ``Zip``."""
@@ -78,6 +81,7 @@ class ParameterSweep:
         return {"name": name, "start": numbers[0], "end": numbers[1], "step": numbers[2]}
 
 
+@public
 @dataclass
 class Repeat:
     """The same job several times; it must have no outputs, since the service would store all of them in one place."""
@@ -96,6 +100,7 @@ class Repeat:
 Factory = Zip | ParameterSweep | Repeat
 
 
+@public
 @dataclass
 class Dependency:
     """The children start when the parent has completed."""
@@ -104,6 +109,7 @@ class Dependency:
     children: Sequence[Job | str]
 
 
+@public
 @dataclass
 class WorkflowPolicies:
     """How the service treats a workflow; None leaves a policy to the service."""
@@ -125,6 +131,7 @@ class WorkflowPolicies:
         return wire
 
 
+@public
 class Workflow(Submitted):
     """A workflow; every attribute may be changed until ``create()``.
 

@@ -1,6 +1,7 @@
 """Finds a run again that another program began: by the label and the names of its jobs, and by its journal.
 
-It asks the service a few questions once and then is done; looking after what was found is the run's own business.
+`find` asks the service a few questions once; `plan_adoption` decides from the answers what the run consists of, and
+asks nobody. Looking after what was found is the run's own business.
 """
 
 from __future__ import annotations
@@ -9,114 +10,48 @@ import base64
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..client.client import ProminenceClient
 from ..client.job import ENDED
 from ..errors import InvalidRequestError, NotSubmittedError, RunExistsError, RunNotFoundError
-from ..remote.wire import JOB_FILE
-from ..run.chunk import RUN_LABEL, Array, Chunk, Options
-from ..run.future import ProminenceFuture
+from ..formats import newer
+from ..remote.wire import FORMAT, JOB_FILE
+from ..run.journal import Journal, Kept
 from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
-from ..transports.warm.follower import Follower, Traces
-
-if TYPE_CHECKING:
-    from ..client.client import ProminenceClient
-    from ..run.journal import Journal, Kept
-    from .run import Run
+from ..run.options import RUN_LABEL
+from ..transports.jobs.array import Array
+from ..transports.warm.traces import MailboxScan
 
 _RECENT = 60.0  # seconds, enough for two clocks that differ a little
 _ON_THE_WAY = 1.5  # seconds that a request may take which a program sent before it was killed
 
 
-@dataclass
-class Found:
-    """What is left of a run: its key, its jobs by the calls that they run, and its arrays."""
+@dataclass(frozen=True)
+class RunSnapshot:
+    """What the service has of a run: its key, its jobs by the calls that they run, and its arrays."""
 
     run_id: str
     key: bytes
     jobs: dict[Calls, dict[str, Any]]
-    job_ids: set[int]
+    job_ids: frozenset[int]
     arrays: dict[Span, dict[str, Any]]
-    traces: Traces | None  # of its warm workers, if it has had any
+    scan: MailboxScan | None  # of its warm workers, if it has had any
 
-    def adopt(
-        self, run: Run, journal: Journal | None, complete: bool, owns: bool, options: Options
-    ) -> list[ProminenceFuture[Any]]:
-        """Hand everything to a run that has not started; returns the futures of all calls, in their order.
+    @property
+    def with_workers(self) -> set[Calls]:
+        """What its warm workers have, or have run."""
+        return set() if self.scan is None else {*self.scan.outcomes, *(self.scan.held.keys() - self.jobs)}
 
-        A call's last attempt counts. A call below the highest one known of which there is no trace was not submitted.
-        ``options``: of calls whose own the journal does not have.
-        ``complete``: there can be none behind that one. ``owns``: the program that began the run is no more.
-        """
-        arrays = self._in_arrays()
-        unseen = [calls for calls in arrays if calls not in self.jobs]
-        traced = set() if self.traces is None else {*self.traces.outcomes, *(self.traces.held.keys() - self.jobs)}
-        with_workers: dict[Calls, Kept] = {}  # what the journal has of them
-        unsent: dict[Calls, Kept] = {}
-        for item in journal.kept(run.objects) if journal else ():
-            calls = parse_job_name(self.run_id, item.name)
-            if calls is not None and calls in traced:
-                with_workers[calls] = item
-            elif (calls in self.jobs or calls in arrays) and journal:
-                journal.remove([item.name])  # the program ended before it heard that the service had accepted it
-            elif calls:
-                unsent[calls] = item
-        every = {*self.jobs, *unseen, *unsent, *traced}
-        count = max([first + size for first, size, _ in every] + [journal.next_call if journal else 0])
-        last: dict[int, int] = {}  # attempt by call
-        for first, size, attempt in every:
-            for index in range(first, first + size):
-                last[index] = max(attempt, last.get(index, 0))
-        futures: list[ProminenceFuture[Any]] = [ProminenceFuture(index) for index in range(count)]
-        superseded: ProminenceFuture[Any] = ProminenceFuture()
-        superseded.cancel()
-        chunks = []
-        followed = {}
-        for calls in sorted(every):
-            first, size, attempt = calls
-            mine = [futures[n] if last[n] == attempt else superseded for n in range(first, first + size)]
-            if all(future is superseded for future in mine):
-                continue
-            if calls in traced:
-                kept = with_workers.get(calls)
-                chunk = Chunk(
-                    run, first, mine, kept.options if kept else options, kept.payload if kept else None, attempt
-                )
-                followed[calls] = chunk
-            elif calls in unsent:
-                item = unsent[calls]
-                chunk = Chunk(run, first, mine, item.options, item.payload, attempt, in_doubt=item.sending)
-            else:
-                job, array = self.jobs.get(calls), arrays.get(calls)
-                chunk = Chunk(run, first, mine, options, None, attempt)
-                if array is not None:
-                    array.add(chunk)
-                if job is not None:
-                    chunk.job_id = job["id"]
-                    chunk.saw(job["status"])
-            chunks.append(chunk)
-        missing = [future for future in futures if future._index not in last]
-        for future in missing:
-            text = f"call {future._index} of run {self.run_id} never reached the service, or was cancelled before"
-            future._settle(False, NotSubmittedError(text))
-        report = [f"{count} calls"]
-        if missing:
-            report.append(f"{len(missing)} of them were not submitted")
-        if unsent:
-            report.append(f"{sum(size for _, size, _ in unsent)} of them are submitted now")
-        if not complete:
-            report.append(f"whether there were more behind number {count - 1}, only a journal knows")
-        level = logging.INFO if complete and not missing else logging.WARNING
-        run.log.log(level, "run %s: %s", self.run_id, "; ".join(report))
-        follower = None
-        if self.traces is not None:
-            follower = Follower(run, self.traces, followed, owns)
-        run.adopt(chunks, self.job_ids, count, follower, self.traces.next_worker if self.traces else 1)
-        return futures
+    @property
+    def next_worker(self) -> int:
+        """A number that no warm worker of it has."""
+        return self.scan.next_worker if self.scan else 1
 
-    def _in_arrays(self) -> dict[Calls, Array]:
-        """The array of the calls that travel in one."""
+    def in_arrays(self) -> dict[Calls, Array]:
+        """The array of the calls that travel in one; it holds no chunk yet."""
         found = {}
         for span, workflow in self.arrays.items():
             begun = 0.0 if workflow["status"] in ENDED else time.monotonic()
@@ -125,7 +60,93 @@ class Found:
         return found
 
 
-def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Found:
+@dataclass(frozen=True)
+class AdoptedChunk:
+    """Calls that travel as one job, and where they are."""
+
+    calls: Calls
+    current: frozenset[int]  # the numbers of those whose last attempt this is
+    job: dict[str, Any] | None = None  # None in an array whose job has not been made, and where it is not sent
+    kept: Kept | None = None  # what the journal has of it
+    is_with_worker: bool = False
+    is_unsent: bool = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether its job may exist though the service did not show it."""
+        return self.is_unsent and self.kept is not None and self.kept.sending
+
+
+@dataclass(frozen=True)
+class AdoptionPlan:
+    """What an attached run consists of.
+
+    Attributes:
+        count: how many calls it has.
+        missing: by number, those that never reached the service.
+        obsolete: names of chunks that the journal need not keep.
+    """
+
+    run_id: str
+    count: int
+    chunks: tuple[AdoptedChunk, ...]
+    missing: dict[int, NotSubmittedError]
+    obsolete: tuple[str, ...]
+
+    def report(self, complete: bool) -> tuple[int, str]:
+        """What to log of it, and at which level; ``complete``: there can be no call behind the last one known."""
+        parts = [f"{self.count} calls"]
+        if self.missing:
+            parts.append(f"{len(self.missing)} of them were not submitted")
+        unsent = sum(chunk.calls.size for chunk in self.chunks if chunk.is_unsent)
+        if unsent:
+            parts.append(f"{unsent} of them are submitted now")
+        if not complete:
+            parts.append(f"whether there were more behind number {self.count - 1}, only a journal knows")
+        level = logging.INFO if complete and not self.missing else logging.WARNING
+        return level, f"run {self.run_id}: " + "; ".join(parts)
+
+
+def plan_adoption(snapshot: RunSnapshot, kept: Sequence[Kept], next_call: int) -> AdoptionPlan:
+    """Decide what a run consists of. A call's last attempt counts.
+
+    A call below the highest one known of which there is no trace was not submitted.
+
+    Args:
+        kept: what the journal has.
+        next_call: the number of the next call, as far as the journal knows.
+    """
+    with_workers = snapshot.with_workers
+    in_arrays = {calls for span in snapshot.arrays for calls in span.jobs()}
+    by_calls = {calls: item for item in kept if (calls := parse_job_name(snapshot.run_id, item.name)) is not None}
+    at_service = snapshot.jobs.keys() | in_arrays
+    unsent = by_calls.keys() - with_workers - at_service
+    every = at_service | unsent | with_workers
+    count = max([calls.first + calls.size for calls in every] + [next_call])
+    last: dict[int, int] = {}  # attempt by call
+    for calls in every:
+        for number in calls.numbers():
+            last[number] = max(calls.attempt, last.get(number, 0))
+    chunks = []
+    for calls in sorted(every):
+        current = frozenset(number for number in calls.numbers() if last[number] == calls.attempt)
+        if current:
+            own = by_calls.get(calls) if calls in with_workers or calls in unsent else None
+            job = snapshot.jobs.get(calls)
+            chunks.append(AdoptedChunk(calls, current, job, own, calls in with_workers, calls in unsent))
+    missing = {
+        number: NotSubmittedError(
+            f"call {number} of run {snapshot.run_id} never reached the service, or was cancelled before"
+        )
+        for number in range(count)
+        if number not in last
+    }
+    # The program ended before it heard that the service had accepted these.
+    obsolete = tuple(item.name for calls, item in by_calls.items() if calls in at_service - with_workers)
+    return AdoptionPlan(snapshot.run_id, count, tuple(chunks), missing, obsolete)
+
+
+def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> RunSnapshot:
     """Find the jobs of a run, active and ended, its arrays, its warm workers, and its key.
 
     When the run was submitting a moment ago, its last requests may still be on their way, and a job that has just ended
@@ -133,6 +154,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
 
     Raises:
         RunNotFoundError: there is no such run.
+        ValueError: a newer version has begun it.
     """
     jobs: dict[Calls, dict[str, Any]] = {}
     listed = _ours(client, run_id)
@@ -155,11 +177,11 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> Foun
         key = _key_of(client, run_id, [job["id"] for job in (*jobs.values(), *workers)])
     else:
         key = _key_of_array(client, run_id, [workflow["id"] for workflow in arrays.values()])
-    traces = None
+    scan = None
     if workers:
-        traces = Traces(run_id, key, workers)
-        traces.look(client)
-    return Found(run_id, key, jobs, {job["id"] for job in listed}, arrays, traces)
+        scan = MailboxScan(run_id, key, workers)
+        scan.look(client)
+    return RunSnapshot(run_id, key, jobs, frozenset(job["id"] for job in listed), arrays, scan)
 
 
 def _ours(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
@@ -221,6 +243,8 @@ def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
     for item in job.get("inputs") or ():
         if item.get("filename") == JOB_FILE:
             instructions = json.loads(base64.b64decode(item["content"]))
+            if instructions["format"] > FORMAT:
+                raise ValueError(newer(f"run {run_id!r}", instructions["format"], FORMAT))
             if instructions["run"] == run_id:
                 return bytes.fromhex(instructions["key"])
     return None

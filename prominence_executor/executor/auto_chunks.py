@@ -1,24 +1,28 @@
 """How many calls to put into one job: what ``map(chunksize="auto")`` makes of its first calls.
 
-Arithmetic and bookkeeping only: no HTTP, no threads, no clock of its own. `Run` asks it, and divides the rest.
+The arithmetic is pure. `AutoChunks` has a thread while calls are held back, which asks the service for its free slots
+and has the rest divided; it creates no chunks itself.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..client.job import ENDED
-
-if TYPE_CHECKING:
-    from ..run.chunk import Chunk
+from ..errors import ProminenceError
+from ..run.chunk import Chunk
+from ..run.context import RunContext
 
 _EFFICIENCY = 0.92  # of the time of a job, the part that its calls are to have; 0.9 is promised
 _OF_WALLTIME = 0.5  # the part of it that the calls of a job may be expected to need
 _UNKNOWN_SLOTS = 8  # jobs of the first wave when nothing bounds them
 _WAVES = 4  # chunks for each slot when nothing is known of the calls, as in multiprocessing's map
+_LOOK = 0.5  # seconds between two looks at what has become of the first wave
 
 
 def first_wave(calls: int, max_workers: int | None) -> int:
@@ -26,8 +30,8 @@ def first_wave(calls: int, max_workers: int | None) -> int:
     return min(calls, max_workers or _UNKNOWN_SLOTS)
 
 
-class Held:
-    """The calls of a ``map`` that wait for what the first ones tell.
+class ChunkProbe:
+    """The calls of a ``map`` that wait for what the first ones tell. `AutoChunks` guards it by its lock.
 
     Args:
         first: the chunks of the first wave, of one call each.
@@ -44,17 +48,17 @@ class Held:
         self._overheads: list[float] = []  # of each job
         self._free: int | None = None  # slots that the service has said to be free
 
-    def tell(self, job: dict[str, Any], seconds: Sequence[float]) -> None:
-        """A job of the first wave has ended, and its calls took these seconds."""
+    def record(self, job: Mapping[str, Any], seconds: Sequence[float]) -> None:
+        """Note that a job of the first wave has ended, and that its calls took these seconds."""
         self._seconds += seconds
         self._overheads.append(overhead(job, sum(seconds)))
 
-    def asks_for_slots(self, now: float) -> bool:
+    def wants_slots(self, now: float) -> bool:
         """Whether the rest is about to be divided, and nobody has said among how many slots."""
         return self._slots is None and self._free is None and (bool(self._seconds) or now >= self.until)
 
-    def hear_of_slots(self, resources: Mapping[str, Any]) -> None:
-        """What the service says of its sites; 0 slots when that makes no sense."""
+    def set_free_slots(self, resources: Mapping[str, Any]) -> None:
+        """Note what the service says of its sites; 0 slots when that makes no sense."""
         running = sum(chunk.status == "running" for chunk in self._first)
         self._free = free_slots(resources, self.rest.options.resources.json()) + running
 
@@ -71,6 +75,114 @@ class Held:
         return None
 
 
+class AutoChunks:
+    """The calls of a run that are held back.
+
+    Args:
+        divide: called in its thread with a chunk that was held back, and the calls for each job of it.
+        failed: called when the thread cannot go on.
+        is_open: whether a chunk is still wanted.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        divide: Callable[[Chunk, int], None],
+        is_open: Callable[[Chunk], bool],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._context = context
+        self._divide = divide
+        self._is_open = is_open
+        self._failed = failed
+        self._changed = threading.Condition()  # its lock guards what follows, and the probes
+        self._probes: list[ChunkProbe] = []
+        self._thread: threading.Thread | None = None
+
+    def hold(self, first: Sequence[Chunk], rest: Chunk, max_workers: int | None, patience: float) -> None:
+        """Hold a chunk back until the first ones tell, or for so many seconds."""
+        probe = ChunkProbe(first, rest, max_workers, time.monotonic() + patience)
+
+        def record(job: Mapping[str, Any], seconds: Sequence[float]) -> None:
+            with self._changed:
+                probe.record(job, seconds)
+                self._changed.notify_all()
+
+        for chunk in first:
+            chunk.observer = record
+        with self._changed:
+            self._probes.append(probe)
+            if self._thread is None:
+                name = f"prominence-chunks-{self._context.run_id}"
+                self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what is held back is nobody's any more."""
+        with self._changed:
+            self._probes.clear()
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def threads(self) -> set[threading.Thread]:
+        """Return those in which callbacks of futures may run."""
+        with self._changed:
+            return {self._thread} if self._thread else set()
+
+    # -- its thread ------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while self._wait():
+                self._ask_for_slots()
+                for rest, size in self._decided():
+                    text = "run %s: %d calls go in chunks of %d"
+                    self._context.log.info(text, self._context.run_id, rest.size, size)
+                    self._divide(rest, size)
+        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+            self._context.log.exception("the thread that divides calls of run %s failed", self._context.run_id)
+            self._failed(error)
+
+    def _wait(self) -> bool:
+        """Wait a moment for news; False when nothing is held back any more, and the thread is to end."""
+        with self._changed:
+            self._probes = [probe for probe in self._probes if self._is_open(probe.rest)]
+            now = time.monotonic()
+            if self._probes and not any(self._is_due(probe, now) for probe in self._probes):
+                until = min(probe.until for probe in self._probes)
+                self._changed.wait(min(_LOOK, max(0.0, until - now)))
+            if not self._probes:
+                self._thread = None
+                return False
+            return True
+
+    @staticmethod
+    def _is_due(probe: ChunkProbe, now: float) -> bool:
+        return probe.wants_slots(now) or probe.size(now) is not None
+
+    def _ask_for_slots(self) -> None:
+        with self._changed:
+            now = time.monotonic()
+            asking = [probe for probe in self._probes if probe.wants_slots(now)]
+        if asking:
+            resources: dict[str, Any] = {}
+            with suppress(ProminenceError):  # then it goes by what it has seen
+                resources = self._context.client.resources()
+            with self._changed:
+                for probe in asking:
+                    probe.set_free_slots(resources)
+
+    def _decided(self) -> list[tuple[Chunk, int]]:
+        with self._changed:
+            now = time.monotonic()
+            sizes = [(probe, probe.size(now)) for probe in self._probes]
+            self._probes = [probe for probe, size in sizes if size is None]
+        return [(probe.rest, size) for probe, size in sizes if size is not None]
+
+
 def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
     """How many jobs that want these CPUs and this memory could start at once, as the service describes its sites."""
     slots = 0
@@ -81,7 +193,7 @@ def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
     return slots
 
 
-def overhead(job: dict[str, Any], seconds: float) -> float:
+def overhead(job: Mapping[str, Any], seconds: float) -> float:
     """The seconds for which a job kept its slot beyond those of its calls: images, files, the start of Python.
 
     The service gives the task's time and those of the transfers as fractions, the job's own only in whole seconds.

@@ -17,38 +17,37 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
-from functools import partial
 from itertools import islice, repeat
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..payload.calls import Payload
 from ..payload.modules import LocalModules
 from ..payload.pickling import Pickled
-from ..run.chunk import Options
-from ..run.future import ProminenceFuture
+from ..public import public
+from ..run.future import ProminenceFuture, raised_by_call, settle
 from ..run.journal import Journal
-from ..run.objects import Known, Objects, purge
-from ..transports.warm.follower import purge_mailboxes
-from ..transports.warm.pool import WarmOptions, WorkerInfo
-from .attach import check_new, find
-from .image_check import ImageReport, check
+from ..run.objects import Known
+from ..run.options import Options
+from ..transports.warm.state import WorkerInfo
+from .attach import check_new, find, plan_adoption
+from .function import PickledFunction
+from .image_check import ImageReport, check_image
+from .purge import purge
 from .results import Results
 from .run import Run, new_run_id
+from .settings import find_service, run_settings, warm_options
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_WORKERS = 8  # warm workers at most, by default
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
-_REPEAT = 30.0  # seconds for which one request is repeated before dispatcher or tracker look at what else is to do
 _MODULES = LocalModules()
 
 
+@public
 class ProminenceExecutor(Executor):
     """Runs calls as batch jobs; a drop-in for ``ProcessPoolExecutor`` with futures that know their job.
 
@@ -89,8 +88,9 @@ class ProminenceExecutor(Executor):
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
         service_timeout: seconds for which the service may be away before open futures give up.
-        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``) inside the
-            ``with`` block, or while it waits for its futures at its end: ``"delete"`` or ``"leave"``.
+        on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
+            a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
+            ``"leave"``.
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
@@ -167,23 +167,19 @@ class ProminenceExecutor(Executor):
         for field, value in (("name", name), ("run_id", run_id)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
-        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
-        warm = _warm(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
-        if warm is not None:
-            max_workers = warm.max_workers
-        connect, at_end = _connect(url, token, service_timeout)
+        warm = warm_options(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
+        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
+        service = find_service(url, token, service_timeout)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
-                with connect() as client:
+                with service.connect() as client:
                     check_new(client, run_id)
             kept = None if journal is None else Journal.create(journal, new_id, key)
         except BaseException:
-            at_end()
+            service.stop()
             raise
-        self._take(Run(connect, new_id, key, warm=warm, at_end=at_end, journal=kept, **settings), options)
-        self._max_workers = max_workers or _MANY
-        self._initializer = (initializer, tuple(initargs))
+        self._take(Run(service, new_id, key, settings, kept), options, initializer, initargs)
 
     @classmethod
     def attach(
@@ -221,40 +217,47 @@ class ProminenceExecutor(Executor):
         Raises:
             RunNotFoundError: there is no such run.
             RunExistsError: the journal is in use: the program that began the run is still there.
-            ValueError: the journal is another run's.
+            ValueError: the journal is another run's; a newer version has begun the run, or written the journal.
         """
-        settings = _settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy)
-        warm = _warm(workers, max_workers)
-        connect, at_end = _connect(url, token, service_timeout)
+        warm = warm_options(workers, max_workers)
+        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
+        options = Options().changed(outputs_dir=outputs_dir)
+        service = find_service(url, token, service_timeout)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
             if kept is not None and kept.run_id != run_id:
                 raise ValueError(f"the journal {journal} is one of run {kept.run_id!r}, not of {run_id!r}")
-            with connect() as client:
+            with service.connect() as client:
                 found = find(client, run_id, kept)
             if journal is not None and kept is None and takeover:
                 kept = Journal.create(journal, run_id, found.key)
         except BaseException:
             if kept is not None:
                 kept.close()
-            at_end()
+            service.stop()
             raise
-        executor = object.__new__(cls)
-        run = Run(connect, run_id, found.key, warm=warm, at_end=at_end, journal=kept, attached=True, **settings)
-        options = Options().changed(outputs_dir=outputs_dir)
+        run = Run(service, run_id, found.key, settings, kept, attached=True)
+        plan = plan_adoption(found, kept.kept(run.context.objects) if kept else [], kept.next_call if kept else 0)
+        run.context.log.log(*plan.report(complete=journal is not None))
+        executor = cls.__new__(cls)
         executor._take(run, options)
-        executor._initializer = (None, ())
         executor._reads_only = not takeover
-        owns = takeover or journal is not None
-        executor._found = found.adopt(run, kept, complete=journal is not None, owns=owns, options=options)
+        executor._found = run.adopt(found, plan, options, owns=takeover or journal is not None)
         return executor
 
-    def _take(self, run: Run, options: Options) -> None:
+    def _take(
+        self,
+        run: Run,
+        options: Options,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
         """What every new executor begins with."""
         self._run = run
+        self._initializer = (initializer, tuple(initargs))
         self._options = options
-        self._max_workers = run.max_workers or _MANY
+        self._max_workers = run.settings.max_workers or _MANY
         self._process = os.getpid()
         self._base: ProminenceExecutor | None = None  # of a view: the executor that it is a view of
         self._reads_only = False
@@ -265,17 +268,17 @@ class ProminenceExecutor(Executor):
     @property
     def run_id(self) -> str:
         """The name under which all jobs of this executor stand at the service (label ``pxrun``)."""
-        return self._run.run_id
+        return self._run.context.run_id
 
     @property
     def client(self) -> ProminenceClient:
         """The REST client, for what the executor itself has no method for."""
-        return self._run.client
+        return self._run.context.client
 
     def futures(self) -> list[ProminenceFuture[Any]]:
         """The run's calls in the order of their submission: those that are not done, and all that `attach` found."""
-        found = {future._index: future for future in self._found}
-        return [future for _, future in sorted({**{f._index: f for f in self._run.futures()}, **found}.items())]
+        calls = {future.index: future for future in (*self._run.registry.futures(), *self._found)}
+        return [calls[index] for index in sorted(calls)]
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; returns its future at once, before anything is sent.
@@ -362,7 +365,7 @@ class ProminenceExecutor(Executor):
             patience = probe_timeout if chunksize == "auto" else None
             return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
 
-        leaves = self._run.leaves
+        leaves = self._run.settings.on_interrupt == "leave"
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
 
     def scatter(self, value: T) -> T:
@@ -375,7 +378,7 @@ class ProminenceExecutor(Executor):
         A large argument (1 MB) of several calls is uploaded once without this, too, but has to be hashed for each call.
         """
         self._check_usable()
-        return cast(T, self._run.objects.scatter(value))
+        return cast(T, self._run.context.objects.scatter(value))
 
     def scale(self, workers: int) -> None:
         """Have so many warm workers at least from now on; up to ``max_workers`` more are started for calls.
@@ -390,7 +393,7 @@ class ProminenceExecutor(Executor):
 
     def workers(self) -> list[WorkerInfo]:
         """The warm workers: job, state, calls done, and how many seconds ago each was last seen."""
-        return self._run.pool.workers() if self._run.pool else []
+        return self._run.workers()
 
     def purge(self, older_than: float, *, images: bool = False) -> list[str]:
         """Delete what executors have stored at the service, of this user's runs, and no run needs any more.
@@ -406,9 +409,7 @@ class ProminenceExecutor(Executor):
         """
         if older_than < 0:
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
-        used = self._run.objects.names() | self._run.images.names()
-        objects = purge(self.client, older_than, used, images)
-        return objects + purge_mailboxes(self.client, older_than, spare=self.run_id)
+        return purge(self._run.context, older_than, images)
 
     def check_image(self, timeout: float = 0) -> ImageReport:
         """Run one tiny job in the image, and compare Python, platform and packages there with this program's.
@@ -425,11 +426,7 @@ class ProminenceExecutor(Executor):
             ProminenceError: the service does not answer, or refuses.
         """
         self._check_usable()
-        client, options = self.client, self._options
-        image = self._run.images.place(client, options.image)
-        task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
-        name = f"{self.run_id}.check"
-        return check(client, task, name, policies=options.policies, labels=dict(options.labels), timeout=timeout)
+        return check_image(self._run.context, self._options, timeout)
 
     def with_options(
         self,
@@ -482,14 +479,18 @@ class ProminenceExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``)."""
-        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``).
+
+        A call's own ``sys.exit`` or KeyboardInterrupt, which its future has raised, is no interruption.
+        """
+        interrupted = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
+        if interrupted and not raised_by_call(value, self.run_id):
             self._run.interrupt()
         else:
             _shut_down(self._run)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} run {self.run_id} at {self._run.client.url}>"
+        return f"<{type(self).__name__} run {self.run_id} at {self._run.context.client.url}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be pickled: it has threads and connections; make one where it is needed")
@@ -501,19 +502,19 @@ class ProminenceExecutor(Executor):
             raise RuntimeError("this executor belongs to the parent process; a forked child must make its own")
         if _exiting.is_set():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-        self._run.check_open()
+        self._run.registry.check_open()
         if self._reads_only:
             raise RuntimeError(
                 f"this executor is attached to run {self.run_id}: it reads and cancels, and submits only with "
                 "attach(..., takeover=True)"
             )
 
-    def _function(self, fn: Callable[..., Any]) -> _Function:
-        return _Function(self._run.objects, fn, *self._initializer)
+    def _function(self, fn: Callable[..., Any]) -> PickledFunction:
+        return PickledFunction(self._run.context.objects, fn, *self._initializer)
 
     def _submit(
         self,
-        function: _Function,
+        function: PickledFunction,
         calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
         patience: float | None = None,
         known: Known | None = None,
@@ -527,11 +528,11 @@ class ProminenceExecutor(Executor):
         pickled: list[Pickled] = []
         for args, kwargs in calls:
             try:
-                ours = function.pickled()
-                pickled.append(self._run.objects.dumps((args, kwargs), (*args, *kwargs.values()), known))
+                ours = function.for_one_more_call()
+                pickled.append(self._run.context.objects.dumps((args, kwargs), (*args, *kwargs.values()), known))
             except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
                 failed: ProminenceFuture[Any] = ProminenceFuture()
-                failed._settle(False, error)
+                settle(failed, False, error)
                 futures.append(failed)
             else:
                 futures.append(None)
@@ -551,109 +552,6 @@ class ProminenceExecutor(Executor):
         return [future or next(sent) for future in futures]
 
 
-class _Function:
-    """A function that is pickled once for all the calls of a ``map``, whatever their number.
-
-    Together with the initializer: functions of ``__main__`` share their global variables within one pickle only.
-    """
-
-    def __init__(
-        self,
-        objects: Objects,
-        function: Callable[..., Any],
-        initializer: Callable[..., object] | None,
-        initargs: tuple[Any, ...],
-    ) -> None:
-        self._objects = objects
-        self._whole = (function, initializer, initargs)
-        self.name = _name_of(function)
-        self._pickled: Pickled | None = None
-
-    def pickled(self) -> Pickled:
-        """For one more call."""
-        if self._pickled is None:
-            self._pickled = self._objects.dumps(self._whole, (self._whole,))
-        else:
-            for reference in self._pickled.objects:
-                self._objects.used(reference)
-        return self._pickled
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    """What a message may call a function."""
-    while isinstance(function, partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"
-
-
-def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
-    shortest, longest = (given, given) if isinstance(given, (int, float)) else given
-    if not 0 < shortest <= longest:
-        raise ValueError(f"poll_interval must be seconds above 0, or the shortest and the longest, not {given!r}")
-    return float(shortest), float(longest)
-
-
-def _warm(
-    workers: str | None,
-    max_workers: int | None,
-    min_workers: int = 0,
-    idle_timeout: float = 300.0,
-    max_attempts: int = 3,
-    max_requests_per_second: float = 200.0,
-) -> WarmOptions | None:
-    """The checked options of warm workers, or None where there are to be none."""
-    if workers is None:
-        return None
-    if workers != "warm":
-        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
-    max_workers = max_workers or _WORKERS
-    if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
-        raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
-    if not isinstance(max_attempts, int) or max_attempts < 1:
-        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
-    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
-
-
-def _settings(
-    max_workers: int | None,
-    poll_interval: float | tuple[float, float],
-    service_timeout: float,
-    on_interrupt: str,
-    lazy: bool,
-) -> dict[str, Any]:
-    """The checked arguments of a `Run` that an executor's user chooses."""
-    if max_workers is not None and max_workers < 1:
-        raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
-    if on_interrupt not in ("delete", "leave"):
-        raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
-    return {
-        "max_workers": max_workers,
-        "poll_interval": _interval(poll_interval),
-        "service_timeout": service_timeout,
-        "on_interrupt": on_interrupt,
-        "lazy": bool(lazy),
-    }
-
-
-def _connect(
-    url: str | None, token: str | Callable[[], str] | None, service_timeout: float
-) -> tuple[Callable[[], ProminenceClient], Callable[[], None]]:
-    """What makes a client, and what must be done when it is no longer needed."""
-    if (url or os.environ.get("PROMINENCE_URL")) != "local":
-        tokens = TokenSource(token)
-        tokens.get()  # a missing or expired token is better said here than by the first future
-        return lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), _nothing
-    from ..local.launch import launch  # the one line of the core that knows of the embedded service
-
-    service = launch()
-    return lambda: ProminenceClient(service.url, service.token), service.stop
-
-
-def _nothing() -> None:
-    pass
-
-
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _exiting = threading.Event()
 
@@ -666,10 +564,10 @@ def _at_exit() -> None:
 
 
 def _shut_down(run: Run) -> None:
-    """Wait for a run's futures; Ctrl-C ends the wait and does what ``on_interrupt`` says."""
+    """Wait for a run's futures; Ctrl-C, or a signal handler's ``sys.exit``, does what ``on_interrupt`` says."""
     try:
         run.shutdown(wait=True, cancel=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         run.interrupt()
         raise
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +16,13 @@ from ..client.job import Job
 from ..client.model import InputFile, JobPolicies, Resources, Task
 from ..errors import JobError, NotFoundError
 from ..images.files import shown
+from ..public import public
 from ..remote import probe
 from ..run import diagnosis
+from ..run.context import RunContext
+from ..run.options import Options
 
-__all__ = ["ImageReport", "Row", "check"]
+__all__ = ["ImageReport", "Row", "check", "check_image"]
 
 Verdict = Literal["same", "differs", "missing there", "only there"]
 _PROGRAM = "pxprobe.py"
@@ -42,6 +45,7 @@ class Row(NamedTuple):
         return "same" if self.here == self.there else "differs"
 
 
+@public
 @dataclass(frozen=True)
 class ImageReport:
     """What an image has, as `ProminenceExecutor.check_image` found it. Its text is a table.
@@ -154,3 +158,11 @@ def _delete(job: Job) -> None:
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
+
+
+def check_image(context: RunContext, options: Options, timeout: float) -> ImageReport:
+    """Check the image that calls with these options run in; see `ProminenceExecutor.check_image`."""
+    image = context.images.place(context.client, options.image)
+    task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
+    name, labels = f"{context.run_id}.check", dict(options.labels)
+    return check(context.client, task, name, policies=options.policies, labels=labels, timeout=timeout)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from ..run.future import ProminenceFuture
+from ..run.future import ProminenceFuture, raised_by_call
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Results(Iterator[T]):
             self.close()
             raise RuntimeError("a call raised StopIteration") from error  # as it is, it would end a for loop quietly
         except BaseException as error:
-            if self._leaves and isinstance(error, KeyboardInterrupt):
+            if self._leaves and isinstance(error, KeyboardInterrupt) and not raised_by_call(error):
                 self._outstanding.clear()
             self.close()
             raise

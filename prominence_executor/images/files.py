@@ -25,10 +25,10 @@ PREFIX = "pximage-"
 
 _ENDINGS = {".tar.gz": ".tgz", ".tgz": ".tgz", ".tar": ".tar", ".sif": ".sif"}  # of a file, and of its object's name
 _AT_SITES = "/cvmfs/"  # paths below it are the same everywhere, and are no files of this machine
-_Version = tuple[str, int, int]  # path, size, time of the last change: another one means another content
+Version = tuple[str, int, int]  # path, size, time of the last change: another one means another content
 
 _hashing = threading.Lock()
-_digests: dict[_Version, str] = {}
+_digests: dict[Version, str] = {}
 _files: dict[str, str] = {}  # the path by the object's name
 
 
@@ -85,78 +85,27 @@ def push(
     path = resolved(os.path.abspath(os.path.expanduser(path)))
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(" + "|".join(_ENDINGS) + ")", name):
         raise wrong("name", "letters, digits, '_', '.' and '-' with one of the endings " + " ".join(_ENDINGS), name)
-    version = _version(path)
-    own = _name(version)
+    version = version_of(path)
+    own = object_name(version)
     stored = {} if name else {item["name"]: item["size"] for item in client.list_data()}
     if stored.get(own) != version[1]:
-        _upload(client, version, name or own, progress)
+        upload_image(client, version, name or own, progress)
     return name or own
 
 
-class LocalImages:
-    """The image files of one run. Its methods may be called from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
-        self._uploading: dict[str, threading.Lock] = {}  # by name
-        self._placed: dict[str, str] = {}  # name by path
-
-    def place(self, client: ProminenceClient, image: str) -> str:
-        """See that an image is at the service, if it is a file; blocks for that. Returns the name to give to a task.
-
-        Raises:
-            FileNotFoundError: the file is not there any more.
-            ProminenceError: it could not be uploaded.
-        """
-        if not is_local(image):
-            return image
-        try:
-            version = _version(image)
-        except FileNotFoundError:
-            if image in self._placed:
-                return self._placed[image]
-            raise
-        name = _name(version)
-        with self._lock:
-            if self._stored is None:
-                self._stored = {item["name"]: item["size"] for item in client.list_data()}
-            stored = self._stored
-            lock = self._uploading.setdefault(name, threading.Lock())
-        with lock:
-            if stored.get(name) != version[1]:
-                _upload(client, version, name)
-                stored[name] = version[1]
-        self._placed[image] = name
-        return name
-
-    def name_of(self, image: str) -> str:
-        """The name that a task was given for an image."""
-        return self._placed.get(image, image)
-
-    def missing(self, refusal: str) -> bool:
-        """Whether the service has refused a job because it has an image no longer, which is to be uploaded again."""
-        match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
-        return bool(match and self._stored and self._stored.pop(match[1], None) is not None)
-
-    def names(self) -> set[str]:
-        """The objects that calls of this run may still use."""
-        return set(self._placed.values())
-
-
-def _version(path: str) -> _Version:
+def version_of(path: str) -> Version:
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 
 
-def _digest(version: _Version) -> str:
+def _digest(version: Version) -> str:
     with _hashing:
         if version not in _digests:
             _digests[version] = sha256_of_file(version[0])
         return _digests[version]
 
 
-def _name(version: _Version) -> str:
+def object_name(version: Version) -> str:
     """The name of the object with this content."""
     name = f"{PREFIX}{_digest(version)[:32]}{_ending(version[0])}"
     _files[name] = version[0]
@@ -170,14 +119,14 @@ def _ending(path: str) -> str:
     raise wrong("image", "a file that ends in " + ", ".join(_ENDINGS), path)
 
 
-def _upload(
-    client: ProminenceClient, version: _Version, name: str, progress: Callable[[int, int], object] | None = None
+def upload_image(
+    client: ProminenceClient, version: Version, name: str, progress: Callable[[int, int], object] | None = None
 ) -> None:
     path, size, _ = version
     with open(path, "rb") as file:
         source = file if progress is None else _Counted(file, size, progress)
         client.upload(name, source, checksum=_digest(version))
-    if _version(path) != version:
+    if version_of(path) != version:
         client.delete_data(name)
         raise TransferError(f"the image {path} was changed while it was uploaded")
 

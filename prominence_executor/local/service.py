@@ -35,7 +35,7 @@ class LocalService:
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
-    is not installed, and RuntimeError when another service uses `dir`.
+    is not installed, RuntimeError when another service uses `dir`, and ValueError when a newer version has written it.
     """
 
     def __init__(

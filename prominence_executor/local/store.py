@@ -19,6 +19,8 @@ from typing import Any
 
 from .fitting import Share
 
+FORMAT = 1  # as SQLite's user_version; it goes up when earlier versions would misread what is stored
+
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -85,13 +87,21 @@ class Query:
 
 
 class Store:
-    """Every method may be called from any thread."""
+    """Every method may be called from any thread. ValueError: a newer version has written what is there."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > FORMAT:
+            self._db.close()
+            raise ValueError(
+                f"{path} has format {found}, this version of prominence-executor reads {FORMAT}: "
+                "update prominence-executor"
+            )
         self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version = {FORMAT}")
         self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 

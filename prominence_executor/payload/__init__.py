@@ -3,6 +3,6 @@
 It knows no HTTP, no jobs and no threads.
 """
 
-from .results import RemoteTraceback
+from ..moved import names_of
 
-__all__ = ["RemoteTraceback"]  # under this path it stands in pickles
+__getattr__ = names_of(__name__)

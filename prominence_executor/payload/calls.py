@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..formats import newer_file
 from ..remote.wire import CALLS_MAGIC
 from .blob import Blob
 from .pickling import Reference
@@ -68,9 +69,15 @@ def calls_body(payload: Payload) -> bytes:
 
 
 def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
-    """Invert `calls_file`; ``objects`` are those that the calls refer to."""
+    """Invert `calls_file`; ``objects`` are those that the calls refer to.
+
+    Raises:
+        ValueError: it is something else, or of a newer version.
+    """
     file = io.BytesIO(content)
-    file.readline()
+    magic = file.readline(len(CALLS_MAGIC))
+    if magic != CALLS_MAGIC:
+        raise ValueError(newer_file("the file of calls", magic, CALLS_MAGIC) or "this is no file of calls")
     index = json.loads(file.readline())
     function = Blob([file.read(index["function"])])
     arguments = [None if size is None else Blob([file.read(size)]) for size in index["calls"]]

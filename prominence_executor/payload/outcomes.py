@@ -12,8 +12,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ..errors import SignatureError
-from ..remote.wire import OUTCOME_MAGIC, PREFIX, mac_of
+from ..errors import OutcomeError, SignatureError
+from ..formats import newer, newer_file
+from ..remote.wire import FORMAT, OUTCOME_MAGIC, PREFIX, mac_of
 from .calls import Identity
 
 _BLOCK = 1 << 20  # bytes
@@ -55,8 +56,12 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
 
     Raises:
         SignatureError: a record is not signed with this run's key, or belongs to another job or attempt.
+        OutcomeError: a newer version has written it.
     """
-    if file.read(len(OUTCOME_MAGIC)) != OUTCOME_MAGIC:
+    magic = file.read(len(OUTCOME_MAGIC))
+    if magic != OUTCOME_MAGIC:
+        if sentence := newer_file(f"an outcome of run {identity.run!r}", magic, OUTCOME_MAGIC):
+            raise OutcomeError(sentence)
         raise SignatureError("the outcome file is not one of this run's runner")
     outcomes = Outcomes()
     begin, end = file.tell(), file.seek(0, io.SEEK_END)
@@ -85,6 +90,8 @@ def _verified_header(text: bytes, mac: bytes, key: bytes, identity: Identity, si
     if not hmac.compare_digest(mac_of(key, text), mac):
         raise SignatureError("an outcome is not signed with this run's key; it was not unpickled")
     header: dict[str, Any] = json.loads(text)
+    if header["format"] > FORMAT:
+        raise OutcomeError(newer(f"an outcome of run {identity.run!r}", header["format"], FORMAT))
     found = Identity(header["run"], header["job"], header["attempt"])
     if found != identity:
         raise SignatureError(f"an outcome of {found} came in place of one of {identity}; it was not unpickled")

@@ -20,6 +20,8 @@ from typing import Any
 
 import cloudpickle
 
+from ..formats import newer_file
+from ..public import public
 from ..remote.wire import ALIGNMENT, LARGE_BUFFER, OBJECT_MAGIC
 from .blob import Blob, Piece
 
@@ -171,6 +173,7 @@ def loads_apart(memory: memoryview, parts: Mapping[str, Any]) -> Any:
     return pickle.loads(memory[: parts["pickle"]], buffers=fixed)  # noqa: S301  the caller has verified it
 
 
+@public
 def load(path: str | os.PathLike[str]) -> Any:
     """Read a result that `ProminenceFuture.save` wrote. Large arrays in it are read from the file when they are used.
 
@@ -178,12 +181,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     you have made yourself.
 
     Raises:
-        ValueError: the file is none of those.
+        ValueError: the file is none of those, or of a newer version.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        if file.readline(len(OBJECT_MAGIC)) != OBJECT_MAGIC:
-            raise ValueError(f"{os.fspath(path)} was not written by ProminenceFuture.save")
+        magic = file.readline(len(OBJECT_MAGIC))
+        if magic != OBJECT_MAGIC:
+            sentence = newer_file(os.fspath(path), magic, OBJECT_MAGIC)
+            raise ValueError(sentence or f"{os.fspath(path)} was not written by ProminenceFuture.save")
         parts = json.loads(file.readline())
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         return loads_apart(memory[file.tell() :], parts)

@@ -10,6 +10,7 @@ import pickle
 from typing import Any, BinaryIO
 
 from ..errors import RemotePicklingError
+from ..public import public
 from .outcomes import Outcome, read_body
 from .pickling import loads_apart
 
@@ -55,6 +56,7 @@ def _of_ranks(body: memoryview, ranks: list[dict[str, Any]]) -> list[Any]:
     return results
 
 
+@public
 class RemoteTraceback(Exception):
     """The traceback of the remote side, as text; stands as ``__cause__`` of the exception that a call raised."""
 

@@ -1,8 +1,8 @@
 """`ProminenceFuture`: a ``concurrent.futures.Future`` that knows its job.
 
 It stands for its call everywhere in the package. It may not talk to the service itself: what it needs done there, it
-asks of its chunk (see chunk.py). Futures are settled by the tracker, or by the dispatcher before a job has an id; never
-by the user.
+asks of its `CallHandle`, as a rule a chunk. Futures are settled by what carries their call, never by the user; the
+functions at the end are for that, and for nobody else.
 """
 
 from __future__ import annotations
@@ -12,20 +12,67 @@ from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from ..client.transfers import appearing_whole
 from ..errors import JobError
 from ..payload.pickling import dumps_apart
-from .lazy import Unfetched
-from .outputs import CallFiles
-
-if TYPE_CHECKING:
-    from .chunk import Chunk
+from ..public import public
 
 T = TypeVar("T")
 
+_RUN = "_prominence_run"  # in the __dict__ of an exception that could be taken for an interruption of this program
 
+
+class CallHandle(Protocol):
+    """The job that runs a call, as its future sees it."""
+
+    @property
+    def run_id(self) -> str:
+        """Whose call it is."""
+
+    @property
+    def job_id(self) -> int | None:
+        """The service's number of the (last) job, or None while none has been accepted."""
+
+    @property
+    def status(self) -> str:
+        """The service's word for it as of the last poll."""
+
+    @property
+    def attempts(self) -> int:
+        """How many jobs have been tried, the present one included."""
+
+    def call_cancelled(self) -> None:
+        """Hear that the call was cancelled; returns at once."""
+
+    def terminate(self) -> bool:
+        """End the job though it runs, in the background; False if it is over."""
+
+    def output(self, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]) -> str:
+        """Fetch what the call has printed: one request."""
+
+
+class OutputFiles(Protocol):
+    """The files that a call has written: at the service, or here."""
+
+    def fetch(self) -> Mapping[str, Path]:
+        """Return their paths by their names, downloading them when it is called first."""
+
+
+class DeferredResult:
+    """Stands in a future for a result that is still at the service."""
+
+    def value(self) -> Any:
+        """Fetch the result when it is first asked for, and return it."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to a file, for `load`."""
+        raise NotImplementedError
+
+
+@public
 class ProminenceFuture(Future[T]):
     """The outcome of a call that runs as, or in, a job.
 
@@ -36,15 +83,20 @@ class ProminenceFuture(Future[T]):
 
     def __init__(self, index: int = -1) -> None:
         super().__init__()
-        self._index = index  # the number of the call in its run, or -1 for one that never became part of it
-        self._chunk: Chunk | None = None  # the job of its last attempt
-        self._streams: list[list[int]] | None = None  # [stdout, stderr] where it began, and where it ended, in bytes
-        self._files: CallFiles | None = None  # that the call has written, if they are wanted
+        self._index = index
+        self._handle: CallHandle | None = None  # of its last attempt
+        self._streams: list[list[int]] | None = None
+        self._files: OutputFiles | None = None
+
+    @property
+    def index(self) -> int:
+        """The number of the call in its run, in the order of submission; -1 for one that never became part of it."""
+        return self._index
 
     @property
     def job_id(self) -> int | None:
         """The service's number of the call's (last) job, or None while none has been accepted."""
-        return self._chunk.job_id if self._chunk else None
+        return self._handle.job_id if self._handle else None
 
     @property
     def attempts(self) -> int:
@@ -52,7 +104,7 @@ class ProminenceFuture(Future[T]):
 
         More than 1 only with ``retries``, or when a warm worker was lost with it.
         """
-        return self._chunk.attempt + self._chunk.losses if self._chunk else 0
+        return self._handle.attempts if self._handle else 0
 
     def status(self) -> str:
         """The service's word for the job as of the last poll (no request is made).
@@ -60,7 +112,7 @@ class ProminenceFuture(Future[T]):
         ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
         completed, failed, killed or deleted.
         """
-        return self._chunk.status if self._chunk else "unsent"
+        return self._handle.status if self._handle else "unsent"
 
     def stdout(self) -> str:
         """What the call has printed so far: one request. Live while it runs, about a second behind.
@@ -71,11 +123,11 @@ class ProminenceFuture(Future[T]):
         Raises:
             ServiceUnavailableError: the service does not answer.
         """
-        return self._chunk.stream(self, "stdout") if self._chunk else ""
+        return self._handle.output(self, "stdout") if self._handle else ""
 
     def stderr(self) -> str:
         """What the call has written to its standard error so far; see `stdout`."""
-        return self._chunk.stream(self, "stderr") if self._chunk else ""
+        return self._handle.output(self, "stderr") if self._handle else ""
 
     def cancel(self) -> bool:
         """Cancel the call unless it is running or done; the job is deleted at the service when no call needs it.
@@ -85,8 +137,8 @@ class ProminenceFuture(Future[T]):
         if not super().cancel():
             return False
         self.set_running_or_notify_cancel()
-        if self._chunk:
-            self._chunk.call_cancelled()
+        if self._handle:
+            self._handle.call_cancelled()
         return True
 
     def terminate(self) -> bool:
@@ -97,7 +149,7 @@ class ProminenceFuture(Future[T]):
         """
         if self.cancel():
             return True
-        return not self.done() and self._chunk is not None and self._chunk.terminate()
+        return not self.done() and self._handle is not None and self._handle.terminate()
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the call and return its result, or raise its exception, as the base class's.
@@ -106,7 +158,7 @@ class ProminenceFuture(Future[T]):
         come, this raises `ServiceUnavailableError` or `TransferError`, and may be called again.
         """
         result: Any = super().result(timeout)
-        return cast(T, result.value() if type(result) is Unfetched else result)
+        return cast(T, result.value() if isinstance(result, DeferredResult) else result)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the call and return what `result` would raise, or None, as the base class's.
@@ -131,7 +183,7 @@ class ProminenceFuture(Future[T]):
             Exception: what `result` raises.
         """
         result: Any = super().result(timeout)
-        if type(result) is Unfetched:
+        if isinstance(result, DeferredResult):
             result.save(path)
         else:
             with appearing_whole(os.fspath(path)) as file:
@@ -171,15 +223,55 @@ class ProminenceFuture(Future[T]):
                 return False
             return super().set_running_or_notify_cancel()
 
-    def _settle(self, succeeded: bool, value: Any) -> None:
-        """Give the future its one outcome; a future that is cancelled or done keeps what it has."""
-        if not self.set_running_or_notify_cancel():
-            return
-        with suppress(InvalidStateError):  # another thread was quicker
-            if succeeded:
-                self.set_result(value)
-            else:
-                self.set_exception(value)
-
     def __reduce__(self) -> Any:
         raise TypeError("a future cannot be pickled: it belongs to this process; pass its result instead")
+
+
+# -- for what carries the call -----------------------------------------------------------------------------------------
+
+
+def bind(future: ProminenceFuture[Any], handle: CallHandle) -> None:
+    """Let a future stand for a call of this job from now on."""
+    future._handle = handle
+
+
+def settle(future: ProminenceFuture[Any], succeeded: bool, value: Any) -> None:
+    """Give a future its one outcome; one that is cancelled or done keeps what it has."""
+    if not future.set_running_or_notify_cancel():
+        return
+    with suppress(InvalidStateError):  # another thread was quicker
+        if succeeded:
+            future.set_result(value)
+            return
+        if not isinstance(value, Exception) and future._handle is not None:
+            value.__dict__[_RUN] = future._handle.run_id
+        future.set_exception(value)
+
+
+def set_streams(future: ProminenceFuture[Any], streams: list[list[int]] | None) -> None:
+    """Say where in the output of its job a call's own lies: bytes of [stdout, stderr] where it began, and ended."""
+    future._streams = streams
+
+
+def own_part(future: ProminenceFuture[Any], stream: Literal["stdout", "stderr"], content: bytes) -> bytes:
+    """Cut a call's own part out of what its job has printed; the whole where nobody knows which part that is."""
+    if not future._streams:
+        return content
+    began, ended = future._streams
+    column = 0 if stream == "stdout" else 1
+    return content[began[column] : ended[column]]
+
+
+def set_files(future: ProminenceFuture[Any], files: OutputFiles) -> None:
+    """Say where a call's output files are."""
+    future._files = files
+
+
+def raised_by_call(error: BaseException | None, run_id: str | None = None) -> bool:
+    """Tell whether this very exception, no `Exception`, is what became of a call, wherever it has been raised since.
+
+    ``run_id``: of a call of this run. A call's ``sys.exit`` says nothing about the program that waits for the call.
+    The mark is on the exception itself: ``raise ... from`` replaces its cause, and nothing can refer to it weakly.
+    """
+    run = None if error is None else error.__dict__.get(_RUN)
+    return run is not None and run_id in (None, run)

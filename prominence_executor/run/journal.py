@@ -20,13 +20,17 @@ from typing import Any
 
 from ..client.model import JobPolicies, Resources
 from ..errors import RunExistsError
+from ..formats import newer
 from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
 from ..payload.pickling import Reference
-from .chunk import Chunk, Options
+from .chunk import Chunk
 from .objects import Objects
+from .options import Options
+
+FORMAT = 1  # as SQLite's user_version; the first version of this package left that at 0
 
 _PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
@@ -54,6 +58,25 @@ class Kept:
     sending: bool  # its job may exist: it was about to be created
 
 
+class NullJournal:
+    """What a run has that keeps no journal."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def put(self, chunk: Chunk) -> None:
+        """Keep nothing."""
+
+    def sending(self, names: Iterable[str]) -> None:
+        """Keep nothing."""
+
+    def remove(self, names: Iterable[str]) -> None:
+        """There is nothing to remove."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 class Journal:
     """An open journal; made by `Journal.create` or `Journal.open`."""
 
@@ -67,7 +90,12 @@ class Journal:
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             # Exclusive: a second program is refused. A killed program's transactions stand without a flush to disk.
-            for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                self._db.close()
+                raise ValueError(newer(f"the journal {path}", found, FORMAT))
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"user_version = {FORMAT}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.executescript(_TABLES)
             row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
@@ -87,7 +115,7 @@ class Journal:
 
         Raises:
             RunExistsError: the file holds another run's calls, or is in use.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
             OSError: it cannot be made.
         """
         journal = cls(Path(path))
@@ -107,7 +135,7 @@ class Journal:
 
         Raises:
             RunExistsError: it is in use by another program.
-            ValueError: the file is something else.
+            ValueError: the file is something else, or of a newer version.
         """
         if not os.path.exists(path):
             return None
@@ -122,7 +150,7 @@ class Journal:
         payload = chunk.payload
         assert payload is not None  # noqa: S101  it is put before it is sent
         modules = payload.modules
-        options = json.dumps(_plain(chunk.options))
+        options = json.dumps(plain_options(chunk.options))
         with self._writing() as db:
             if modules is not None and modules.sha256 not in self._modules:
                 names = json.dumps(sorted(modules.names))
@@ -178,7 +206,7 @@ class Journal:
             Kept(
                 name,
                 read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ()))),
-                _options(json.loads(options)),
+                options_from(json.loads(options)),
                 bool(sending),
             )
             for name, calls, modules, options, sending in rows
@@ -209,7 +237,7 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
             yield memoryview(piece)[at : at + _PIECE]
 
 
-def _plain(options: Options) -> dict[str, object]:
+def plain_options(options: Options) -> dict[str, object]:
     return {
         **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
         "resources": asdict(options.resources),
@@ -233,11 +261,12 @@ def _file(plain: dict[str, Any]) -> Source:
     return Source(**plain)
 
 
-def _options(plain: dict[str, Any]) -> Options:
-    resources, policies = plain.pop("resources"), plain.pop("policies")
+def options_from(plain: dict[str, Any]) -> Options:
+    resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(
-        resources=Resources(**resources),  # as `_plain` wrote them
+        # A default that nobody chose is one again, so that it gives way to what excludes it.
+        resources=Resources(**{name: value for name, value in resources.items() if value != getattr(usual, name)}),
         policies=None if policies is None else JobPolicies(**policies),
         files=files,
         outputs=tuple(plain.pop("outputs", ())),

@@ -1,7 +1,7 @@
 """Results that stay at the service until somebody asks for them (``lazy=True``).
 
-Of an outcome file only the records' headers are read, by `PartsOfFile`; an `Unfetched` then stands in the future for a
-large result, and fetches it once. Nothing is unpickled here: that is payload.py's, which verifies it.
+Of an outcome file only the records' headers are read, by `RemoteFile`; a `LazyResult` then stands in the future for a
+large result, and fetches it once. Nothing is unpickled here: that is the payload's, which verifies it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import io
 import os
 import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..client.client import ProminenceClient
 from ..client.transfers import appearing_whole
 from ..errors import OutcomeLostError
 from ..payload.outcomes import Outcome, verify_body
 from ..payload.pickling import head_of
 from ..payload.results import unpack
 from . import diagnosis
-
-if TYPE_CHECKING:
-    from ..client.client import ProminenceClient
-    from ..executor.run import Run
+from .connection import Connection
+from .future import DeferredResult
 
 LARGE = 1 << 20  # bytes of a result's pickle from which on it stays where it is
 _BLOCK = 1 << 16  # bytes that are read at once
 
 
-class PartsOfFile(io.RawIOBase):
+class RemoteFile(io.RawIOBase):
     """A file at the object store of which only what is read is fetched: one request for each read."""
 
     def __init__(self, client: ProminenceClient, url: str, size: int) -> None:
@@ -60,11 +59,11 @@ class PartsOfFile(io.RawIOBase):
         return count
 
 
-class Unfetched:
+class LazyResult(DeferredResult):
     """A result that is still at the service."""
 
-    def __init__(self, run: Run, job_id: int, outcome: Outcome) -> None:
-        self._run = run
+    def __init__(self, connection: Connection, job_id: int, outcome: Outcome) -> None:
+        self._connection = connection
         self._job_id = job_id
         self._outcome = outcome
         self._lock = threading.Lock()
@@ -115,4 +114,4 @@ class Unfetched:
                 raise OutcomeLostError(text, job_id=self._job_id)
             client.download(url, file, part=(self._outcome.offset, self.size))
 
-        self._run.ask(fetch)
+        self._connection.call(fetch)

@@ -23,6 +23,10 @@ class Calls(NamedTuple):
     size: int
     attempt: int
 
+    def numbers(self) -> range:
+        """Those of its calls in the run."""
+        return range(self.first, self.first + self.size)
+
 
 class Span(NamedTuple):
     """Calls that travel as one array."""

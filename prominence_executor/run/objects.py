@@ -14,20 +14,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
+from ..client.client import ProminenceClient
 from ..errors import NotFoundError
 from ..images.files import PREFIX as IMAGE_PREFIX
 from ..payload.blob import Blob, sha256_of
+from ..payload.files import Source
 from ..payload.pickling import Apart, Pickled, Reference, dumps, dumps_apart
-
-if TYPE_CHECKING:
-    from ..client.client import ProminenceClient
-    from ..payload.files import Source
+from .uploads import UploadCache
 
 PREFIX = "px-"
-PREFIXES = (PREFIX, "pxarray-", "pxcalls-", "pxmods-", "pxonce-")  # of everything that executors upload
+MODULES_PREFIX = "pxmods-"
+PREFIXES = (PREFIX, "pxarray-", "pxcalls-", MODULES_PREFIX, "pxonce-")  # of everything that executors upload
 LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact costs a second at the start of a job
 
 _HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least
@@ -39,18 +39,16 @@ Known = dict[int, tuple[Any, Reference]]  # values, by their id, that are surely
 class Objects:
     """The objects of one run. Its methods may be called from any thread."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    def __init__(self, uploads: UploadCache) -> None:
+        self._uploads = uploads
+        self._changed = threading.Condition()  # its lock guards all below
         self._scattered = False
         self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
         self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
         self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
-        self._stored: dict[str, int] | None = None  # size by name of what the service has; None: not asked yet
         self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
         self._files: set[str] = set()  # names of those that are local files' content
-        self._listing = threading.Lock()
         self._kept = 0  # bytes up to which contents are kept here, though the service has them
-        self._uploading: dict[str, threading.Lock] = {}  # by name
 
     # -- the caller's thread ---------------------------------------------------------------------------------------
 
@@ -108,7 +106,7 @@ class Objects:
         reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
         with self._changed:
             reference = self._references.setdefault(reference.pid, reference)
-            stored = _name(reference) in (self._stored or ())
+            stored = self._uploads.knows(_name(reference))
             if reference.content is None and (not stored or reference.size <= self._kept):
                 reference.content = Blob(apart.pieces)
             return reference
@@ -144,23 +142,24 @@ class Objects:
             ProminenceError: it could not be uploaded.
         """
         name = _name(reference)
-        stored, lock = self._looked_up(client, name)
-        if once is not None and stored.get(name) != reference.size and not self._is_shared(reference):
-            name = once
-        with lock:
-            if stored.get(name) == reference.size:
-                return name
-            content = reference.content
-            if content is None:
-                raise NotFoundError(
-                    f"object {name} is not at the service any more (was it purged?), and its content is not here"
-                )
-            client.upload(name, content, size=content.size)
-            if name != once:
-                stored[name] = reference.size
-                if reference.size > self._kept:
-                    reference.content = None
+        if once is not None and not self._uploads.has(client, name, reference.size) and not self._is_shared(reference):
+            self._upload(client, reference, once)
+            return once
+
+        def upload() -> None:
+            self._upload(client, reference, name)
+
+        if self._uploads.ensure(client, name, reference.size, upload) and reference.size > self._kept:
+            reference.content = None
         return name
+
+    def _upload(self, client: ProminenceClient, reference: Reference, name: str) -> None:
+        content = reference.content
+        if content is None:
+            raise NotFoundError(
+                f"object {name} is not at the service any more (was it purged?), and its content is not here"
+            )
+        client.upload(name, content, size=content.size)
 
     def place_file(self, client: ProminenceClient, source: Source) -> str:
         """See that a local file's content is at the service, as `place`; streams it. Returns its name there.
@@ -170,26 +169,19 @@ class Objects:
             ProminenceError: it could not be uploaded.
         """
         name = f"{PREFIX}{source.sha256[:40]}"
-        stored, lock = self._looked_up(client, name)
-        with lock:
-            if stored.get(name) != source.size:
-                client.upload(name, source, size=source.size)
-                try:
-                    source.check()  # else something else may be there now, under the name of the old content
-                except (ValueError, OSError):
-                    client.delete_data(name)
-                    raise
-                stored[name] = source.size
+
+        def upload() -> None:
+            client.upload(name, source, size=source.size)
+            try:
+                source.check()  # else something else may be there now, under the name of the old content
+            except (ValueError, OSError):
+                client.delete_data(name)
+                raise
+
+        self._uploads.ensure(client, name, source.size, upload)
         with self._changed:
             self._files.add(name)
         return name
-
-    def _looked_up(self, client: ProminenceClient, name: str) -> tuple[dict[str, int], threading.Lock]:
-        """What the service has, and the lock to be held while uploading an object of this name."""
-        with self._listing:
-            if self._stored is None:
-                self._stored = {item["name"]: item["size"] for item in client.list_data()}
-            return self._stored, self._uploading.setdefault(name, threading.Lock())
 
     def keep(self, size: int) -> None:
         """Keep the contents of objects up to this size: they are for warm workers, which do not get them there."""
@@ -213,12 +205,10 @@ class Objects:
 
     def missing(self, refusal: str) -> bool:
         """Whether the service has refused a job because it has an object no longer, which is to be uploaded again."""
-        match = re.search(rf"Artifact ({PREFIX}[0-9a-f]+) does not exist", refusal)
+        match = re.search(rf"Artifact ((?:{PREFIX}|{MODULES_PREFIX})[0-9a-f]+) does not exist", refusal)
         if not match:
             return False
-        with self._changed:
-            if self._stored:
-                self._stored.pop(match.group(1), None)
+        self._uploads.forget(match[1])
         return True
 
     def names(self) -> set[str]:

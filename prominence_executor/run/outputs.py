@@ -19,24 +19,31 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from ..client.client import ProminenceClient
 from ..errors import OutcomeLostError, SignatureError, StageOutError
 from ..remote.wire import FILES_FILE
 from . import diagnosis
-
-if TYPE_CHECKING:
-    from ..client.client import ProminenceClient
-    from ..executor.run import Run
+from .connection import Connection
 
 _BLOCK = 1 << 20  # bytes
 
 
-class CallFiles:
+class DownloadedFiles:
     """The output files of one call: still at the service, or here."""
 
-    def __init__(self, run: Run, index: int, job_id: int | None, facts: Mapping[str, Any], folder: str | None) -> None:
-        self._run = run
+    def __init__(
+        self,
+        connection: Connection,
+        run_id: str,
+        index: int,
+        job_id: int | None,
+        facts: Mapping[str, Any],
+        folder: str | None,
+    ) -> None:
+        self._connection = connection
+        self._run_id = run_id
         self._index = index
         self._job_id = job_id
         self._facts = facts
@@ -67,7 +74,7 @@ class CallFiles:
             raise StageOutError(text, job_id=self._job_id)
         if not facts.get("size"):
             return {}
-        folder = Path(self._folder or _temporary_folder(), self._run.run_id, str(self._index))
+        folder = Path(self._folder or _temporary_folder(), self._run_id, str(self._index))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             part = (facts["offset"], facts["size"])
@@ -77,7 +84,7 @@ class CallFiles:
                 file.truncate()
                 client.download(url or self._new_url(client), file, part=part)
 
-            self._run.ask(download)
+            self._connection.call(download)
             _verify(file, facts["sha256"])
             file.seek(0)
             return unpack(file, folder)

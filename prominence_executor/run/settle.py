@@ -1,93 +1,163 @@
-"""From an outcome file to settled futures: what the tracker and the warm workers have in common.
+"""From an outcome to settled futures: what all transports have in common.
 
-It makes no requests itself; whoever calls it says where the file came from and how a job's standard error is fetched.
+It makes no requests but for output files that are to come now; whoever calls it says where an outcome came from, and
+how a job's standard error is fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
 
 from ..errors import JobDeletedError, JobError, ProminenceError
-from ..payload.outcomes import Outcomes
+from ..payload.outcomes import Outcome, Outcomes, read_outcomes
 from ..payload.results import unpack
+from ..remote.wire import OUTCOME_MAGIC
 from . import diagnosis
-from .outputs import CallFiles
+from .chunk import Chunk
+from .context import RunContext
+from .future import ProminenceFuture, set_files, set_streams, settle
+from .lazy import LARGE, LazyResult
+from .outputs import DownloadedFiles
 
-if TYPE_CHECKING:
-    from ..executor.run import Run
-    from ..payload.outcomes import Outcome
-    from .chunk import Chunk
-    from .future import ProminenceFuture
+Resend = Callable[[Chunk, list[list[int]]], None]
 
 
-def settle_from(
-    file: BinaryIO,
-    outcomes: Outcomes,
-    chunk: Chunk,
-    job_id: int | None,
-    later: Callable[[Outcome], Any] | None = None,
-    files_url: str | None = None,
-) -> None:
-    """Settle the calls of a chunk that have a verified outcome.
+class Settler:
+    """Settles the calls of chunks; may be used from any thread.
 
-    ``files_url``: where their output files are; they are fetched now, unless the run is lazy.
-    ``later``: makes of an outcome what stands for its result until somebody asks, or None if it is to come now.
+    Args:
+        resend: sends calls of a chunk once more, in groups of their positions.
     """
-    where = f"in job {job_id}"
-    for position, call in enumerate(chunk.calls):
-        outcome = outcomes.calls.get(position)
-        if outcome is not None:
-            call._streams = outcome.header.get("streams")
-            _take_files(call, outcome, chunk, job_id, files_url)
-            stand_in = later(outcome) if later else None
-            succeeded, value = unpack(file, outcome, where) if stand_in is None else (True, stand_in)
-            if not succeeded and isinstance(value, ImportError):
-                diagnosis.note_import(value, chunk.run.image_of(chunk), job_id)
-            call._settle(succeeded, value)
-    if outcomes.job is not None and outcomes.running is not None:
-        _take_files(chunk.calls[outcomes.running], outcomes.job, chunk, job_id, files_url)
-    if outcomes.job is not None and outcomes.job.kind == "initializer":
-        _, cause = unpack(file, outcomes.job, where)
-        for call in chunk.calls:
-            call._settle(False, diagnosis.initializer_error(cause, job_id))
 
+    def __init__(self, context: RunContext, resend: Resend) -> None:
+        self._context = context
+        self._resend = resend
 
-def _take_files(
-    call: ProminenceFuture[Any], outcome: Outcome, chunk: Chunk, job_id: int | None, url: str | None
-) -> None:
-    """The call's output files, if it was to write some; those that do not come now may come when they are asked for."""
-    facts = outcome.header.get("files")
-    if facts is None or call.done():
-        return
-    run = chunk.run
-    call._files = CallFiles(run, call._index, job_id, facts, chunk.options.outputs_dir)
-    if url is not None and not run.lazy:
+    def settle_from(
+        self,
+        file: BinaryIO,
+        outcomes: Outcomes,
+        chunk: Chunk,
+        job_id: int | None,
+        *,
+        lazily: bool = False,
+        files_url: str | None = None,
+    ) -> None:
+        """Settle the calls of a chunk that have a verified outcome.
+
+        Args:
+            lazily: large results stay where they are until somebody asks.
+            files_url: where the calls' output files are; they are fetched now, unless the run is lazy.
+        """
+        where = f"in job {job_id}"
+        for position, call in enumerate(chunk.calls):
+            outcome = outcomes.calls.get(position)
+            if outcome is not None:
+                set_streams(call, outcome.header.get("streams"))
+                self._take_files(call, outcome, chunk, job_id, files_url)
+                if lazily and job_id is not None and outcome.kind == "result" and outcome.header["size"] > LARGE:
+                    settle(call, True, LazyResult(self._context.connection, job_id, outcome))
+                    continue
+                succeeded, value = unpack(file, outcome, where)
+                if not succeeded and isinstance(value, ImportError):
+                    diagnosis.note_import(value, self._image_of(chunk), job_id)
+                settle(call, succeeded, value)
+        if outcomes.job is not None and outcomes.running is not None:
+            self._take_files(chunk.calls[outcomes.running], outcomes.job, chunk, job_id, files_url)
+        if outcomes.job is not None and outcomes.job.kind == "initializer":
+            _, cause = unpack(file, outcomes.job, where)
+            for call in chunk.calls:
+                settle(call, False, diagnosis.initializer_error(cause, job_id))
+
+    def _image_of(self, chunk: Chunk) -> str | None:
+        """The image of a chunk's job; None when another program has chosen it."""
+        unknown = self._context.attached and chunk.payload is None
+        return None if unknown else self._context.images.name_of(chunk.options.image)
+
+    def _take_files(
+        self, call: ProminenceFuture[Any], outcome: Outcome, chunk: Chunk, job_id: int | None, url: str | None
+    ) -> None:
+        """Keep the call's output files, if it was to write some; those that do not come now may come when asked for."""
+        facts = outcome.header.get("files")
+        if facts is None or call.done():
+            return
+        context = self._context
+        folder = chunk.options.outputs_dir
+        files = DownloadedFiles(context.connection, context.run_id, call.index, job_id, facts, folder)
+        set_files(call, files)
+        if url is not None and not context.lazy:
+            try:
+                files.fetch(url)
+            except (ProminenceError, OSError) as error:
+                text = "run %s: the output files of job %s did not come: %s"
+                context.log.info(text, context.run_id, job_id, error)
+
+    def finish_unsettled(
+        self,
+        chunk: Chunk,
+        outcomes: Outcomes,
+        job: Mapping[str, Any],
+        stderr: Callable[[], str],
+        *,
+        alone: bool = False,
+    ) -> None:
+        """The chunk is over: its calls without an outcome get another attempt, or the reason why they have none.
+
+        ``alone``: the calls were ended without their job (which goes on), so `terminate` need not explain the others.
+        """
+        missing = chunk.unsettled()
+        if not missing:
+            return
+        text = stderr()
+        errors = {p: diagnosis.call_error(outcomes, p, chunk.first, dict(job), text) for p in missing}
+        if chunk.terminated and alone:
+            chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=job.get("id")))
+        elif chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
+            self._resend(chunk, _groups(missing, outcomes.running))
+        else:
+            for position, reason in errors.items():
+                settle(chunk.calls[position], False, reason)
+
+    def without_outcome(self, chunk: Chunk, error: BaseException) -> None:
+        """The job is over and has left nothing: its calls get another one, or the error."""
+        missing = chunk.unsettled()
+        if missing and chunk.may_repeat():
+            self._resend(chunk, [missing])
+        else:
+            chunk.settle_all(error)
+
+    def settle_warm(
+        self,
+        chunk: Chunk,
+        records: bytes,
+        job_id: int | None,
+        is_final: Callable[[Outcomes], bool] = lambda outcomes: True,
+    ) -> Outcomes | None:
+        """Settle a chunk from the records that a warm worker has made of it; verifies them first.
+
+        Args:
+            is_final: whether the chunk is over with them; else its other calls stay open.
+
+        Returns:
+            None where no verified outcome came, and all calls have that error.
+        """
+        outcomes = None
         try:
-            call._files.fetch(url)
-        except (ProminenceError, OSError) as error:
-            run.log.info("run %s: the output files of job %s did not come: %s", run.run_id, job_id, error)
+            file = io.BytesIO(OUTCOME_MAGIC + records)
+            outcomes = read_outcomes(file, self._context.key, chunk.identity)
+            chunk.job_id = job_id
+            self.settle_from(file, outcomes, chunk, job_id)
+            if is_final(outcomes):
+                self.finish_unsettled(chunk, outcomes, {"id": job_id, "status": "running"}, lambda: "", alone=True)
+        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+            chunk.settle_all(error)
+        return outcomes
 
 
-def conclude(run: Run, chunk: Chunk, outcomes: Outcomes, job: dict[str, Any], stderr: Callable[[], str]) -> None:
-    """The chunk is over: its calls without an outcome get another attempt, or the reason why they have none."""
-    missing = [position for position, call in enumerate(chunk.calls) if not call.done()]
-    if not missing:
-        return
-    text = stderr()
-    errors = {p: diagnosis.call_error(outcomes, p, chunk.first, job, text) for p in missing}
-    if chunk.terminated and chunk.warm:
-        chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=job.get("id")))
-    elif chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
-        run.repeat(chunk, _apart(missing, outcomes.running))
-    else:
-        for position, reason in errors.items():
-            chunk.calls[position]._settle(False, reason)
-
-
-def _apart(missing: list[int], running: int | None) -> list[list[int]]:
+def _groups(missing: Iterable[int], running: int | None) -> list[list[int]]:
     """The call that was running when its job ended may have ended it: it goes alone from now on."""
-    if running not in missing:
-        return [missing]
+    alone = [[position] for position in missing if position == running]
     others = [position for position in missing if position != running]
-    return [[running], others] if others else [[running]]
+    return [*alone, *([others] if others else [])]

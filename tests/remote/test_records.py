@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import IDENTITY, KEY
 
-from prominence_executor import SignatureError
+from prominence_executor import OutcomeError, SignatureError
 from prominence_executor.payload.outcomes import Outcomes, read_outcomes, verify_body
 from prominence_executor.remote.records import OutcomeWriter, last_end, write_record
 from prominence_executor.remote.wire import NO_CALL, OUTCOME_MAGIC
@@ -56,7 +56,7 @@ def test_a_file_with_a_flipped_bit_is_refused_or_lacks_what_follows(bodies: list
     damaged[bit // 8] ^= 1 << bit % 8
     try:
         calls = read(bytes(damaged)).calls
-    except SignatureError:
+    except (SignatureError, OutcomeError):  # the latter: it reads as the mark of a newer version
         return
     before = [call for call, end in enumerate(ends) if end <= bit // 8]
     assert list(calls) == before

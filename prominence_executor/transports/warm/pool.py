@@ -18,9 +18,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+from ...client.client import ProminenceClient
 from ...client.job import ENDED
 from ...errors import (
     AuthenticationError,
@@ -35,20 +35,23 @@ from ...errors import (
     WorkerLostError,
 )
 from ...payload.calls import Identity, Payload, calls_body
+from ...payload.modules import ModuleZip
 from ...payload.outcomes import Outcomes, read_outcomes
-from ...remote.wire import OUTCOME_MAGIC, PART
+from ...remote.wire import PART
 from ...run import diagnosis
-from ...run.chunk import WORKER_LABEL, Chunk
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from ...run.future import ProminenceFuture, own_part
 from ...run.names import parse_worker_name, worker_name
-from ...run.settle import conclude, settle_from
-from ...run.threads import started_pool
-from .mailboxes import divided, gathered, mailboxes, opened, outcomes_in, sealed
-
-if TYPE_CHECKING:
-    from ...executor.run import Run
-    from ...payload.modules import ModuleZip
-    from ...run.chunk import Options
-    from ..describe import Packer
+from ...run.options import WORKER_LABEL, Options
+from ...run.registry import ChunkRegistry
+from ...run.settle import Settler
+from ...run.threads import StartedPool, start_thread_pool
+from .describe import describe_worker
+from .mailboxes import divided, gathered, mailboxes, opened, outcomes_in, sealed, without_outcomes
+from .options import WarmOptions
+from .rate import RateLimiter
+from .state import Worker, WorkerInfo
 
 LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
 _OBJECTS = 8 << 20  # bytes of shared objects of a chunk that go through a mailbox at most,
@@ -71,91 +74,24 @@ _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
 _LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which its job is looked for, and given up
 
 
-@dataclass(frozen=True)
-class WarmOptions:
-    """How many workers, and for how long."""
-
-    min_workers: int = 0
-    max_workers: int = 8
-    idle_timeout: float = 300.0  # seconds
-    max_attempts: int = 3  # workers that may be lost with a call
-    max_requests_per_second: float = 200.0  # of client and workers together, while work flows
-
-
-@dataclass
-class WorkerInfo:
-    """One worker, as `ProminenceExecutor.workers` shows it."""
-
-    number: int
-    job_id: int | None
-    state: str  # "starting", "idle" or "busy"
-    calls: int  # done by it
-    last_seen: float | None  # seconds since it said something
-    requests: int  # that it had made by then
-
-
-@dataclass(eq=False)
-class _Worker:
-    number: int
-    options: Options
-    began: float
-    modules: ModuleZip | None = None  # that it has from its start
-    job_id: int | None = None
-    doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
-    nonce: str = ""  # known once it has said something
-    batch: int = 0  # number of the last one that was sent
-    chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
-    known: set[str] = field(default_factory=set)  # functions, modules and objects that were sent to it
-    heard: str = ""  # the beginning of what was read last: its signature
-    seen: float = 0.0  # time.monotonic() of it
-    idle_since: float = 0.0
-    until: float = math.inf  # time.monotonic() at which its walltime is over
-    total: float = math.inf  # seconds that it had at its start
-    running: int | None = None
-    calls: int = 0
-    requests: int = 0
-    unsigned: int = 0  # times in a row that what it says was not signed
-    unread: bool = False  # its mailbox still holds what has been read
-    sending: bool = False
-
-
-class Pace:
-    """Bounds a rate, counted over a second; used by several threads.
-
-    Args:
-        rate: so many times a second.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-
-    def wait(self) -> None:
-        """Wait for one's turn."""
-        with self._lock:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now - 1.0) + 1.0 / self._rate
-            pause = self._free_at - now
-        if pause > 0:
-            time.sleep(pause)
-
-
 class WarmPool:
     """The workers of one run."""
 
-    def __init__(self, run: Run, options: WarmOptions, packer: Packer, first_number: int = 1) -> None:
-        self._run = run
+    def __init__(self, context: RunContext, registry: ChunkRegistry, settler: Settler, options: WarmOptions) -> None:
+        self._context = context
+        self._registry = registry
+        self._settler = settler
         self._options = options
-        self._packer = packer
-        self.place = mailboxes(run.run_id)
+        self.place = mailboxes(context.run_id)
+        self.first_number = 1  # of its workers; those of another program come before
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._queue: deque[Chunk] = deque()
-        self._workers: dict[int, _Worker] = {}
+        self._needs: dict[Chunk, float] = {}  # seconds that a worker must have left, as one did not have enough
+        self._workers: dict[int, Worker] = {}
         self._target = options.min_workers
-        self._first_number = self._next_number = first_number
+        self._next_number = 1
         self._kind: tuple[Options, ModuleZip | None] | None = None  # of the next worker: what calls asked for last
         self._failed_starts = 0
         self._seconds: float | None = None  # of a call, a moving average
@@ -167,26 +103,32 @@ class WarmPool:
         self._in_doubt = False  # True once a POST has gone unanswered
         share = options.max_requests_per_second / 2 / options.max_workers
         self._objects = min(_OBJECTS, int(_FETCHING * share * PART * 3 / 4))  # bytes of a chunk's shared objects
-        run.objects.keep(self._objects)
-        self._pace = Pace(options.max_requests_per_second / 2)
-        self._pool = started_pool(_SENDERS, f"prominence-warm-{run.run_id}")
-        self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{run.run_id}", daemon=True)
+        context.objects.keep(self._objects)
+        self._pace = RateLimiter(options.max_requests_per_second / 2)
+        self._started_pool: StartedPool | None = None
+        self._thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._next_number = self.first_number
+        self._started_pool = start_thread_pool(_SENDERS, f"prominence-warm-{self._context.run_id}")
         self._thread.start()
+
+    @property
+    def _pool(self) -> StartedPool:
+        assert self._started_pool is not None  # noqa: S101  nothing is sent before `start`
+        return self._started_pool
 
     # -- from other threads ----------------------------------------------------------------------------------------
 
-    def takes(self, chunk: Chunk) -> bool:
-        """Whether the chunk is small enough for a mailbox, and needs nothing that only comes with a job."""
-        payload = chunk.payload
-        if payload is None or chunk.options.needs_job:
-            return False
-        if not self._run.objects.may_travel(payload.objects, self._objects):
+    def accepts(self, payload: Payload, options: Options) -> bool:
+        """Whether such calls are small enough for a mailbox, and need nothing that only comes with a job."""
+        if options.needs_job or not self._context.objects.may_travel(payload.objects, self._objects):
             return False
         return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 
-    def put(self, chunk: Chunk) -> None:
+    def submit(self, chunk: Chunk) -> None:
         """Queue a chunk; returns at once."""
-        chunk.carrier = self
         with self._lock:
             self._queue.append(chunk)
         self._wake.set()
@@ -195,20 +137,40 @@ class WarmPool:
         """All calls of the chunk were cancelled."""
         with self._lock, suppress(ValueError):
             self._queue.remove(chunk)
-        self._run.forget(chunk)
-        self._run.settled(chunk)
+        self._context.journal.remove([chunk.name])
+        self.release(chunk)
         self._wake.set()
 
-    def terminate(self, chunk: Chunk) -> None:
-        """Have the process of a running chunk ended; its worker goes on."""
+    def release(self, chunk: Chunk) -> None:
+        """Close a chunk all of whose calls are settled."""
+        chunk.ended = True
+        self._needs.pop(chunk, None)
+        self._registry.close(chunk)
+
+    def terminate(self, chunk: Chunk) -> bool:
+        """Have the process of a running chunk ended; its worker goes on. False if it is over."""
+        if chunk.ended or not self._registry.is_open(chunk):
+            return False
+        chunk.terminated = True
         for worker in list(self._workers.values()):
             if chunk in worker.chunks.values():
-                text = sealed({"end": [chunk.first, chunk.attempt]}, b"", self._run.key, f"c{worker.number}")
-                self._pool.submit(self._run.client.kv_set, f"{self.place}/c/{worker.number:05d}", text)
+                text = sealed({"end": [chunk.first, chunk.attempt]}, b"", self._context.key, f"c{worker.number}")
+                self._pool.submit(self._context.client.kv_set, f"{self.place}/c/{worker.number:05d}", text)
+        return True
+
+    def output(self, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]) -> str:
+        """Fetch a call's part of what its worker's job has printed; one request."""
+        job_id = chunk.job_id or 0
+
+        def ask(client: ProminenceClient) -> bytes:
+            return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
+
+        content = own_part(call, stream, self._context.connection.call(ask))
+        return without_outcomes(content).decode("utf-8", "replace")
 
     def scale(self, workers: int) -> None:
         """Have so many workers at least, from now on; more are started for calls, and idle ones beyond that end."""
-        self._target, self._shrinks = workers, True
+        self._target, self._shrinks = workers, self._started_pool is not None
         self._wake.set()
 
     def workers(self) -> list[WorkerInfo]:
@@ -225,10 +187,12 @@ class WarmPool:
             for worker in list(self._workers.values())
         ]
 
-    def stop(self, leave: bool = False) -> None:
+    def close(self, leave: bool) -> None:
         """End the workers and remove the mailboxes, or leave all to who attaches to the run. Every chunk is settled."""
         self._stopping = True
         self._wake.set()
+        if self._started_pool is None:
+            return
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._pool.shutdown(wait=True)
@@ -240,18 +204,18 @@ class WarmPool:
                 ids = [job["id"] for job in self._jobs()]  # of a POST that went unanswered
             if ids:
                 with suppress(NotFoundError):
-                    self._run.client.delete_jobs(ids)
-            self._run.client.kv_delete(self.place, prefix=True)
+                    self._context.client.delete_jobs(ids)
+            self._context.client.kv_delete(self.place, prefix=True)
         except ProminenceError as error:
-            self._run.log.warning("workers of run %s may be left at the service: %s", self._run.run_id, error)
+            self._context.log.warning("workers of run %s may be left at the service: %s", self._context.run_id, error)
 
     def threads(self) -> set[threading.Thread]:
-        return {self._thread, *self._pool._threads}
+        return {self._thread, *(self._started_pool.threads if self._started_pool else ())}
 
     # -- the scheduler ---------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        run = self._run
+        run = self._context
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -264,17 +228,17 @@ class WarmPool:
                     self._watch()
                     self._retire()
                     if self._workers:
-                        run.answered()
+                        run.health.answered()
                 except AuthenticationError:
                     raise
                 except ProminenceError as error:
                     self._unanswered(error)
                 self._wake.wait(self._pause())
         except AuthenticationError as error:
-            run.break_off(error)
+            self._registry.break_off(error)
         except BaseException as error:  # noqa: BLE001  a dead scheduler must not leave futures behind
             run.log.exception("the scheduler of run %s failed", run.run_id)
-            run.break_off(error)
+            self._registry.break_off(error)
 
     def _pause(self) -> float | None:
         """Seconds until the next look: short while work flows."""
@@ -309,7 +273,7 @@ class WarmPool:
         start = min(max(lacking, self._target - len(self._workers)), self._options.max_workers - len(self._workers))
         for _ in range(0 if self._stopping else start):
             self._used = True
-            worker = _Worker(self._next_number, self._kind[0], time.monotonic(), self._kind[1])
+            worker = Worker(self._next_number, self._kind[0], time.monotonic(), self._kind[1])
             if worker.modules is not None:
                 worker.known.add(worker.modules.sha256)
             self._next_number += 1
@@ -326,11 +290,11 @@ class WarmPool:
     def _has_worker(self, chunk: Chunk) -> bool:
         return any(self._can_run(worker, chunk) for worker in self._workers.values())
 
-    def _create(self, worker: _Worker) -> None:
+    def _create(self, worker: Worker) -> None:
         """Create a worker's job; one whose answer is lost shows in the list of jobs."""
         try:
             description = self._described(worker)
-            worker.job_id = self._run.client.create_job(description)
+            worker.job_id = self._context.client.create_job(description)
             self._ids.add(worker.job_id)
         except ServiceError as error:
             self._failed_starts += getattr(error, "status_code", None) == 500  # that may be the description's fault
@@ -343,12 +307,13 @@ class WarmPool:
             self._start_failed(worker, error)
         self._wake.set()
 
-    def _described(self, worker: _Worker) -> dict[str, Any]:
+    def _described(self, worker: Worker) -> dict[str, Any]:
         """The description of its job; what it needs is uploaded first, an image say, which takes its time."""
         limits = self._options
         worker.sending = True
         try:
-            return self._packer.worker(
+            return describe_worker(
+                self._context,
                 worker.number,
                 worker.options,
                 worker.modules,
@@ -366,13 +331,16 @@ class WarmPool:
         busy = sum(bool(worker.chunks) for worker in self._workers.values())
         return self._options.max_requests_per_second / 2 / max(1, busy)
 
-    def _start_failed(self, worker: _Worker, error: BaseException) -> None:
+    def _start_failed(self, worker: Worker, error: BaseException) -> None:
         self._workers.pop(worker.number, None)
-        if isinstance(error, ServiceUnavailableError) and self._run.unanswered() < self._run.service_timeout:
-            self._run.stopping.wait(1.0)
+        if (
+            isinstance(error, ServiceUnavailableError)
+            and self._context.health.unanswered() < self._context.health.timeout
+        ):
+            self._context.stopping.wait(1.0)
             return
         if isinstance(error, AuthenticationError):
-            self._run.break_off(error)
+            self._registry.break_off(error)
             return
         self._failed_starts += 1
         if self._failed_starts >= _STARTS or not isinstance(error, (ServiceError, TransferError, JobError)):
@@ -382,18 +350,18 @@ class WarmPool:
             self._failed_starts = 0
             for chunk in chunks:
                 chunk.settle_all(error)
-                self._run.settled(chunk)
+                self.release(chunk)
 
     # -- dealing out -----------------------------------------------------------------------------------------------
 
-    def _can_run(self, worker: _Worker, chunk: Chunk) -> bool:
+    def _can_run(self, worker: Worker, chunk: Chunk) -> bool:
         """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
         options, modules = chunk.options.of_worker, chunk.payload and chunk.payload.modules
         if options is not worker.options and options != worker.options:
             return False
         if modules and len(modules.content) > _MODULES and modules.sha256 not in worker.known:
             return False
-        needed = max(chunk.needs, min(_CALLS_LEFT * (self._seconds or 0.0), _WHOLE * worker.total))
+        needed = max(self._needs.get(chunk, 0.0), min(_CALLS_LEFT * (self._seconds or 0.0), _WHOLE * worker.total))
         return worker.batch == 0 or worker.until - time.monotonic() > needed
 
     def _deal(self) -> None:
@@ -412,7 +380,7 @@ class WarmPool:
                     worker.sending = True
                     self._pool.submit(self._clear, worker)
 
-    def _batch_for(self, worker: _Worker) -> list[tuple[Chunk, Payload]]:
+    def _batch_for(self, worker: Worker) -> list[tuple[Chunk, Payload]]:
         """What to give to a worker: some that should take a fraction of a second, and no more than its share."""
         with self._lock:
             if not self._queue:
@@ -442,9 +410,9 @@ class WarmPool:
                 batch.append((chunk, payload))
         return batch
 
-    def _send(self, worker: _Worker, batch: list[tuple[Chunk, Payload]]) -> None:
+    def _send(self, worker: Worker, batch: list[tuple[Chunk, Payload]]) -> None:
         """Put a batch into a worker's mailbox; the same again while the service is away."""
-        run = self._run
+        run = self._context
         purpose = f"{worker.nonce}:{worker.batch}"
         try:
             text = sealed(*self._message(worker, batch), run.key, purpose)
@@ -459,21 +427,25 @@ class WarmPool:
                         break
                     except ServiceError as error:
                         refusals += not isinstance(error, ServiceUnavailableError)
-                        if refusals > _REFUSALS or run.unanswered() > run.service_timeout or run.stopping.wait(1.0):
+                        if (
+                            refusals > _REFUSALS
+                            or run.health.unanswered() > run.health.timeout
+                            or run.stopping.wait(1.0)
+                        ):
                             raise
         except AuthenticationError as error:
-            run.break_off(error)
+            self._registry.break_off(error)
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             worker.chunks = {}
             for chunk, _ in batch:
                 chunk.settle_all(error)
-                run.settled(chunk)
+                self.release(chunk)
         finally:
             worker.sending = False
             self._eventful_at = time.monotonic()
             self._wake.set()
 
-    def _message(self, worker: _Worker, batch: list[tuple[Chunk, Payload]]) -> tuple[dict[str, Any], bytes]:
+    def _message(self, worker: Worker, batch: list[tuple[Chunk, Payload]]) -> tuple[dict[str, Any], bytes]:
         described, extras, bodies = [], [], []
         for chunk, payload in batch:
             wanted = [position for position, call in enumerate(chunk.calls) if not call.done()]
@@ -510,13 +482,13 @@ class WarmPool:
         }
         return header, b"".join([*bodies, *(content for _, content in extras)])
 
-    def _clear(self, worker: _Worker) -> None:
+    def _clear(self, worker: Worker) -> None:
         """Remove what an idle worker has said, once it is read: every look would bring it again."""
         self._remove(f"{self.place}/o/{worker.number:05d}")
         worker.sending = False
         self._wake.set()
 
-    def _empty(self, worker: _Worker) -> None:
+    def _empty(self, worker: Worker) -> None:
         """A worker is no more: every look would bring what it has said, for as long as the run goes on."""
         self._pool.submit(self._remove, f"{self.place}/i/{worker.number:05d}", f"{self.place}/o/{worker.number:05d}")
 
@@ -524,14 +496,14 @@ class WarmPool:
         for prefix in prefixes:
             self._pace.wait()
             with suppress(ProminenceError):
-                self._run.client.kv_delete(prefix, prefix=True)
+                self._context.client.kv_delete(prefix, prefix=True)
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
     def _read(self) -> None:
         """One list request: everything that all workers have said of their batches."""
         self._pace.wait()
-        values = self._run.client.kv_list(f"{self.place}/o", values=True)
+        values = self._context.client.kv_list(f"{self.place}/o", values=True)
         for box, (_, text) in gathered(values).items():
             sender = box.rpartition("/")[2]
             number = int(sender) if sender.isdecimal() else 0
@@ -539,7 +511,7 @@ class WarmPool:
             if worker is None or text[:60] == worker.heard:
                 continue
             try:
-                header, body = opened(text, self._run.key, f"o{number}")
+                header, body = opened(text, self._context.key, f"o{number}")
             except ValueError as error:
                 worker.unsigned += 1
                 if worker.unsigned < _UNSIGNED:
@@ -548,7 +520,7 @@ class WarmPool:
             worker.heard, worker.unsigned = text[:60], 0
             self._hear(worker, header, body)
 
-    def _hear(self, worker: _Worker, header: dict[str, Any], body: bytes) -> None:
+    def _hear(self, worker: Worker, header: dict[str, Any], body: bytes) -> None:
         now = time.monotonic()
         if header["nonce"] != worker.nonce:  # it has just started; or again, on another machine
             self._take_back(worker, None)
@@ -591,46 +563,55 @@ class WarmPool:
         if items:
             self._pool.submit(self._settle, worker, items)
 
-    def _settle(self, worker: _Worker, items: list[tuple[Chunk, bytes, list[int] | None]]) -> None:
+    def _settle(self, worker: Worker, items: list[tuple[Chunk, bytes, list[int] | None]]) -> None:
         """Verify outcomes and give them to the futures."""
-        run, job_id = self._run, worker.job_id
+        run, job_id = self._context, worker.job_id
         for chunk, records, place in items:
-            if not run.is_open(chunk):
+            if not self._registry.is_open(chunk):
                 continue
             try:
-                if place is not None:
-                    records = self._printed(chunk, job_id, place)
-                file = io.BytesIO(OUTCOME_MAGIC + records)
-                outcomes = read_outcomes(file, run.key, chunk.identity)
-                seconds = [float(outcome.header["seconds"]) for outcome in outcomes.calls.values()]
-                if seconds:
-                    mean = sum(seconds) / len(seconds)
-                    self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
-                chunk.job_id = job_id
-                settle_from(file, outcomes, chunk, job_id)
-                if self._began_too_late(worker, chunk, outcomes):
-                    self._requeue([chunk])
-                    continue
-                conclude(run, chunk, outcomes, {"id": job_id, "status": "running"}, lambda: "")
-            except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+                records = self._printed(chunk, job_id, place) if place is not None else records
+            except (ProminenceError, OSError) as error:
                 chunk.settle_all(error)
+            else:
+                if not self._settle_from(worker, chunk, records):
+                    continue
             chunk.status = "completed"
-            run.forget(chunk)
-            run.settled(chunk)
+            run.journal.remove([chunk.name])
+            self.release(chunk)
         self._wake.set()
 
-    def _began_too_late(self, worker: _Worker, chunk: Chunk, outcomes: Outcomes) -> bool:
+    def _settle_from(self, worker: Worker, chunk: Chunk, records: bytes) -> bool:
+        """Settle a chunk from its records; False when it is to run again."""
+        again: list[bool] = []
+
+        def is_final(outcomes: Outcomes) -> bool:
+            again.append(self._began_too_late(worker, chunk, outcomes))
+            return not again[-1]
+
+        outcomes = self._settler.settle_warm(chunk, records, worker.job_id, is_final)
+        ended = outcomes.calls.values() if outcomes is not None else ()
+        seconds = [float(outcome.header["seconds"]) for outcome in ended]
+        if seconds:
+            mean = sum(seconds) / len(seconds)
+            self._seconds = mean if self._seconds is None else 0.8 * self._seconds + 0.2 * mean
+        if any(again):
+            self._requeue([chunk])
+            return False
+        return True
+
+    def _began_too_late(self, worker: Worker, chunk: Chunk, outcomes: Outcomes) -> bool:
         """Whether the worker's walltime has ended a call that would have had more time on a new worker."""
         if outcomes.job is None or outcomes.job.kind != "walltime" or chunk.terminated or not chunk.is_wanted():
             return False
         had = float(outcomes.job.header["seconds"])
         if had > _WHOLE * worker.total:
             return False
-        chunk.needs, chunk.job_id, chunk.status = had, None, "unsent"
+        self._needs[chunk], chunk.job_id, chunk.status = had, None, "unsent"
         chunk.losses += 1
-        self._run.log.info(
+        self._context.log.info(
             "run %s: worker %d's walltime was over after %.0f s of call %d, which begins again on another",
-            self._run.run_id,
+            self._context.run_id,
             worker.number,
             had,
             chunk.first,
@@ -641,22 +622,22 @@ class WarmPool:
         """A large outcome, which the worker has put into its job's standard output; that may be a second behind."""
         offset, size = place
         for attempt in range(100):
-            text = self._run.client.stdout(job_id or 0, offset=offset)[:size]
+            text = self._context.client.stdout(job_id or 0, offset=offset)[:size]
             if len(text) == size:
-                for described, records in outcomes_in(text, self._run.key):
+                for described, records in outcomes_in(text, self._context.key):
                     if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
                         return records
                 break
-            self._run.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
+            self._context.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
         raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")
 
     # -- workers that go -------------------------------------------------------------------------------------------
 
     def _requeue(self, chunks: Iterable[Chunk]) -> None:
         with self._lock:
-            self._queue.extendleft(reversed([chunk for chunk in chunks if self._run.is_open(chunk)]))
+            self._queue.extendleft(reversed([chunk for chunk in chunks if self._registry.is_open(chunk)]))
 
-    def _take_back(self, worker: _Worker, job: dict[str, Any] | None) -> None:
+    def _take_back(self, worker: Worker, job: dict[str, Any] | None) -> None:
         """A worker is lost, or has forgotten its batch: what it had goes to another one."""
         chunks, worker.chunks = worker.chunks, {}
         again = []
@@ -668,20 +649,34 @@ class WarmPool:
             elif chunk.losses >= self._options.max_attempts:
                 chunk.settle_all(self._lost(worker, chunk, job))
             elif chunk.losses == self._options.max_attempts - 1 and chunk.size > 1:
-                again += self._run.split(chunk)  # which of them is it?
+                again += self._split(chunk)  # which of them is it?
                 continue
             else:
                 again.append(chunk)
                 continue
             chunk.losses -= 1  # there is no other worker after this one
-            self._run.settled(chunk)
+            self.release(chunk)
         self._requeue(again)
 
-    def _lost(self, worker: _Worker, chunk: Chunk, job: dict[str, Any] | None) -> WorkerLostError:
+    def _split(self, chunk: Chunk) -> list[Chunk]:
+        """Divide a chunk into chunks of one open call each, which take its place."""
+
+        def make() -> list[Chunk]:
+            return [chunk.part(range(at, at + 1), [at], chunk.attempt, self) for at in chunk.unsettled()]
+
+        parts = self._registry.replace(chunk, make)
+        for part in parts:
+            with suppress(OSError):  # the journal's: the call goes on without
+                self._context.journal.put(part)
+        self._context.journal.remove([chunk.name])
+        chunk.let_go()
+        return parts
+
+    def _lost(self, worker: Worker, chunk: Chunk, job: dict[str, Any] | None) -> WorkerLostError:
         stderr = ""
         if job:
             with suppress(ProminenceError):
-                stderr = self._run.client.stderr(job["id"]).decode("utf-8", "replace")[-diagnosis.STDERR_TAIL :]
+                stderr = self._context.client.stderr(job["id"]).decode("utf-8", "replace")[-diagnosis.STDERR_TAIL :]
         reason = diagnosis.job_error(job) if job else None
         what = f"call {chunk.first}" if chunk.size == 1 else f"calls {chunk.first} to {chunk.first + chunk.size - 1}"
         return WorkerLostError(
@@ -696,7 +691,7 @@ class WarmPool:
 
     def _jobs(self) -> list[dict[str, Any]]:
         """The workers' jobs that are active."""
-        listed = self._run.client.list_jobs(constraint=(WORKER_LABEL, self._run.run_id))
+        listed = self._context.client.list_jobs(constraint=(WORKER_LABEL, self._context.run_id))
         return [job for job in listed if job["status"] not in ENDED]
 
     def _watch(self) -> None:
@@ -708,7 +703,7 @@ class WarmPool:
         active = {job["id"]: job for job in self._jobs()}
         for worker in list(self._workers.values()):
             if worker.job_id is None and worker.doubted is not None and now - worker.doubted > _LOOKUPS[0]:
-                name = worker_name(self._run.run_id, worker.number)
+                name = worker_name(self._context.run_id, worker.number)
                 found = [job["id"] for job in active.values() if job.get("name") == name]
                 if found:
                     worker.job_id = found[0]
@@ -721,9 +716,9 @@ class WarmPool:
             self._bury(gone)
         for worker in list(self._workers.values()):
             if worker.chunks and not worker.sending and now - max(worker.seen, self._eventful_at) > _SILENT:
-                self._run.log.warning("run %s: worker %d is silent", self._run.run_id, worker.number)
+                self._context.log.warning("run %s: worker %d is silent", self._context.run_id, worker.number)
                 with suppress(NotFoundError):
-                    self._run.client.delete_jobs([worker.job_id or 0])
+                    self._context.client.delete_jobs([worker.job_id or 0])
                 self._empty(self._workers.pop(worker.number))
                 self._take_back(worker, None)
         eventful = now - max([self._eventful_at, *(worker.began for worker in self._workers.values())])
@@ -735,18 +730,18 @@ class WarmPool:
         """Jobs of POSTs that were carried out long after they had been given up: nobody would give them a call."""
         strays = []
         for job_id, job in active.items():
-            number = parse_worker_name(self._run.run_id, str(job.get("name"))) or 0
+            number = parse_worker_name(self._context.run_id, str(job.get("name"))) or 0
             worker = self._workers.get(number)
             given_up = worker is None or worker.job_id not in (None, job_id)
-            if self._first_number <= number < self._next_number and job_id not in self._ids and given_up:
+            if self.first_number <= number < self._next_number and job_id not in self._ids and given_up:
                 strays.append(job_id)
         if strays:
             with suppress(NotFoundError):
-                self._run.client.delete_jobs(strays)
+                self._context.client.delete_jobs(strays)
 
-    def _bury(self, workers: list[_Worker]) -> None:
+    def _bury(self, workers: list[Worker]) -> None:
         """Jobs that have left the active list: only a detailed description says that they have ended."""
-        listed = self._run.client.list_jobs(ids=[worker.job_id or 0 for worker in workers], detail=True)
+        listed = self._context.client.list_jobs(ids=[worker.job_id or 0 for worker in workers], detail=True)
         jobs = {job["id"]: job for job in listed}
         for worker in workers:
             job = jobs.get(worker.job_id)
@@ -761,16 +756,16 @@ class WarmPool:
             else:
                 self._start_failed(worker, self._why(worker, job))
 
-    def _why(self, worker: _Worker, job: dict[str, Any]) -> ProminenceError:
+    def _why(self, worker: Worker, job: dict[str, Any]) -> ProminenceError:
         """Why a worker's job ended before it said a word."""
         url = diagnosis.outcome_url(job)
         try:
             if url is not None:
-                file = io.BytesIO(self._run.client.download(url))
-                outcomes = read_outcomes(file, self._run.key, Identity(self._run.run_id, worker.number, 0))
+                file = io.BytesIO(self._context.client.download(url))
+                outcomes = read_outcomes(file, self._context.key, Identity(self._context.run_id, worker.number, 0))
                 if outcomes.job is not None:
                     return diagnosis.call_error(outcomes, 0, 0, job)
-            stderr = self._run.client.stderr(job["id"]).decode("utf-8", "replace")
+            stderr = self._context.client.stderr(job["id"]).decode("utf-8", "replace")
         except ProminenceError:
             stderr = ""
         return diagnosis.job_error(job, stderr)
@@ -783,24 +778,23 @@ class WarmPool:
         over = [worker for worker in self._idle() if now - worker.idle_since > idle]
         self._end(over[: max(0, len(self._workers) - self._target)])
 
-    def _idle(self) -> list[_Worker]:
+    def _idle(self) -> list[Worker]:
         return [w for w in self._workers.values() if w.nonce and not w.chunks and not w.sending]
 
-    def _end(self, workers: list[_Worker]) -> None:
+    def _end(self, workers: list[Worker]) -> None:
         """End idle workers."""
         for worker in workers:
             self._workers.pop(worker.number)
             with suppress(NotFoundError):
-                self._run.client.delete_jobs([worker.job_id or 0])
+                self._context.client.delete_jobs([worker.job_id or 0])
             self._clear(worker)
 
     def _unanswered(self, error: ProminenceError) -> None:
         """The service is away: wait it out, but not for ever."""
         if isinstance(error, SignatureError):
             raise error
-        away = self._run.unanswered()
-        self._run.log.info("run %s: no answer for %.0f s, asking again: %s", self._run.run_id, away, error)
-        if away < self._run.service_timeout:
+        given_up = self._context.health.give_up_after(error)
+        if given_up is None:
             return
         with self._lock:
             chunks, self._queue = list(self._queue), deque()
@@ -808,8 +802,8 @@ class WarmPool:
             chunks += worker.chunks.values()
             worker.chunks = {}
         for chunk in chunks:
-            chunk.settle_all(ServiceUnavailableError(f"the service has not answered for {away:.0f} s"))
-            self._run.settled(chunk)
+            chunk.settle_all(given_up)
+            self.release(chunk)
 
 
 def _modules_of(chunk: Chunk) -> ModuleZip | None:

@@ -1,0 +1,43 @@
+"""`PickledFunction`: a function that is pickled once for all the calls of a ``map``, whatever their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..payload.pickling import Pickled
+from ..run.objects import Objects
+
+
+class PickledFunction:
+    """Together with the initializer: functions of ``__main__`` share their global variables within one pickle only."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        function: Callable[..., Any],
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+    ) -> None:
+        self._objects = objects
+        self._whole = (function, initializer, initargs)
+        self.name = _name_of(function)
+        self._pickled: Pickled | None = None
+
+    def for_one_more_call(self) -> Pickled:
+        """Return the pickle, which is made when it is first asked for. Raises what pickling raises."""
+        if self._pickled is None:
+            self._pickled = self._objects.dumps(self._whole, (self._whole,))
+        else:
+            for reference in self._pickled.objects:
+                self._objects.used(reference)
+        return self._pickled
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """What a message may call a function."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"

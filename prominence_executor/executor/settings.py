@@ -1,0 +1,107 @@
+"""What an executor's user chooses, checked, and how its service is reached.
+
+Values and checks only; with ``"local"`` the embedded service is started here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..client.auth import TokenSource
+from ..client.client import ProminenceClient
+from ..transports.warm.options import WarmOptions
+
+_WORKERS = 8  # warm workers at most, by default
+_REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is to be carried out."""
+
+    max_workers: int | None  # jobs at the service at once; None: no limit
+    poll_interval: tuple[float, float]  # seconds between two looks at the jobs, at least and at most
+    service_timeout: float  # seconds for which the service may be away
+    on_interrupt: str  # "delete" or "leave"
+    lazy: bool  # large results stay at the service until they are asked for
+    warm: WarmOptions | None = None  # None: every call has a job of its own
+
+
+def run_settings(
+    max_workers: int | None,
+    poll_interval: float | tuple[float, float],
+    service_timeout: float,
+    on_interrupt: str,
+    lazy: bool,
+    warm: WarmOptions | None,
+) -> RunSettings:
+    """Check the arguments of an executor that concern its run. ValueError: see `ProminenceExecutor`."""
+    _check_workers(max_workers)
+    if on_interrupt not in ("delete", "leave"):
+        raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
+    interval = _interval(poll_interval)
+    return RunSettings(
+        max_workers if warm is None else warm.max_workers, interval, service_timeout, on_interrupt, bool(lazy), warm
+    )
+
+
+def warm_options(
+    workers: str | None,
+    max_workers: int | None,
+    min_workers: int = 0,
+    idle_timeout: float = 300.0,
+    max_attempts: int = 3,
+    max_requests_per_second: float = 200.0,
+) -> WarmOptions | None:
+    """Check the options of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`."""
+    if workers is None:
+        return None
+    if workers != "warm":
+        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
+    _check_workers(max_workers)
+    max_workers = max_workers or _WORKERS
+    if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
+        raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
+    if not isinstance(max_attempts, int) or max_attempts < 1:
+        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
+    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
+
+
+def _check_workers(most: int | None) -> None:
+    if most is not None and most < 1:
+        raise ValueError(f"max_workers must be at least 1, not {most!r}")
+
+
+def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
+    shortest, longest = (given, given) if isinstance(given, (int, float)) else given
+    if not 0 < shortest <= longest:
+        raise ValueError(f"poll_interval must be seconds above 0, or the shortest and the longest, not {given!r}")
+    return float(shortest), float(longest)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service to run on: what makes a client, and what must be done when it is no longer needed."""
+
+    connect: Callable[[], ProminenceClient]
+    stop: Callable[[], None]
+
+
+def find_service(url: str | None, token: str | Callable[[], str] | None, service_timeout: float) -> Service:
+    """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
+
+    Raises:
+        AuthenticationError: there is no token, or it has expired.
+        ValueError: there is no URL, or it is none.
+        ImportError: ``"local"`` without the extra ``local``.
+    """
+    if (url or os.environ.get("PROMINENCE_URL")) != "local":
+        tokens = TokenSource(token)
+        tokens.get()  # a missing or expired token is better said here than by the first future
+        return Service(lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), lambda: None)
+    from ..local.launch import launch  # the one line of the core that knows of the embedded service
+
+    embedded = launch()
+    return Service(lambda: ProminenceClient(embedded.url, embedded.token), embedded.stop)

@@ -1,0 +1,96 @@
+"""The service as a run sees it: `Connection`, by which it is asked, and `ServiceHealth`, whether it answers.
+
+No threads of its own; what is asked here blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..client.client import ProminenceClient
+from ..errors import ProminenceError, ServiceUnavailableError
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One client while the run goes on, and a new one for what futures ask afterwards.
+
+    Args:
+        connect: makes a client.
+    """
+
+    def __init__(self, connect: Callable[[], ProminenceClient]) -> None:
+        self.client = connect()
+        self._connect = connect
+        self._closed = threading.Event()
+
+    def call(self, question: Callable[[ProminenceClient], T]) -> T:
+        """Ask the service something, also after the run has ended."""
+        if not self._closed.is_set():
+            return question(self.client)
+        with self._connect() as client:
+            return question(client)
+
+    def close(self) -> None:
+        """Close the run's client: what still waits for an answer ends."""
+        self._closed.set()
+        self.client.close()
+
+
+class ServiceHealth:
+    """Since when the service has not answered, and when a run gives it up. Any thread may tell it; a lock guards it.
+
+    Args:
+        timeout: seconds for which the service may be away.
+    """
+
+    def __init__(self, run_id: str, timeout: float, log: logging.Logger) -> None:
+        self.timeout = timeout
+        self._run_id = run_id
+        self._log = log
+        self._lock = threading.Lock()
+        self._reached = False  # True once the service has answered anything in this run
+        self._away_since: float | None = None  # time.monotonic() of the first request without an answer
+
+    @property
+    def reached(self) -> bool:
+        """Whether the service has answered anything in this run."""
+        with self._lock:
+            return self._reached
+
+    @property
+    def away(self) -> bool:
+        """Whether the service does not answer at present."""
+        with self._lock:
+            return self._away_since is not None
+
+    def answered(self) -> None:
+        """Note that the service has answered."""
+        with self._lock:
+            self._reached, self._away_since = True, None
+
+    def unanswered(self) -> float:
+        """Note that a request got no answer; returns the seconds for which that has been so."""
+        now = time.monotonic()
+        with self._lock:
+            if self._away_since is None:
+                self._away_since = now
+            return now - self._away_since
+
+    def give_up_after(self, error: ProminenceError) -> ServiceUnavailableError | None:
+        """Note that a request got no answer; returns what open futures are to raise when the patience is over."""
+        away = self.unanswered()
+        if away < self.timeout:
+            self._log.info("run %s: no answer for %.0f s, asking again: %s", self._run_id, away, error)
+            return None
+        given_up = ServiceUnavailableError(
+            f"the service has not answered for {away:.0f} s; what it has of run {self._run_id} is still there, and "
+            f"ProminenceExecutor.attach({self._run_id!r}) finds it again"
+        )
+        given_up.__cause__ = error
+        return given_up

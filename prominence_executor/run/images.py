@@ -1,0 +1,63 @@
+"""Which image files of this machine the calls of a run need, and as what they are at the service.
+
+No threads of its own; hashing and uploading block.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+
+from ..client.client import ProminenceClient
+from ..images.files import PREFIX, is_local, object_name, upload_image, version_of
+from .uploads import UploadCache
+
+
+class LocalImages:
+    """The image files of one run. Its methods may be called from any thread; a lock guards what it knows."""
+
+    def __init__(self, uploads: UploadCache) -> None:
+        self._uploads = uploads
+        self._lock = threading.Lock()
+        self._placed: dict[str, str] = {}  # name by path
+
+    def place(self, client: ProminenceClient, image: str) -> str:
+        """See that an image is at the service, if it is a file; blocks for that. Returns the name to give to a task.
+
+        Raises:
+            FileNotFoundError: the file is not there any more.
+            ProminenceError: it could not be uploaded.
+        """
+        if not is_local(image):
+            return image
+        try:
+            version = version_of(image)
+        except FileNotFoundError:
+            with self._lock:
+                if image in self._placed:
+                    return self._placed[image]
+            raise
+        name = object_name(version)
+
+        def upload() -> None:
+            upload_image(client, version, name)
+
+        self._uploads.ensure(client, name, version[1], upload)
+        with self._lock:
+            self._placed[image] = name
+        return name
+
+    def name_of(self, image: str) -> str:
+        """The name that a task was given for an image."""
+        with self._lock:
+            return self._placed.get(image, image)
+
+    def missing(self, refusal: str) -> bool:
+        """Whether the service has refused a job because it has an image no longer, which is to be uploaded again."""
+        match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
+        return bool(match and self._uploads.forget(match[1]))
+
+    def names(self) -> set[str]:
+        """The objects that calls of this run may still use."""
+        with self._lock:
+            return set(self._placed.values())

@@ -1,0 +1,99 @@
+"""How a call's job is to run: `Options`, checked before anything is sent.
+
+Frozen values only: no HTTP, no threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from ..client.model import JobPolicies, Resources, Task, check_labels
+from ..images.files import resolved
+from ..payload.files import Files, checked_files, checked_outputs, seen_again
+from ..payload.instructions import PYTHON
+
+RUN_LABEL = "pxrun"
+WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
+MPI_TYPES = ("openmpi", "intelmpi", "mpich")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a call's job is to run; `ProminenceExecutor.with_options` replaces some of them for some calls."""
+
+    image: str = f"python:{PYTHON}-slim"  # or the absolute path of a file of this machine
+    runtime: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    policies: JobPolicies | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0  # more jobs for a call whose job ended without an outcome
+    files: Files = field(default_factory=dict)  # by the name in the call's working directory
+    outputs: tuple[str, ...] = ()  # patterns of files that come back
+    outputs_dir: str | None = None  # where they go; None: a temporary directory
+    task_type: str = "basic"
+    procs_per_node: int | None = None
+
+    def changed(self, **changes: Any) -> Options:
+        """Return a checked copy with some options replaced; None leaves one as it is.
+
+        Raises:
+            ValueError: a value that the service would not take.
+            FileNotFoundError: a file that is not there, or an image that is to be a file of this machine.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name, checked in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
+            if name in changes:
+                changes[name] = checked(changes[name])
+        if isinstance(changes.get("image"), (str, os.PathLike)):
+            changes["image"] = resolved(changes["image"])
+        changed = replace(self, **changes)
+        changed.check()
+        return changed
+
+    @cached_property
+    def of_worker(self) -> Options:
+        """Those of a warm worker that can run such calls: retries are the calls' own."""
+        return replace(self, retries=0) if self.retries else self
+
+    def check(self) -> None:
+        """Raise ValueError for what the service would not take, naming the field."""
+        if not self.image or not isinstance(self.image, str):
+            raise ValueError(f"image must name a container image, not {self.image!r}")
+        check_labels(self.labels)
+        for own in (RUN_LABEL, WORKER_LABEL):
+            if own in self.labels:
+                raise ValueError(f"labels: {own!r} is the executor's own label")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
+        if self.task_type not in ("basic", *MPI_TYPES):
+            raise ValueError(f"task_type must be one of basic, {', '.join(MPI_TYPES)}, not {self.task_type!r}")
+        self.task("true").json()
+        self.resources.json()
+        if self.policies is not None:
+            self.policies.json()
+
+    def fresh(self) -> Options:
+        """Return the same with the local files as they are now. FileNotFoundError: one does not exist any more."""
+        files = seen_again(self.files)
+        return self if files is self.files else replace(self, files=files)
+
+    def task(self, command: str) -> Task:
+        """Return the task that runs ``command`` under these options."""
+        return Task(
+            image=self.image,
+            runtime=self.runtime,
+            command=command,
+            env=dict(self.env),
+            type=self.task_type,
+            procs_per_node=self.procs_per_node,
+        )
+
+    @property
+    def needs_job(self) -> bool:
+        """Whether its calls need jobs of their own, and cannot go to warm workers."""
+        return bool(self.files or self.outputs or self.task_type != "basic")

@@ -1,0 +1,134 @@
+"""`ChunkRegistry`: the open chunks of a run, and whether it takes more.
+
+Its one lock guards that; the table of the jobs' transport (transports/jobs/table.py) uses the same. It is held for
+bookkeeping only: never across HTTP, and never while a future is settled, whose callbacks are the user's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import BrokenRunError
+from .chunk import Chunk
+from .future import ProminenceFuture
+
+
+class ChunkRegistry:
+    """The open chunks by name, the number of the next call, and what has broken the run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.changed = threading.Condition()  # its lock guards all below
+        self.on_change: Callable[[], None] = lambda: None  # called when there may be nothing more to do
+        self._open: dict[str, Chunk] = {}
+        self._closing = False
+        self._next_call = 0
+        self._broken: BaseException | None = None
+
+    @property
+    def broken(self) -> BaseException | None:
+        """What has broken the run, if anything has."""
+        with self.changed:
+            return self._broken
+
+    def check_open(self) -> None:
+        """Raise what ``submit`` must raise when the run takes no more calls."""
+        with self.changed:
+            if self._broken is not None:
+                raise BrokenRunError(f"run {self.run_id} is broken: {self._broken}") from self._broken
+            if self._closing:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def admit(self, calls: int, make: Callable[[int], list[Chunk]]) -> list[Chunk]:
+        """Take new calls, in the chunks that ``make`` makes of them when it is given the number of the first.
+
+        Raises:
+            RuntimeError: after shutdown.
+            BrokenRunError: the run is broken.
+        """
+        with self.changed:
+            self.check_open()
+            chunks = make(self._next_call)
+            self._next_call += calls
+            self._open.update((chunk.name, chunk) for chunk in chunks)
+            return chunks
+
+    def adopt(self, chunks: Iterable[Chunk], next_call: int) -> None:
+        """Take the chunks of a run that another program has begun."""
+        with self.changed:
+            self._next_call = next_call
+            self._open.update((chunk.name, chunk) for chunk in chunks)
+
+    def add(self, make: Callable[[], list[Chunk]]) -> list[Chunk]:
+        """Open more chunks of calls that are open already: another attempt, say."""
+        with self.changed:
+            chunks = make()
+            self._open.update((chunk.name, chunk) for chunk in chunks)
+            return chunks
+
+    def replace(self, chunk: Chunk, make: Callable[[], list[Chunk]]) -> list[Chunk]:
+        """Open other chunks in the place of one, which is closed; nothing if that is not open any more."""
+        with self.changed:
+            if self._open.pop(chunk.name, None) is None:
+                return []
+            return self.add(make)
+
+    def close(self, chunk: Chunk) -> None:
+        """Close a chunk that is over; it lets go of its calls."""
+        with self.changed:
+            self._open.pop(chunk.name, None)
+            self.changed.notify_all()
+            last = self._closing and not self._open
+        chunk.let_go()
+        if last:
+            self.on_change()
+
+    def stop_admitting(self) -> None:
+        """Take no more calls."""
+        with self.changed:
+            self._closing = True
+            self.changed.notify_all()
+        self.on_change()
+
+    def break_off(self, error: BaseException) -> None:
+        """Give up: every open future gets to know, and so does the next submit."""
+        with self.changed:
+            if self._broken is None:
+                self._broken = error
+            self._closing = True
+            chunks = list(self._open.values())
+            self._open.clear()
+            self.changed.notify_all()
+        for chunk in chunks:
+            broken = BrokenRunError(f"run {self.run_id} is broken: {error}")
+            broken.__cause__ = error
+            chunk.settle_all(broken)
+            chunk.let_go()
+        self.on_change()
+
+    def is_open(self, chunk: Chunk) -> bool:
+        """Whether the chunk is not over."""
+        with self.changed:
+            return chunk.name in self._open
+
+    def get(self, name: str) -> Chunk | None:
+        """The open chunk of this name."""
+        with self.changed:
+            return self._open.get(name)
+
+    def chunks(self) -> list[Chunk]:
+        """The open chunks, in the order in which they were opened."""
+        with self.changed:
+            return list(self._open.values())
+
+    def finished(self) -> bool:
+        """Whether the run takes no more calls and none is open."""
+        with self.changed:
+            return self._closing and not self._open
+
+    def futures(self) -> list[ProminenceFuture[Any]]:
+        """The calls that are open."""
+        with self.changed:
+            return [call for chunk in self._open.values() for call in chunk.calls if not call.done()]

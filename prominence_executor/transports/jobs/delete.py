@@ -1,0 +1,121 @@
+"""Deleting jobs, arrays and objects that nobody wants any more: in the background, and together.
+
+It settles no futures. What cannot be deleted is logged: no call depends on it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+
+from ...errors import InvalidRequestError, NotFoundError, ProminenceError
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from .array import Array
+from .table import JobEntry, JobTable
+
+_TOGETHER = 0.02  # seconds in which cancellations are gathered into one request
+
+
+class Deleter:
+    """Deletes for one run, in a pool of threads.
+
+    Args:
+        close: called with each chunk of which nothing is left.
+        look_soon: called when a job may have ended.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        table: JobTable,
+        pool: Callable[[], Executor],
+        *,
+        close: Callable[[Chunk], None],
+        look_soon: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._pool = pool
+        self._close = close
+        self._look_soon = look_soon
+        self._lock = threading.Lock()
+        self._waiting: list[Chunk] = []  # guarded by the lock
+
+    def delete(self, chunk: Chunk) -> None:
+        """Delete the chunk's job and objects, together with others that come within a moment; it is closed then."""
+        if not self._table.begin_removal(chunk):
+            return
+        with self._lock:
+            self._waiting.append(chunk)
+            first = len(self._waiting) == 1
+        if first:
+            self._pool().submit(self._delete_together)
+
+    def delete_object(self, name: str) -> None:
+        """Delete an uploaded object."""
+        self._pool().submit(self._delete_object, name)
+
+    def terminate(self, chunk: Chunk) -> None:
+        """Delete the chunk's running job; the tracker will see its end."""
+        self._pool().submit(self.terminate_now, chunk)
+
+    # -- in the pool -----------------------------------------------------------------------------------------------
+
+    def terminate_now(self, chunk: Chunk) -> None:
+        """Do that at once; blocks for one request."""
+        try:
+            if chunk.job_id is not None:
+                self._context.client.delete_job(chunk.job_id)
+        except NotFoundError:
+            chunk.terminated = False  # it has just ended by itself
+        except ProminenceError as error:
+            chunk.terminated = False
+            self._context.log.warning("job %s could not be terminated: %s", chunk.job_id, error)
+        self._look_soon()
+
+    def _delete_together(self) -> None:
+        time.sleep(_TOGETHER)
+        with self._lock:
+            chunks, self._waiting = self._waiting, []
+        entries = self._table.entries(chunks)
+        alone, arrays = _whole_arrays(entries)
+        for array in arrays:
+            entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
+        try:
+            for array in arrays:
+                with suppress(NotFoundError):  # it has ended
+                    if array.workflow_id is not None:
+                        self._context.client.delete_workflow(array.workflow_id)
+            self._delete_jobs(alone)
+            for entry in entries:
+                for name in entry.uploaded:
+                    self._context.client.delete_data(name)
+        except ProminenceError as error:
+            text = "jobs or objects of run %s could not be deleted: %s"
+            self._context.log.warning(text, self._context.run_id, error)
+        finally:
+            for chunk in {*chunks, *(entry.chunk for entry in entries)}:
+                self._close(chunk)
+
+    def _delete_jobs(self, entries: list[JobEntry]) -> None:
+        ids = [entry.chunk.job_id for entry in entries if not entry.chunk.ended]
+        known = [job_id for job_id in ids if job_id is not None]
+        if known:
+            with suppress(InvalidRequestError):  # they had all ended: that is what was wanted
+                self._context.client.delete_jobs(known)
+
+    def _delete_object(self, name: str) -> None:
+        try:
+            self._context.client.delete_data(name)
+        except ProminenceError as error:
+            self._context.log.info("object %s of run %s could not be deleted: %s", name, self._context.run_id, error)
+
+
+def _whole_arrays(entries: list[JobEntry]) -> tuple[list[JobEntry], set[Array]]:
+    """Which of these jobs are to be deleted alone, and which arrays as a whole, since nobody needs a job of them."""
+    arrays = {entry.array for entry in entries if entry.array is not None and not entry.array.is_wanted()}
+    return [entry for entry in entries if entry.array not in arrays], arrays

@@ -1,0 +1,212 @@
+"""Chunks to jobs: gathers what waits together, and creates jobs and arrays.
+
+A thread takes chunks in the order of submission, within ``max_workers``, and a small pool does the requests. Many that
+wait together become arrays; one that comes alone becomes a job of its own at once. It settles futures only before their
+job is accepted; afterwards that is the tracker's.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+from ...errors import AuthenticationError, BrokenRunError, ServiceError, ServiceUnavailableError
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from ...run.registry import ChunkRegistry
+from .array import MOST, Array, groups_for_arrays
+from .create import create_once, find_job, find_workflow
+from .describe import JobDescriber
+from .table import JobTable
+
+_ALONE = 0.005  # seconds that a chunk waits for others
+_SILENCE = 0.05  # seconds without another one that end an array
+_GATHER = (1.0, 4.0)  # seconds for which the first array of a long loop may gather, and the later ones
+_FEWEST = 8  # jobs for which an array is worth the 3 to 4 s that the service takes to start one
+_NO_WORKFLOWS = (403, 404, 405, 501)  # what a service answers that has none
+
+
+class Accepted(Protocol):
+    """What is to happen to chunks when they are at the service, or never will be; called in the pool."""
+
+    def accepted(self, chunk: Chunk) -> None:
+        """Look after a chunk whose job, or array, the service has taken."""
+
+    def release(self, chunk: Chunk) -> None:
+        """Let go of a chunk all of whose calls are settled."""
+
+    def delete_object(self, name: str) -> None:
+        """Delete an uploaded object."""
+
+
+class Sender:
+    """Creates the jobs of one run."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        registry: ChunkRegistry,
+        table: JobTable,
+        pool: Callable[[], Executor],
+        owner: Accepted,
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._table = table
+        self._pool = pool
+        self._owner = owner
+        self._describer = JobDescriber(context, table)
+        self._waiting: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
+        # Of the thread alone:
+        self._next: Chunk | None = None  # taken from the queue, and not yet sent: there was no room for it
+        self._gathering_until = 0.0  # time.monotonic() when the last array was full, or had gathered for long enough
+        self._arrays = True  # until the service turns out to have no workflows; the pool may say so
+        self.thread = threading.Thread(target=self._loop, name=f"prominence-dispatch-{context.run_id}", daemon=True)
+
+    def put(self, chunk: Chunk) -> None:
+        """Queue a chunk, and begin to upload what it shares with others; returns at once."""
+        self._waiting.put(chunk)
+        context = self._context
+        for reference in context.objects.early(chunk.payload.objects if chunk.payload else ()):
+            self._pool().submit(context.objects.place, context.client, reference, None)  # what fails is done again
+
+    def stop(self) -> None:
+        """End the thread; every chunk has been settled."""
+        self._waiting.put(None)
+        if self.thread.is_alive() and threading.current_thread() is not self.thread:
+            self.thread.join()
+
+    # -- its thread ------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while (chunk := self._take()) is not None:
+                if self._table.wait_for_room(chunk):
+                    together = [chunk, *self._companions()]
+                    for group in groups_for_arrays(together, self._table.in_doubt(together)):
+                        if len(group) < _FEWEST:
+                            for alone in group:
+                                self._pool().submit(self._send, alone)
+                        else:
+                            array = Array.of(group)
+                            self._table.put_into(array)
+                            self._pool().submit(self._send_array, array)
+        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+            self._context.log.exception("the sender of run %s failed", self._context.run_id)
+            self._registry.break_off(error)
+
+    def _take(self) -> Chunk | None:
+        """Return the next chunk; None when there will be no more."""
+        chunk, self._next = self._next, None
+        return chunk or self._waiting.get()
+
+    def _companions(self) -> list[Chunk]:
+        """Gather what else is being submitted just now, as far as there is room for it at the service."""
+        gathered: list[Chunk] = []
+        began = time.monotonic()
+        goes_on = began - self._gathering_until < _SILENCE  # the loop that filled the last array
+        until, silence = began + _GATHER[goes_on], _SILENCE if goes_on else _ALONE
+        while self._arrays and len(gathered) + 1 < MOST and (now := time.monotonic()) < until:
+            try:
+                chunk = self._waiting.get(timeout=min(silence, until - now))
+            except queue.Empty:
+                if time.monotonic() < until:
+                    return gathered  # the loop is over
+                break
+            if chunk is None:
+                self._waiting.put(None)
+                return gathered
+            if self._table.is_full():
+                self._next = chunk
+                return gathered
+            if self._table.wait_for_room(chunk):
+                gathered.append(chunk)
+            silence = _SILENCE
+        self._gathering_until = time.monotonic()
+        return gathered
+
+    # -- in the pool -----------------------------------------------------------------------------------------------
+
+    def _send_array(self, array: Array) -> None:
+        context, chunks = self._context, list(array.left.values())
+        if not array.is_wanted():
+            self._forget(chunks)
+            self._release(chunks)
+            return
+        try:
+            workflow_id = create_once(
+                context,
+                self._table,
+                chunks,
+                describe=lambda: self._describer.array(array),
+                post=context.client.create_workflow,
+                find=lambda: find_workflow(context, array.name),
+                sending=lambda: self._sending(chunks),
+            )
+            self._table.accepted_array(array, workflow_id)
+            self._forget(chunks)
+        except AuthenticationError as error:
+            self._registry.break_off(error)
+        except ServiceUnavailableError as error:
+            for chunk in chunks:
+                chunk.settle_all(error)
+            self._release(chunks)
+        except BaseException as error:  # noqa: BLE001  it may do without arrays
+            if getattr(error, "status_code", None) in _NO_WORKFLOWS:
+                self._arrays = False
+            context.log.info("run %s: sending %d jobs one by one: %s", context.run_id, len(chunks), error)
+            if array.bundle:
+                self._owner.delete_object(array.bundle)
+            for chunk in self._table.take_out_of(array):
+                self._pool().submit(self._send, chunk)
+        else:
+            for chunk in chunks:
+                self._owner.accepted(chunk)
+
+    def _send(self, chunk: Chunk) -> None:
+        context = self._context
+        try:
+            if not self._registry.is_open(chunk):
+                return
+            if chunk.terminated or chunk.cancelled():
+                self._forget([chunk])
+                self._release([chunk])
+                return
+            job_id = create_once(
+                context,
+                self._table,
+                [chunk],
+                describe=lambda: self._describer.job(chunk),
+                post=context.client.create_job,
+                find=lambda: find_job(context, chunk.name),
+                sending=lambda: self._sending([chunk]),
+            )
+            self._table.accepted(chunk, job_id)
+            self._forget([chunk])
+        except AuthenticationError as error:
+            self._registry.break_off(error)
+        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+            if not isinstance(error, ServiceError):
+                self._forget([chunk])  # what the service never saw stays in the journal
+            chunk.settle_all(error)
+            self._release([chunk])
+        else:
+            self._owner.accepted(chunk)
+
+    def _sending(self, chunks: list[Chunk]) -> None:
+        """Their jobs are about to be created: from now on they may exist. BrokenRunError: the run was broken off."""
+        if not any(self._registry.is_open(chunk) for chunk in chunks):
+            raise BrokenRunError(f"run {self._context.run_id} is broken: {self._registry.broken}")
+        self._context.journal.sending(chunk.name for chunk in chunks)
+
+    def _forget(self, chunks: list[Chunk]) -> None:
+        """The journal need not keep these chunks: they are at the service, or nobody wants them."""
+        self._context.journal.remove(chunk.name for chunk in chunks)
+
+    def _release(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self._owner.release(chunk)

@@ -1,0 +1,44 @@
+"""The jobs of warm workers to the JSON that creates them; uploads first the modules that are too large to stand in it.
+
+It creates no jobs. It makes requests, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...payload.archive import runner_archive
+from ...payload.instructions import worker_file
+from ...payload.modules import ModuleZip
+from ...remote.wire import JOB_FILE, RUNNER_FILE
+from ...run.context import RunContext
+from ...run.names import worker_name
+from ...run.options import WORKER_LABEL, Options
+from ..describe import INLINE_LIMIT, describe, in_base64, modules_name, place_modules, runner_seconds
+
+
+def describe_worker(
+    context: RunContext, number: int, options: Options, modules: ModuleZip | None, **settings: Any
+) -> dict[str, Any]:
+    """Describe a worker, which has some modules from its start; ``settings`` are those of its instructions."""
+    seconds = runner_seconds(options)
+    inputs = {RUNNER_FILE: runner_archive("worker")}
+    artifacts = []
+    brought = None
+    if modules is not None:
+        brought = {"name": modules_name(modules), "sha256": modules.sha256}
+        if in_base64(len(modules.content)) + in_base64(len(inputs[RUNNER_FILE])) > INLINE_LIMIT:
+            artifacts = [{"url": place_modules(context, modules)}]
+        else:
+            inputs[modules_name(modules)] = modules.content
+    inputs[JOB_FILE] = worker_file(
+        context.run_id, context.key, number, seconds=seconds, reserve=seconds / 20, modules=brought, **settings
+    )
+    description = {
+        "name": worker_name(context.run_id, number),
+        **describe(context, options, f"python3 {RUNNER_FILE}", inputs),
+    }
+    description["labels"][WORKER_LABEL] = context.run_id
+    if artifacts:
+        description["artifacts"] = artifacts
+    return description
