@@ -1,6 +1,7 @@
 """The exception tree: everything this package raises that is not the user's own exception.
 
-It may not import anything but the standard library and public.py: every other module raises from here.
+It may not import anything but the standard library and public.py: every other module raises from here. One file,
+although a long one, so that the tree is seen whole.
 
     ProminenceError
       AuthenticationError         the token is missing, refused or expired (HTTP 401)

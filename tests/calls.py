@@ -124,3 +124,12 @@ def mirrored(content: bytes) -> bytes:
 
 def applied(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
+
+
+def exit_once(marker: str) -> str:
+    """Take the process down the first time."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "went on"
+    os._exit(7)

@@ -5,14 +5,23 @@ At the end of the session nothing may be left: no job, thread, socket or process
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import leftovers
 import pytest
+import recorded
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write down in tests/data what is compared with it, instead of comparing"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +41,24 @@ def noted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lets that failure say which test it was."""
     yield
     leftovers.note(request.node.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Programs that a test starts can be interrupted, also where this one was told to ignore SIGINT.
+
+    A shell does that to what it runs in the background, and children inherit it: they would ignore it, too.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def compare(request: pytest.FixtureRequest) -> Callable[[Path, str, str], None]:
+    """Compare a text with the file that it was recorded in; see `recorded.compare`."""
+    recording: bool = request.config.getoption("--record")
+    return lambda path, text, meaning: recorded.compare(path, text, meaning, recording=recording)
 
 
 @pytest.fixture(scope="session")

@@ -257,13 +257,15 @@ def test_max_workers_bounds_the_jobs_at_the_service(service: LocalService) -> No
         assert 1 <= most <= 2
 
 
-def test_a_payload_over_the_limit_of_a_request_goes_through_the_data_api(executor: ProminenceExecutor) -> None:
+def test_a_payload_over_the_limit_of_a_request_goes_through_the_data_api(
+    service: LocalService, executor: ProminenceExecutor
+) -> None:
     content = os.urandom(2_000_000)
     future = executor.submit(lambda data: data[::-1], content)
     assert future.result(timeout=60) == content[::-1]
     assert executor.client.requests_sent["PUT upload"] == 1
     executor.shutdown()
-    with prominence_executor.ProminenceClient(executor.client.url, executor.client._tokens) as client:
+    with prominence_executor.ProminenceClient(service.url, service.token) as client:
         assert [item for item in client.list_data() if executor.run_id in item["name"]] == []
 
 

@@ -109,8 +109,8 @@ def through(
     """An executor on the proxy; with ``patience``, its client waits and repeats no longer than so many seconds."""
     with ProminenceExecutor(proxy.url, token, poll_interval=(0.05, 0.5), **more) as executor:
         if patience is not None:
-            executor.client._timeout = (patience, patience)
-            executor.client._retry_for = patience
+            executor.client.api.timeout = (patience, patience)
+            executor.client.api.retry_for = patience
         yield executor
 
 
@@ -341,7 +341,7 @@ def test_a_service_that_stays_away_ends_the_futures_with_the_runs_id(
 ) -> None:
     with through(proxy, service.token, service_timeout=2.0, max_workers=6) as executor:
         if silence == "hang":
-            executor.client._timeout = (1.0, 1.0)  # else each of its requests takes a minute to fail
+            executor.client.api.timeout = (1.0, 1.0)  # else each of its requests takes a minute to fail
         accepted = [executor.submit(time.sleep, 60) for _ in range(3)]
         until(lambda: all(future.running() for future in accepted))
         if silence == "refused":

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-import pty
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +26,7 @@ from prominence_executor import (
     RemoteEnvironmentError,
     RemoteTraceback,
 )
-from prominence_executor.cli import main
+from prominence_executor.images.files import push
 from prominence_executor.local import LocalService
 from prominence_executor.remote import probe
 from prominence_executor.run.diagnosis import job_error
@@ -145,14 +142,6 @@ def test_a_file_that_is_missing_or_no_image_is_refused_at_once(tmp_path: Path) -
         make(tmp_path / "image.zip")
 
 
-@pytest.mark.parametrize(
-    "name", ["python:3.11-slim", "docker.io/library/python:3.11", "https://host/x.sif", "my.sif", "/cvmfs/a/b"]
-)
-def test_names_are_left_as_they_are(name: str, service: LocalService) -> None:
-    with executor_on(service) as executor:
-        assert executor.with_options(image=name)._options.image == name
-
-
 def test_submit_does_not_wait_for_the_upload(service: LocalService, proxy: FaultProxy, image: Path) -> None:
     proxy.inject(hang(1.0), path="/data/upload", times=1)
     with executor_on(service, proxy.url, image=image) as executor:
@@ -212,7 +201,7 @@ def test_purge_keeps_images_unless_asked_and_those_in_use_always(
         running = executor.submit(waits_for, str(tmp_path / "gate"))
         until(running.running)
         (tmp_path / "unused.tar").write_bytes(b"unused")
-        assert main_with(service, "push", str(tmp_path / "unused.tar")) == (0, name_of(tmp_path / "unused.tar") + "\n")
+        assert push(other.client, tmp_path / "unused.tar") == name_of(tmp_path / "unused.tar")
         assert not [name for name in other.purge(older_than=0) if name.startswith("pximage-")]
         removed = other.purge(older_than=0, images=True)
         assert name_of(tmp_path / "unused.tar") in removed
@@ -381,77 +370,3 @@ def test_check_image_gives_up_in_time_and_deletes_its_job(service: LocalService,
             executor.check_image(timeout=0.5)
         assert [job["id"] for job in executor.client.list_jobs()] == [running.job_id]
         running.terminate()
-
-
-# -- the command line ----------------------------------------------------------------------------------------------
-
-
-def main_with(service: LocalService, *arguments: str) -> tuple[int, str]:
-    """What ``prominence-executor image`` returns and prints."""
-    environment = {"PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token}
-    output = io.StringIO()
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        with contextlib.redirect_stdout(output):
-            return main(["image", *arguments]), output.getvalue()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({name: value} if value is not None else {})
-
-
-def test_push_prints_a_name_of_the_content_and_uploads_once(service: LocalService, image: Path) -> None:
-    with FaultProxy(service.url) as proxy, executor_on(service) as executor:
-        environment = {**os.environ, "PROMINENCE_URL": proxy.url, "PROMINENCE_TOKEN": service.token}
-        command = [sys.executable, "-m", "prominence_executor.cli", "image", "push", str(image)]
-        for _ in range(2):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert (done.returncode, done.stdout, done.stderr) == (0, name_of(image) + "\n", "")
-        assert proxy.forwarded["POST /data/upload"] == 1
-        named = subprocess.run(
-            [*command, "--name", "mine.tar"], env=environment, capture_output=True, text=True, check=False
-        )
-        assert (named.returncode, named.stdout) == (0, "mine.tar\n")
-        assert executor.with_options(image="mine.tar").submit(square, 3).result(30) == 9
-        for name in (name_of(image), "mine.tar"):
-            executor.client.delete_data(name)
-
-
-def test_push_shows_its_progress_on_a_terminal(service: LocalService, image: Path) -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token}
-    command = [sys.executable, "-m", "prominence_executor.cli", "image", "push", str(image)]
-    shown = bytearray()
-
-    def read() -> None:
-        with contextlib.suppress(OSError):  # the other side is closed
-            while block := os.read(ours, 4096):
-                shown.extend(block)
-
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs) as push:
-        os.close(theirs)
-        reader = threading.Thread(target=read)
-        reader.start()
-        output, _ = push.communicate(timeout=60)
-    reader.join()
-    os.close(ours)
-    assert output.decode() == name_of(image) + "\n"
-    assert b"[" + b"#" * 40 + b"] 0 of 0 MB\r\n" in shown
-    with executor_on(service) as executor:
-        executor.client.delete_data(name_of(image))
-
-
-def test_push_of_what_is_no_image_is_one_line(service: LocalService, image: Path, capsys: Any) -> None:
-    assert main_with(service, "push", "no.tar")[0] == 1
-    assert main_with(service, "push", str(image), "--name", "mine")[0] == 1
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("prominence-executor image push: image: there is no file ")
-    assert "'mine'" in second
-
-
-def test_check_prints_the_table(service: LocalService) -> None:
-    status, text = main_with(service, "check", "any:latest", "--timeout", "60")
-    assert status == 0
-    assert text.startswith("image any:latest (job ")
-    assert "cloudpickle" in text

@@ -1,12 +1,14 @@
 """The rooms of the package import in one direction only, and the embedded service shares nothing with the rest.
 
-Imports for type checking count: who needs another's type knows of it.
+The tables here are what ARCHITECTURE.md draws. Imports for type checking count, and so do those inside functions: who
+needs another's type knows of it.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,28 +17,35 @@ import prominence_executor
 
 PACKAGE = Path(prominence_executor.__file__).parent
 
-# A room imports only from those to its left; rooms of one column know nothing of each other.
-DIRECTION = (
-    ("public", "formats", "moved"),
-    ("errors",),
-    ("remote",),
-    ("client",),
-    ("payload", "images"),
-    ("run",),
-    ("transports",),
-    ("executor",),
-    ("cli",),
-)
-APART = ("local",)  # from all of them, errors included
-EXAMPLES = ("examples",)  # they use the package as anybody does
-# Who may import to the right, inside a function: the embedded service is started for url="local" and by the command.
-LAZY = {("executor", "local"), ("cli", "local")}
+# A room imports only from those in lines before its own.
+DIRECTION = [
+    {"public", "formats", "moved"},
+    {"errors"},
+    {"remote"},
+    {"client"},
+    {"payload", "images"},
+    {"run"},
+    {"transports"},
+    {"executor"},
+    {"cli"},
+]
+# Likewise within the embedded service; "" are the modules beside its folders.
+SERVICE_DIRECTION = [
+    {"schema"},
+    {"state"},
+    {"sandbox"},
+    {"containers"},
+    {"engines"},
+    {"execution"},
+    {"http"},
+    {""},
+]
+# They use the package as anybody does; `local` is the embedded service's old name.
+GUESTS = {"examples", "local"}
+# Who imports to the right, inside a function: the service is started for url="local" and by the command line.
+LAZY = {("executor.settings", "service.launch"), ("cli.serve", "service.__main__")}
 
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def room_of(module: str) -> str:
-    return module.partition(".")[0]
 
 
 def imports_of(module: str) -> Iterator[str]:
@@ -63,64 +72,74 @@ def imports_of(module: str) -> Iterator[str]:
 ARROWS = {(module, other) for module in FILES for other in imports_of(module) if module != other}
 
 
-def column(room: str) -> int:
-    return next(number for number, rooms in enumerate(DIRECTION) if room in rooms)
+def room_of(module: str, inside: str = "") -> str:
+    """The first folder, or module, of a name below another one."""
+    parts = module.removeprefix(inside).split(".")
+    return parts[0] if len(parts) > 1 or not inside else ""
+
+
+def wrong_ways(direction: list[set[str]], arrows: set[tuple[str, str]], inside: str = "") -> set[tuple[str, str]]:
+    """The arrows that do not lead to an earlier line of the table."""
+    line = {room: number for number, rooms in enumerate(direction) for room in rooms}
+    return {
+        (module, other)
+        for module, other in arrows
+        if (room := room_of(module, inside)) != (target := room_of(other, inside)) and line[target] >= line[room]
+    }
+
+
+def is_of_service(module: str) -> bool:
+    return module.startswith("service.")
 
 
 def test_every_file_is_in_a_room_that_has_its_place() -> None:
     known = {room for rooms in DIRECTION for room in rooms}
-    assert {room_of(module) for module in FILES} == known | {*APART, *EXAMPLES, "__init__"}
+    assert {room_of(module) for module in FILES} == known | GUESTS | {"service", "__init__"}
 
 
 def test_a_room_imports_only_from_rooms_to_its_left() -> None:
-    wrong = set()
-    for module, other in ARROWS:
-        room, target = room_of(module), room_of(other)
-        if "__init__" in (room, target) or room == target or {room, target} & {*APART, *EXAMPLES}:
-            continue
-        if column(target) >= column(room):
-            wrong.add((module, other))
-    assert not wrong
+    outside = GUESTS | {"service", "__init__"}
+    arrows = {(a, b) for a, b in ARROWS if not {room_of(a), room_of(b)} & outside}
+    assert not wrong_ways(DIRECTION, arrows)
+    assert len(DIRECTION) <= 10
+
+
+def test_a_room_of_the_embedded_service_imports_only_from_rooms_to_its_left() -> None:
+    arrows = {(a, b) for a, b in ARROWS if is_of_service(a) and is_of_service(b)}
+    assert not wrong_ways(SERVICE_DIRECTION, arrows, "service.")
+    assert len(SERVICE_DIRECTION) <= 10
 
 
 def test_the_embedded_service_and_the_rest_know_nothing_of_each_other() -> None:
-    across = {(room_of(module), room_of(other)) for module, other in ARROWS}
-    across = {(room, target) for room, target in across if (room in APART) != (target in APART)}
+    across = {(a, b) for a, b in ARROWS if is_of_service(a) != is_of_service(b) and room_of(a) != "local"}
     assert across == LAZY
-    for module, other in ARROWS:
-        if (room_of(module), room_of(other)) in LAZY:
-            assert other not in top_level_imports(module), f"{module} imports {other} before it is needed"
 
 
-def top_level_imports(module: str) -> set[str]:
-    tree = ast.parse(FILES[module].read_text())
-    return {
-        (node.module or "") for node in tree.body if isinstance(node, ast.ImportFrom) and "local" in (node.module or "")
-    }
+@pytest.mark.parametrize(("module", "other"), sorted(LAZY))
+def test_the_embedded_service_is_imported_only_when_it_is_needed(module: str, other: str) -> None:
+    name = f"prominence_executor.{other}"
+    top_level = ast.parse(FILES[module].read_text()).body
+    imports = [node for node in top_level if isinstance(node, ast.ImportFrom)]
+    assert not [node for node in imports if (node.module or "").endswith(name.partition(".")[2])]
 
 
-def test_there_is_no_circle_of_files_in_a_room() -> None:
+def test_there_is_no_circle_of_files() -> None:
     """A package's ``__init__`` only gathers names, and does not count."""
-    inside = {
-        (module, other)
-        for module, other in ARROWS
-        if room_of(module) == room_of(other) and not module.endswith("__init__") and not other.endswith("__init__")
-    }
-    left = {module for arrow in inside for module in arrow}
-    while True:
-        arrows = {(module, other) for module, other in inside if module in left and other in left}
-        on_the_way = {module for module, _ in arrows} & {other for _, other in arrows}
-        if on_the_way == left:
-            break
-        left = on_the_way
-    assert not left, "these import each other in a circle"
+    graph: dict[str, set[str]] = {module: set() for module in FILES}
+    for module, other in ARROWS - LAZY:
+        if not other.endswith("__init__"):
+            graph[module].add(other)
+    assert list(TopologicalSorter(graph).static_order())  # CycleError names the circle
 
 
 def test_transports_know_nothing_of_each_other() -> None:
     for module, other in ARROWS:
         if module.startswith("transports.") and other.startswith("transports."):
-            ways = {module.split(".")[1], other.split(".")[1]}
-            assert not {"jobs", "warm"} <= ways, (module, other)
+            assert not {"jobs", "warm"} <= {module.split(".")[1], other.split(".")[1]}, (module, other)
+
+
+def test_what_travels_to_jobs_imports_nothing_outside_of_itself() -> None:
+    assert {room_of(other) for module, other in ARROWS if room_of(module) == "remote"} <= {"remote"}
 
 
 def test_every_module_says_first_what_it_is_for() -> None:

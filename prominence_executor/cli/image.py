@@ -1,39 +1,26 @@
 """The commands ``prominence-executor image ...``: arguments to calls, and what those return to lines.
 
-It may not hold logic that a program would miss. Progress goes to the standard error, the answer to the standard output.
+It may not hold logic that a program would miss. Progress goes to the standard error, the answer to the standard output;
+errors are left to the caller.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ..errors import ProminenceError
+from collections.abc import Callable
 
 _BAR = 40  # characters
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one of the commands; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is temporary is removed
-    work: Callable[[Any], int] = arguments.work
-    try:
-        return work(arguments)
-    except (ProminenceError, ValueError, OSError) as error:
-        return _failed(f"prominence-executor image {arguments.command}: {error}")
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prominence-executor image", description="Container images for calls.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
+    group = add_parser(
+        "image",
+        description="Container images for calls.",
+        help="build, upload and check container images (image --help)",
+    )
+    commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="make an image with Python on a Debian machine (needs root, debootstrap)")
     build.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: NAME.tar or NAME.tgz")
     build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
@@ -53,7 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("image", help="a name, or the path of a file")
     check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
     check.set_defaults(work=_check)
-    return parser
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -67,7 +53,7 @@ def _build(arguments: argparse.Namespace) -> int:
         suite=arguments.suite,
         mirror=arguments.mirror,
         from_python=arguments.from_python,
-        tell=_tell,
+        tell=_report,
     )
     print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")
     return 0
@@ -94,17 +80,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _bar(sent: int, size: int) -> None:
-    """The progress of an upload, on one line of a terminal."""
+    """Show the progress of an upload, on one line of a terminal."""
     done = int(_BAR * sent / max(size, 1))
     line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
     sys.stderr.write(line + ("\n" if sent >= size else ""))
     sys.stderr.flush()
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _failed(line: str, status: int = 1) -> int:
-    _tell(line)
-    return status

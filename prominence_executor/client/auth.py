@@ -25,9 +25,9 @@ _VARIABLE = "PROMINENCE_TOKEN"
 
 
 class TokenSource:
-    """Finds the token when it is first asked for it, keeps it, and looks again when told that it was refused.
+    """Find the token when it is first asked for, keep it, and look again when told that it was refused.
 
-    Looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then at the file
+    It looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then at the file
     ``~/.prominence/token``: JSON with an ``access_token``, as upstream's ``prominence login`` writes it, or plain text.
 
     May be used by several threads at once; a callable is called by one of them at a time, while the others wait.
@@ -40,7 +40,7 @@ class TokenSource:
         self._lock = threading.Lock()
 
     def get(self) -> str:
-        """The token; looks for another one first if this one is known to have expired.
+        """Return the token; look for another one first if this one is known to have expired.
 
         Raises:
             AuthenticationError: there is none, it is unusable, or it has expired.
@@ -51,14 +51,15 @@ class TokenSource:
                 token = self._token = self._look()
             if _expired(token):
                 when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expiry(token)))
-                raise AuthenticationError(f"The token from {self._origin} expired on {when}; get a new one")
+                raise AuthenticationError(f"the token from {self._origin} expired on {when}; get a new one")
             return token
 
     def refresh(self, refused: str | None = None) -> str:
-        """Looks again: the file is read again, the callable called again. Answers what it found, even if unchanged.
+        """Look again: read the file again, call the callable again. Return what was found, even if unchanged.
 
-        ``refused`` is the token that the service refused: when another thread has replaced it already, its
-        replacement is the answer.
+        Args:
+            refused: the token that the service refused; when another thread has replaced it already, its replacement
+                is returned.
         """
         with self._lock:
             if self._token is None or refused is None or self._token == refused:
@@ -87,7 +88,7 @@ class TokenSource:
         try:
             return function()
         except Exception as error:  # the user's own code: whatever it raises means that there is no token
-            raise AuthenticationError(f"The callable given as token raised {type(error).__name__}") from error
+            raise AuthenticationError(f"the callable given as token raised {type(error).__name__}") from error
 
     def _read(self) -> str:
         try:
@@ -95,7 +96,7 @@ class TokenSource:
                 text = file.read()
         except FileNotFoundError:
             raise AuthenticationError(
-                f"There is no token: give the token argument, set {_VARIABLE}, or put one into {TOKEN_FILE}"
+                f"there is no token: give the token argument, set {_VARIABLE}, or put one into {TOKEN_FILE}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             # A UnicodeDecodeError holds the bytes it stumbled over, so the cause stays out.
@@ -111,7 +112,7 @@ class TokenSource:
         return str(content["access_token"])
 
     def _checked(self, token: Any) -> str:
-        """The token without surrounding white space, if it can stand in a header line at all."""
+        """Return the token without surrounding white space, if it can stand in a header line at all."""
         if isinstance(token, str) and re.fullmatch(r"[\x21-\x7e]+", token.strip()):
             return token.strip()
         raise AuthenticationError(f"{self._origin} holds no token: it must be one word of printable ASCII")
@@ -120,11 +121,11 @@ class TokenSource:
         return f"<TokenSource: {self._origin}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A TokenSource cannot be pickled: the token stays in this process")
+        raise TypeError("TokenSource cannot be pickled: the token stays in this process")
 
 
 def expiry(token: str) -> float | None:
-    """Seconds since the epoch at which a JWT says that it expires; None for one that does not say, or is no JWT.
+    """Return the seconds since the epoch at which a JWT says that it expires; None if it does not say, or is no JWT.
 
     The signature is not verified: this is for a clear sentence before a request, not for trust.
     """
@@ -144,20 +145,23 @@ def _expired(token: str) -> bool:
 
 
 def base_url(url: str | None = None) -> str:
-    """The API's address, from the argument or from ``PROMINENCE_URL``, without a slash at its end."""
+    """Return the API's address, from the argument or from ``PROMINENCE_URL``, without a slash at its end."""
     url = url or os.environ.get("PROMINENCE_URL")
     if not url:
-        raise InvalidRequestError("There is no URL of the service: give the url argument or set PROMINENCE_URL")
+        raise InvalidRequestError("there is no URL of the service: give the url argument or set PROMINENCE_URL")
     parts = urlsplit(url)
     if parts.username or parts.password:
-        raise InvalidRequestError("The service's URL must hold no user name and no password: the service knows tokens")
+        raise InvalidRequestError("the service's URL must hold no user name and no password; the service takes tokens")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidRequestError(f"The service's URL must look like https://host/prominence/v1, not {url!r}")
+        raise InvalidRequestError(f"the service's URL must look like https://host/prominence/v1, not {url!r}")
     return url.rstrip("/")
 
 
 def verification(verify: bool | str | os.PathLike[str] | None = None) -> bool | str:
-    """Whether to verify certificates, or the CA bundle to do so with, from argument or ``PROMINENCE_SSL_VERIFY``."""
+    """Return whether to verify certificates, or the CA bundle to do so with.
+
+    It comes from the argument, else from the variable ``PROMINENCE_SSL_VERIFY``, and is True by default.
+    """
     given = os.environ.get("PROMINENCE_SSL_VERIFY", "") if verify is None else verify
     if isinstance(given, bool):
         return given

@@ -62,39 +62,47 @@ def _read(response: requests.Response, shape: type[T]) -> T:
 
 
 def field_of(answer: Mapping[str, Any], key: str, shape: type[T]) -> T:
+    """Return a field of an answer, if it is of this type; ServiceError otherwise."""
     value = answer.get(key)
     if not isinstance(value, shape):
-        raise ServiceError(f"The answer holds no {key}")
+        raise ServiceError(f"the answer holds no {key}")
     return value
 
 
 def read_dict(response: requests.Response) -> dict[str, Any]:
+    """Return the JSON object that an answer is."""
     return _read(response, dict)
 
 
 def read_list(response: requests.Response) -> list[Any]:
+    """Return the JSON list that an answer is."""
     return _read(response, list)
 
 
 def read_only(response: requests.Response) -> dict[str, Any]:
+    """Return the first object of a list; NotFoundError when the list is empty."""
     for item in _read(response, list):
         return field_of({"job or workflow": item}, "job or workflow", dict)
     raise NotFoundError(f"{what_of(response)}: there is none, or it is somebody else's", response.status_code)
 
 
 def read_id(response: requests.Response) -> int:
+    """Return the number of what was created."""
     return field_of(_read(response, dict), "id", int)
 
 
 def read_url(response: requests.Response) -> str:
+    """Return the presigned URL that was asked for."""
     return field_of(_read(response, dict), "url", str)
 
 
 def read_bytes(response: requests.Response) -> bytes:
+    """Return the body as it came."""
     return response.content
 
 
 def read_text(response: requests.Response) -> str:
+    """Return the body as text."""
     try:
         return response.content.decode()
     except UnicodeDecodeError as error:
@@ -102,13 +110,13 @@ def read_text(response: requests.Response) -> str:
 
 
 def read_nothing(response: requests.Response) -> None:
-    """Nothing is wanted of the answer, but a page of somebody in between does not say that it was done."""
+    """Take any answer but a page of somebody in between, which does not say that it was done."""
     if response.content and "html" in response.headers.get("Content-Type", ""):
         raise ServiceError(f"{what_of(response)}: an HTML page came instead of an answer", response.status_code)
 
 
 def check_whole(response: requests.Response) -> None:
-    """Neither requests nor all versions of urllib3 mind a body that is shorter than its Content-Length."""
+    """Refuse a body shorter than its Content-Length: neither requests nor all versions of urllib3 mind."""
     expected = response.headers.get("Content-Length", "")
     if expected.isdigit() and response.raw.tell() != int(expected):
         sentence = f"the answer was cut short: {response.raw.tell()} bytes of {expected}"
@@ -116,17 +124,18 @@ def check_whole(response: requests.Response) -> None:
 
 
 def begins_at(response: requests.Response, offset: int) -> bool:
-    """Whether this is a part of an object, from this byte on; otherwise it is the whole."""
+    """Tell whether this is a part of an object, from this byte on; otherwise it is the whole."""
     return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 def strong_tag(response: requests.Response) -> str:
-    """The version of an object, byte by byte; "" when the store does not tell it."""
+    """Return the version of an object, byte by byte; "" when the store does not tell it."""
     tag = response.headers.get("ETag", "")
     return "" if tag.startswith("W/") else tag
 
 
 def refusal(response: requests.Response, token: str | None = None) -> ProminenceError:
+    """Make the exception for an answer that is an error; the token is taken out of its message."""
     status = response.status_code
     sentence = _sentence(response)
     message = f"{what_of(response)}: {sentence} (HTTP {status})"
@@ -140,11 +149,13 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
         return kind(message, status, retry_after=_retry_after(response))
     if issubclass(kind, InvalidRequestError | ServiceError):
         return kind(message, status)
-    return kind(message)
+    error = kind(message)
+    error.status_code = status
+    return error
 
 
 def _sentence(response: requests.Response) -> str:
-    """What the answer says, without its wrapping: {"error"}, the title of an HTML page, the Message of S3's XML."""
+    """Return what an answer says, without its wrapping: {"error"}, the title of HTML, or the Message of S3's XML."""
     if response.is_redirect:
         target = urlsplit(response.headers["Location"])
         return f"redirected to {target.scheme}://{target.hostname}, which is not followed; is the URL right?"
@@ -172,6 +183,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
+    """Make the exception for an exchange that ended without a whole answer."""
     # The exceptions of requests hold the request, and with it the token, for whoever looks at the cause.
     error.request = error.response = None
     if isinstance(error, ValueError):
@@ -186,4 +198,5 @@ def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
 
 
 def what_of(response: requests.Response) -> str:
+    """Name the request of an answer for messages: never with its query, which may hold a signature."""
     return f"{response.request.method} {urlsplit(response.url).path}"

@@ -1,9 +1,9 @@
-"""The funnel that every request goes through: sessions, timeouts, retries, the token, and the count of requests.
+"""The one way that every request takes: sessions, timeouts, retries, the token, and the count of requests.
 
-    _request -> _retrying -> _send        the API: one session, one timeout, the bearer token
-    _send_bare                            the object store: another session, which has no credentials at all
+    call -> retry -> _send -> _exchange       the API: one session, one timeout, the bearer token
+    call_store -> _exchange                   the object store: another session, which has no credentials at all
 
-It knows no verb of the API; those are in client.py.
+It knows no verb of the API; those are in client.py, data.py and keys.py.
 """
 
 from __future__ import annotations
@@ -39,8 +39,15 @@ _POOL_SIZE = 32
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
-class Funnel:
-    """Sends requests for one user. Needs no token and no network until the first one."""
+class ApiSession:
+    """Send requests for one user; needs no token and no network until the first one.
+
+    Any number of threads may use one session. The arguments are those of `ProminenceClient`.
+
+    Attributes:
+        url: the API's base, without a slash at its end.
+        retry_for: seconds for which a request that may be repeated is tried again while the service is away.
+    """
 
     def __init__(
         self,
@@ -54,7 +61,7 @@ class Funnel:
         self.url = base_url(url)
         self._tokens = token if isinstance(token, TokenSource) else TokenSource(token)
         self._timeout = timeout
-        self._retry_for = retry_for
+        self.retry_for = retry_for
         self._verify = verification(verify)
         self._session = _prepared(_Session())
         self._bare = _prepared(_Session())
@@ -63,27 +70,38 @@ class Funnel:
         self._counts: Counter[str] = Counter()
 
     @property
+    def timeout(self) -> tuple[float, float]:
+        """Seconds to connect, and seconds to wait for the next bytes of an answer."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: tuple[float, float]) -> None:
+        self._timeout = seconds
+
+    @property
     def requests_sent(self) -> Counter[str]:
         """How many requests went out so far, by kind ("GET /jobs", "PUT upload", ...); repeats count."""
         with self._counted:
             return Counter(self._counts)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called; nothing can be sent any more."""
+        return self._closed.is_set()
+
     def close(self) -> None:
-        """Ends the waits of all threads that would have tried again, and closes the connections."""
+        """Close the connections, and end the waits of all threads that would have tried again."""
         self._closed.set()
         self._session.close()
         self._bare.close()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A ProminenceClient cannot be pickled: its token stays in this process; make one there")
+        raise TypeError(f"{type(self).__name__} cannot be pickled: its token stays in this process")
 
-    def _request(
+    def call(
         self,
         method: str,
         path: str,
@@ -95,6 +113,20 @@ class Funnel:
         repeat: bool = True,
         accept: int = 200,
     ) -> T:
+        """Send a request to the API and return what ``read`` makes of the answer; blocks.
+
+        A token that is refused is looked up once more. A failure that time may heal is tried again.
+
+        Args:
+            method: GET, POST, PUT or DELETE.
+            path: below the API's base, with a leading slash, quoted.
+            read: a reader of responses.py; what it raises counts as the request's failure.
+            params: of the query.
+            body: as it is sent.
+            kind: its Content-Type.
+            repeat: False for what must not happen twice.
+            accept: a status that is an answer beside 2xx.
+        """
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
         headers = {} if body is None else {"Content-Type": kind}
 
@@ -111,12 +143,12 @@ class Funnel:
                     raise
             return once(renewed)
 
-        return self._retrying(with_token, repeat)
+        return self.retry(with_token, repeat)
 
     def _send(
         self, method: str, path: str, url: str, token: str, body: bytes | None, headers: dict[str, str], accept: int
     ) -> requests.Response:
-        """One exchange with the API; answers a whole response of status 2xx, or of the accepted one."""
+        """Exchange one request with the API; return a whole response of status 2xx, or of the accepted one."""
 
         def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
             # A callable: for a mere header, requests would take credentials that it finds elsewhere.
@@ -131,10 +163,13 @@ class Funnel:
         check_whole(response)
         return response
 
-    def _send_bare(
+    def call_store(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
     ) -> requests.Response:
-        """One exchange with the object store: no token, the bytes as they are stored."""
+        """Exchange one request with the object store: no token, the bytes as they are stored.
+
+        It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
+        """
         kind = "GET output" if method == "GET" else f"{method} upload"
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         with transferring():
@@ -182,16 +217,19 @@ class Funnel:
         _log.debug("%s: HTTP %d after %.3f s", what, response.status_code, time.monotonic() - began)
         return response
 
-    def _retrying(self, once: Callable[[], T], repeat: bool) -> T:
-        """Calls ``once`` until it answers, or its failure is not one that time heals, or the time is over."""
-        deadline = time.monotonic() + self._retry_for
+    def retry(self, once: Callable[[], T], repeat: bool = True) -> T:
+        """Call ``once`` until it returns, or its failure is not one that time heals, or ``retry_for`` is over.
+
+        Blocks. Without ``repeat`` it is called once.
+        """
+        deadline = time.monotonic() + self.retry_for
         for attempt in itertools.count():
             try:
                 return once()
             except (ServiceError, TransferError) as error:
                 # A 500 may well be the request's own fault, so it gets two more chances and not the whole time.
                 heals = attempt < 2 or isinstance(error, ServiceUnavailableError | TransferError)
-                wait = max(_backoff(attempt), getattr(error, "retry_after", None) or 0.0)
+                wait = max(_backoff(attempt), error.retry_after or 0.0)
                 if not (repeat and heals) or time.monotonic() + wait > deadline or self._closed.is_set():
                     raise
                 _log.info("trying again in %.1f s: %s", wait, error)
@@ -199,12 +237,12 @@ class Funnel:
                     raise
         raise AssertionError("unreachable")
 
-    def _patiently(self, seconds: float, ask: Callable[[], T]) -> T:
-        """Asks on for some seconds when the service says that there is no such thing: it may just be ending."""
+    def retry_while_not_found(self, seconds: float, call: Callable[[], T]) -> T:
+        """Call again for some seconds while the service says that there is no such thing: it may just be ending."""
         deadline = time.monotonic() + seconds
         for attempt in itertools.count():
             try:
-                return ask()
+                return call()
             except NotFoundError:
                 wait = _backoff(attempt)
                 if time.monotonic() + wait > deadline or self._closed.wait(wait):
@@ -270,6 +308,7 @@ def _prepared(session: requests.Session) -> requests.Session:
 
 
 def kind_of(method: str, path: str) -> str:
+    """Return the kind under which a request is counted: without the numbers and names in its path."""
     path = re.sub(r"^/(kv|data)/(?!(?:upload|output)$).*", r"/\1", path)
     return f"{method} " + re.sub(r"/\d+", "/id", path)
 

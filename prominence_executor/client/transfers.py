@@ -1,6 +1,6 @@
 """What travels to and from the object store: uploads with a length, forms that stream, files that appear whole.
 
-It knows nothing of URLs or tokens; requests reads from what is made here.
+It knows nothing of URLs or tokens, and sends nothing; requests reads from what is made here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import requests
 
 from ..errors import ServiceError, TransferError
-from .responses import unreachable, what_of
+from .responses import begins_at, check_whole, strong_tag, unreachable, what_of
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Iterable[bytes | memoryview]
 _CHUNK = 1 << 18  # bytes
@@ -24,13 +24,17 @@ _CHUNK = 1 << 18  # bytes
 
 @contextlib.contextmanager
 def transferring() -> Iterator[None]:
+    """Make a TransferError of what the object store, or its absence, says inside the block."""
     try:
         yield
     except ServiceError as error:
-        raise TransferError(str(error)) from error
+        failure = TransferError(str(error))
+        failure.status_code, failure.retry_after = error.status_code, error.retry_after
+        raise failure from error
 
 
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
+    """Read a streamed body piece by piece."""
     try:
         yield from response.iter_content(_CHUNK)
     except requests.RequestException as error:
@@ -39,7 +43,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def appearing_whole(path: str) -> Iterator[BinaryIO]:
-    """A file that appears at ``path`` when the block ends well, and leaves nothing behind when it does not."""
+    """Open a file that appears at ``path`` when the block ends well, and leaves nothing behind when it does not."""
     partial = path + ".part"
     try:
         with open(partial, "w+b") as file:
@@ -91,9 +95,11 @@ class Stream:
                 break
             yield view
         if left:
-            raise TransferError(f"The source of an upload does not have the {self.size} bytes that it should")
+            has = "more" if left < 0 else "fewer"
+            raise TransferError(f"the source of an upload has {has} than the {self.size} bytes that it should have")
 
     def sha256(self) -> str:
+        """Read the source once, and return its SHA-256 in hexadecimal."""
         if not self.repeatable:
             raise ValueError("checksum must be given for a source that can be read only once")
         digest = hashlib.sha256()
@@ -134,3 +140,51 @@ class Form:
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         return itertools.chain.from_iterable(self._parts)
+
+
+class Download:
+    """One download into a file, which goes on where an attempt was cut short if the object is still the same.
+
+    Attributes:
+        repeatable: whether the file lets another attempt begin again from the start.
+    """
+
+    def __init__(self, file: BinaryIO, part: tuple[int, int] | None = None) -> None:
+        self._file = file
+        # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
+        self.repeatable: bool = getattr(file, "seekable", lambda: True)()
+        self._start = file.tell() if self.repeatable else 0
+        self._first = 0 if part is None else part[0]
+        self._wanted = None if part is None else part[1]
+        self._have = 0  # bytes that earlier attempts have left in the file
+        self._tag = ""  # the version of the object that they are of
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that ask for what is still missing."""
+        goes_on = bool(self._have and self._tag)
+        headers = {}
+        if self._wanted is not None or goes_on:
+            last = "" if self._wanted is None else self._first + self._wanted - 1
+            headers["Range"] = f"bytes={self._first + self._have}-{last}"
+        if goes_on:
+            headers["If-Range"] = self._tag
+        return headers
+
+    def receive(self, response: requests.Response) -> None:
+        """Write what an answer to these headers brings, be it the missing part or the whole object again."""
+        partly = begins_at(response, self._first + self._have)
+        if self._have and not partly:
+            self._have = 0
+            self._file.seek(self._start)
+            self._file.truncate()
+        self._tag = strong_tag(response)
+        skip = 0 if partly else self._first
+        for chunk in chunks_of(response):
+            end = None if self._wanted is None else skip + self._wanted - self._have
+            useful = chunk[skip:end]
+            skip = max(0, skip - len(chunk))
+            self._file.write(useful)
+            self._have += len(useful)
+        check_whole(response)
+        if self._wanted is not None and self._have < self._wanted:
+            raise TransferError(f"{self._have} bytes of an object came, not the {self._wanted} that were asked for")

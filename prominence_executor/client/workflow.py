@@ -14,14 +14,16 @@ from typing import Any
 
 from ..public import public
 from .client import ProminenceClient
-from .job import Job, Submitted
-from .model import BODY_LIMIT, check_labels, encode, wrong
+from .job import Job
+from .submitted import Submitted, Verbs, known_id, last_seen
+from .validation import BODY_LIMIT, check_labels, encode, whole_number, wrong, wrong_field
 
 __all__ = ["Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"]
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_VERBS = Verbs(ProminenceClient.create_workflow, ProminenceClient.describe_workflow, ProminenceClient.delete_workflow)
 _SCRATCH = "scratch"  # outputs lie in scratch/<uuid>, and the service replaces the job's name in that path too
 
 
@@ -42,6 +44,7 @@ class Zip:
     name: str = "zip"
 
     def json(self) -> dict[str, Any]:
+        """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
         lengths = {len(values) for values in self.parameters.values()}
         if len(lengths) != 1 or lengths == {0}:
             raise wrong("Zip.parameters", "one or more lists of values of one length", self.parameters)
@@ -69,6 +72,7 @@ class ParameterSweep:
     name: str = "sweep"
 
     def json(self) -> dict[str, Any]:
+        """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
         if not self.parameters:
             raise wrong("ParameterSweep.parameters", "one or more names with start, end and step", self.parameters)
         return {**_factory(self, "parameterSweep"), "parameters": [self._range(name) for name in _checked_names(self)]}
@@ -92,9 +96,9 @@ class Repeat:
     name: str = "repeat"
 
     def json(self) -> dict[str, Any]:
-        if isinstance(self.number, bool) or not isinstance(self.number, int) or self.number < 1:
-            raise wrong("Repeat.number", "a whole number of at least 1", self.number)
-        return {**_factory(self, "repeat"), "number": self.number}
+        """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
+        number = whole_number(self, "number", 1)
+        return {**_factory(self, "repeat"), "number": number}
 
 
 Factory = Zip | ParameterSweep | Repeat
@@ -119,14 +123,13 @@ class WorkflowPolicies:
     leave_in_queue: bool | None = None
 
     def json(self) -> dict[str, Any]:
+        """Return the JSON of the policies that are set; ValueError for what the service would refuse, or break on."""
         wire: dict[str, Any] = {}
         if self.maximum_retries is not None:
-            if isinstance(self.maximum_retries, bool) or self.maximum_retries not in range(1, 11):
-                raise wrong("WorkflowPolicies.maximum_retries", "a whole number from 1 to 10", self.maximum_retries)
-            wire["maximumRetries"] = self.maximum_retries
+            wire["maximumRetries"] = whole_number(self, "maximum_retries", 1, 10)
         if self.leave_in_queue is not None:
             if not isinstance(self.leave_in_queue, bool):
-                raise wrong("WorkflowPolicies.leave_in_queue", "True, False or None", self.leave_in_queue)
+                raise wrong_field(self, "leave_in_queue", "True, False or None")
             wire["leaveInQueue"] = self.leave_in_queue
         return wire
 
@@ -137,7 +140,7 @@ class Workflow(Submitted):
 
     Attributes:
         name: letters, digits and _ . - only.
-        jobs: the descriptions, each with a name of its own; ``instances()`` answers the jobs that came of them.
+        jobs: the descriptions, each with a name of its own; ``instances()`` returns the jobs that came of them.
         labels: the workflow's own; the labels of the jobs inside are what jobs are listed by.
 
     ``Workflow(id=n)`` is an existing workflow: it can be asked everything, but its description stays empty here.
@@ -145,7 +148,7 @@ class Workflow(Submitted):
 
     def __init__(
         self,
-        id: int | None = None,  # noqa: A002  (upstream's word)
+        id: int | None = None,  # upstream's word
         *,
         name: str | None = None,
         jobs: Iterable[Job] = (),
@@ -155,7 +158,7 @@ class Workflow(Submitted):
         policies: WorkflowPolicies | None = None,
         client: ProminenceClient | None = None,
     ) -> None:
-        super().__init__(id, client)
+        super().__init__(id, client, _VERBS)
         self.name = name
         self.jobs = list(jobs)
         self.factories = list(factories)
@@ -164,7 +167,7 @@ class Workflow(Submitted):
         self.policies = WorkflowPolicies() if policies is None else policies
 
     def json(self) -> dict[str, Any]:
-        """The JSON that creates this workflow, checked as a whole; nothing is sent.
+        """Return the JSON that creates this workflow, checked as a whole; nothing is sent.
 
         Raises:
             ValueError: the service would refuse it, or accept it and go wrong without a word.
@@ -186,38 +189,15 @@ class Workflow(Submitted):
             raise wrong("Workflow.jobs", f"small enough for the {BODY_LIMIT} bytes that the service reads", size)
         return wire
 
-    def to_dict(self) -> dict[str, Any]:
-        """Answers what ``json()`` answers; it is upstream's name."""
-        return self.json()
-
-    def create(self) -> None:
-        """Sends the workflow to the service, once; from then on it has an id.
-
-        Raises:
-            ValueError: see ``json()``; nothing was sent.
-            ServiceUnavailableError: no answer. If its ``request_sent`` is True the workflow may have come to be all
-                the same: look for it by name or label before trying again.
-        """
-        self._check_new()
-        self._id = self._client.create_workflow(self.json())
-
     @property
     def progress(self) -> dict[str, int]:
         """Number of jobs: total, done, failed, queued, waiting. The service counts loosely, and somewhat late."""
-        return dict(self._seen.get("progress", {})) if self.status else {}
+        return dict(last_seen(self, "progress", {}))
 
     def instances(self) -> list[Job]:
-        """The jobs that have come of this workflow so far, in the order of their ids, as jobs that can be asked."""
-        listed = self._client.list_jobs(workflow_id=self._number(), all=True, num=-1)
-        return [Job.of_listing(item, self._client) for item in sorted(listed, key=lambda item: int(item["id"]))]
-
-    def delete(self) -> None:
-        """Ends the workflow and all of its jobs. NotFoundError: it has ended already."""
-        self._client.delete_workflow(self._number())
-        self._seen_at = float("-inf")
-
-    def _look(self) -> dict[str, Any]:
-        return self._client.describe_workflow(self._number())
+        """Return the jobs that have come of this workflow so far, in the order of their ids; they can be asked."""
+        listed = self.client.list_jobs(workflow_id=known_id(self), all=True, num=-1)
+        return [Job.of_listing(item, self.client) for item in sorted(listed, key=lambda item: int(item["id"]))]
 
     def _checked_jobs(self) -> dict[str, dict[str, Any]]:
         jobs: dict[str, dict[str, Any]] = {}

@@ -29,15 +29,17 @@ from ..payload.pickling import Pickled
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call, settle
 from ..run.journal import Journal
+from ..run.names import new_run_id
 from ..run.objects import Known
 from ..run.options import Options
 from ..transports.warm.state import WorkerInfo
-from .attach import check_new, find, plan_adoption
+from .adoption import plan_adoption
+from .attach import check_new, find
 from .function import PickledFunction
 from .image_check import ImageReport, check_image
 from .purge import purge
 from .results import Results
-from .run import Run, new_run_id
+from .run import Run
 from .settings import find_service, run_settings, warm_options
 
 P = ParamSpec("P")

@@ -7,36 +7,30 @@ Its threads hold no reference to the executor, so that a forgotten executor can 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 
-from ..errors import JobDeletedError, ProminenceError
+from ..errors import ProminenceError
 from ..payload.calls import Payload
 from ..run.chunk import Chunk, Transport
-from ..run.connection import Connection, ServiceHealth
-from ..run.context import LOG, RunContext
+from ..run.context import new_context
 from ..run.future import ProminenceFuture, settle
-from ..run.images import LocalImages
-from ..run.journal import Journal, NullJournal
-from ..run.objects import Objects
+from ..run.journal import Journal
 from ..run.options import Options
 from ..run.registry import ChunkRegistry
 from ..run.settle import Settler
-from ..run.uploads import UploadCache
 from ..transports.jobs.transport import JobTransport
 from ..transports.warm.follower import WorkerFollower
 from ..transports.warm.pool import WarmPool
 from ..transports.warm.state import WorkerInfo
-from .attach import AdoptionPlan, RunSnapshot
+from .adoption import AdoptedChunk, AdoptionPlan, RunSnapshot, make_chunks
 from .auto_chunks import AutoChunks, first_wave
+from .interrupt import delete, report_left
 from .settings import RunSettings, Service
 
 _GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
-_INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
 
 
 class Run:
@@ -52,19 +46,8 @@ class Run:
         *,
         attached: bool = False,
     ) -> None:
-        uploads = UploadCache()
-        self.context = RunContext(
-            run_id=run_id,
-            key=key,
-            connection=Connection(service.connect),
-            health=ServiceHealth(run_id, settings.service_timeout, LOG),
-            journal=journal or NullJournal(),
-            objects=Objects(uploads),
-            images=LocalImages(uploads),
-            uploads=uploads,
-            lazy=settings.lazy,
-            attached=attached,
-            stopping=threading.Event(),
+        self.context = new_context(
+            service.connect, run_id, key, settings.service_timeout, settings.lazy, journal, attached=attached
         )
         self.settings = settings
         self.registry = ChunkRegistry(run_id)
@@ -205,8 +188,6 @@ class Run:
         futures = _futures(0, plan.count)
         for index, error in plan.missing.items():
             settle(futures[index], False, error)
-        superseded: ProminenceFuture[Any] = ProminenceFuture()
-        superseded.cancel()
         self.context.journal.remove(plan.obsolete)
         if snapshot.scan is not None:
             self._follower = WorkerFollower(
@@ -215,37 +196,27 @@ class Run:
         if self._pool is not None:
             self._pool.first_number = snapshot.next_worker
         self._start()
+        made = make_chunks(plan, futures, options, self._carrier)
+        self.registry.adopt([chunk for _, chunk in made], plan.count)
         arrays = snapshot.in_arrays()
-        chunks: list[tuple[Chunk, bool]] = []  # and whether it is to be sent
-        for item in plan.chunks:
-            calls = [futures[n] if n in item.current else superseded for n in item.calls.numbers()]
-            payload, own_options = (item.kept.payload, item.kept.options) if item.kept else (None, options)
-            transport: Transport = self._jobs
-            if item.is_with_worker and self._follower is not None:
-                transport = self._follower
-            elif item.is_unsent and payload is not None:
-                transport = self._route(payload, own_options)
-            chunk = Chunk(
-                self.context.run_id, item.calls.first, calls, own_options, payload, transport, item.calls.attempt,
-                in_doubt=item.in_doubt,
-            )  # fmt: skip
-            if item.job is not None and not item.is_with_worker:
-                chunk.job_id = item.job["id"]
-                chunk.saw(item.job["status"])
-            chunks.append((chunk, item.is_unsent))
-        self.registry.adopt([chunk for chunk, _ in chunks], plan.count)
-        for chunk, is_unsent in chunks:
-            if is_unsent:
+        for item, chunk in made:
+            if item.is_unsent:
                 chunk.transport.submit(chunk)
-            elif chunk.transport is self._jobs:
-                array = arrays.get(chunk.numbers)
+            elif not item.is_with_worker:
+                array = arrays.get(item.calls)
                 if array is not None:
                     array.add(chunk)
                 self._jobs.adopt(chunk, array, snapshot.job_ids)
         if self._follower is not None:
-            self._follower.follow([chunk for chunk, _ in chunks if chunk.transport is self._follower])
+            self._follower.follow([chunk for item, chunk in made if item.is_with_worker])
         self._jobs.look_soon()
         return futures
+
+    def _carrier(self, item: AdoptedChunk, payload: Payload | None, options: Options) -> Transport:
+        """Choose what is to carry a chunk that another program has sent, or was to send."""
+        if item.is_with_worker and self._follower is not None:
+            return self._follower
+        return self._jobs if payload is None or not item.is_unsent else self._route(payload, options)
 
     # -- warm workers ----------------------------------------------------------------------------------------------
 
@@ -308,35 +279,13 @@ class Run:
         chunks = self.registry.chunks()
         if not chunks:
             return
-        said = self._leave(chunks) if self.settings.on_interrupt == "leave" else self._delete(chunks)
+        if self.settings.on_interrupt == "leave":
+            self._left = True
+            said = report_left(self.context, chunks, self._jobs, self.is_warm)
+            self.registry.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
+        else:
+            said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
-
-    def _leave(self, chunks: list[Chunk]) -> str:
-        self._left = True
-        sent = [chunk for chunk in chunks if chunk.job_id is not None]
-        jobs = sum(chunk.transport is self._jobs for chunk in sent)
-        with_workers = sum(chunk.size for chunk in sent if chunk.transport is not self._jobs)
-        unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
-        self.registry.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
-        said = f"its {jobs} outstanding jobs are left at the service"
-        if self._pool is not None:
-            said = f"its warm workers are left at the service with {with_workers} calls, and {jobs} other jobs"
-        if unsent:
-            kept = " and are in the journal" if self.context.journal else ""
-            said += f", {unsent} calls had not been sent{kept}"
-        return said + f"; ProminenceExecutor.attach({self.context.run_id!r}) continues it"
-
-    def _delete(self, chunks: list[Chunk]) -> str:
-        for chunk in chunks:
-            for call in list(chunk.calls):
-                call.cancel()
-            if not chunk.cancelled():
-                chunk.terminated = True
-                chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
-                chunk.transport.discard(chunk)
-        self._ended.wait(_INTERRUPTED)
-        done = "have been deleted" if self._ended.is_set() else "are being deleted; the service does not answer"
-        return f"its {len(chunks)} outstanding jobs {done}"
 
     def _end(self) -> None:
         """The last act, in the tracker's thread: everything is settled; let go of threads, sockets and the service."""
@@ -353,8 +302,3 @@ class Run:
 
 def _futures(first: int, count: int) -> list[ProminenceFuture[Any]]:
     return [ProminenceFuture(first + position) for position in range(count)]
-
-
-def new_run_id(name: str | None) -> str:
-    """A name for a run that no other run has: readable, sortable, fit for a label, a job's name and a file name."""
-    return f"{name or 'px'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"

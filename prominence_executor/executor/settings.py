@@ -101,7 +101,7 @@ def find_service(url: str | None, token: str | Callable[[], str] | None, service
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
         return Service(lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), lambda: None)
-    from ..local.launch import launch  # the one line of the core that knows of the embedded service
+    from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
     embedded = launch()
     return Service(lambda: ProminenceClient(embedded.url, embedded.token), embedded.stop)

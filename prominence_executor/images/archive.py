@@ -1,4 +1,4 @@
-"""A directory tree to a ``docker save`` archive, which docker, udocker and Apptainer load.
+"""From a directory tree to a ``docker save`` archive, which docker, udocker and Apptainer load.
 
 It reads a tree and writes one file; it runs nothing and knows nothing of Python or Debian. The same tree gives the same
 bytes: members are sorted, and carry no times and no names of users.
@@ -36,8 +36,11 @@ def pack(
     """Write the archive; it appears at ``output`` when it is whole. Compressed if that ends in ``gz``.
 
     Args:
+        tree: the root of the image's file system.
+        output: the archive.
         tag: ``name:version``, under which ``docker load`` and ``udocker load`` know the image.
-        env, command: what the image's configuration says.
+        env: the variables of its configuration.
+        command: what a container runs when it is told nothing else.
         scratch: a directory for the layer while it is written.
         leave_out: of the paths below ``tree``, those that are not to be in it, with all below them.
     """
@@ -64,7 +67,7 @@ def pack(
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(_BLOCK), b""):
@@ -73,7 +76,7 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
 
 
 def _write_layer(tree: Path, layer: Path, leave_out: Callable[[str], bool]) -> str:
-    """Write the layer; returns its digest."""
+    """Write the layer and return its digest."""
     with tarfile.open(layer, "w", format=tarfile.GNU_FORMAT) as tar:
         for name in _walk(tree, "", leave_out):
             info = tar.gettarinfo(tree / name, name)
@@ -89,7 +92,7 @@ def _write_layer(tree: Path, layer: Path, leave_out: Callable[[str], bool]) -> s
 
 
 def _walk(tree: Path, below: str, leave_out: Callable[[str], bool]) -> Iterator[str]:
-    """The names in a tree, sorted, each directory before what is in it; symbolic links are not followed."""
+    """List the names in a tree, sorted, each directory before what is in it; symbolic links are not followed."""
     with os.scandir(tree / below) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:

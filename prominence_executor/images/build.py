@@ -1,12 +1,12 @@
-"""Makes a container image with Python on a Debian machine, without a registry: debootstrap, then pip into it.
+"""Build a container image with Python on a Debian machine, without a registry: debootstrap, then pip into it.
 
     debootstrap      a minimal Debian, with the distribution's Python or the libraries that another one needs
     apt, dpkg        further Debian packages, downloaded as this machine is configured to
     a copied Python  with ``from_python``: the standard library of an installed one, in /usr/local
     pip              this machine's, with its configuration, into the image's place for packages
-    imagetar         what is left without documentation, caches and compiled files, as a ``docker save`` archive
+    archive.py       what is left without documentation, caches and compiled files, as a ``docker save`` archive
 
-Everything happens in a temporary directory that is removed however it ends. Nothing of this machine's configuration
+Everything happens in a temporary directory that is removed in every case. Nothing of this machine's configuration
 stays in the image. It does not talk to the service.
 """
 
@@ -74,6 +74,8 @@ def build(
 ) -> Built:
     """Build an image and write it as a ``docker save`` archive, which udocker, Apptainer and docker load.
 
+    Blocks for minutes; needs root and debootstrap.
+
     Args:
         output: the archive, ``.tar``, or ``.tgz`` to have it compressed.
         python: ``X.Y``; by default that of ``from_python``, or of this program. It must be the distribution's.
@@ -86,17 +88,11 @@ def build(
 
     Raises:
         ImageBuildError: what is needed is not here, or a step failed; the message says which.
-        ValueError: an argument that cannot be.
+        ValueError: an argument cannot be what it is.
         FileNotFoundError: a requirements file is not there.
     """
     target = Path(output)
-    if not target.name.endswith((".tar", ".tgz", ".tar.gz")):
-        raise ValueError(f"the image must be called .tar, .tgz or .tar.gz, by which runtimes know it, not {target}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no directory {target.parent} for the image")
-    for file in requirements:
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"there is no requirements file {file}")
+    _check_files(target, requirements)
     suite = suite or debian.running_suite()
     prefix = None if from_python is None else _checked_prefix(Path(from_python))
     wanted = _wanted_python(python, prefix, suite)
@@ -119,17 +115,32 @@ def build(
             _pip(tree, scratch, source, wanted, requirements, site="dist" if prefix is None else "site")
         debian.forget_this_machine(tree, suite)
         tell("packing")
-        tag = re.sub(r"[^a-z0-9_.-]", "-", target.name.lower()).removesuffix(".gz").rpartition(".")[0].strip("-._")
         pack(
-            tree, target, tag=f"{tag or 'image'}:latest", env=_ENV, command=["python3"], scratch=scratch,
+            tree, target, tag=_tag(target.name), env=_ENV, command=["python3"], scratch=scratch,
             leave_out=lambda name: _NEEDLESS.match(name) is not None,
         )  # fmt: skip
     return Built(target, target.stat().st_size, sha256_of_file(target), wanted)
 
 
+def _check_files(target: Path, requirements: Sequence[str | os.PathLike[str]]) -> None:
+    if not target.name.endswith((".tar", ".tgz", ".tar.gz")):
+        raise ValueError(f"the image must be called .tar, .tgz or .tar.gz, by which runtimes know it, not {target}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no directory {target.parent} for the image")
+    for file in requirements:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"there is no requirements file {file}")
+
+
+def _tag(filename: str) -> str:
+    """Make the name under which docker knows the image of its file's."""
+    name = re.sub(r"[^a-z0-9_.-]", "-", filename.lower()).removesuffix(".gz").rpartition(".")[0].strip("-._")
+    return f"{name or 'image'}:latest"
+
+
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A directory that is gone afterwards, with what is mounted in it."""
+    """Make a directory that is gone afterwards, with what is mounted in it."""
     path = Path(tempfile.mkdtemp(prefix="prominence-image-"))
     path.chmod(0o755)
     try:
@@ -143,7 +154,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _wanted_python(python: str | None, prefix: Path | None, suite: str) -> str:
-    """The minor version that the image is to have. ImageBuildError: it cannot."""
+    """Return the minor version that the image is to have; ImageBuildError when it cannot have it."""
     here = "{}.{}".format(*sys.version_info[:2])
     if python is not None and not re.fullmatch(r"3\.\d+", python):
         raise ValueError(f"python must be a minor version such as 3.11, not {python!r}")
@@ -169,7 +180,7 @@ def _checked_prefix(prefix: Path) -> Path:
     if (prefix / "pyvenv.cfg").exists():
         raise ValueError(f"{prefix} is a virtual environment; give the prefix of the Python that it was made from")
     if not _interpreter(prefix).exists():
-        raise ValueError(f"{prefix} is no prefix of an installed Python: it has no bin/python3")
+        raise ValueError(f"{prefix} is not the prefix of an installed Python: it has no bin/python3")
     return prefix
 
 
@@ -186,7 +197,7 @@ def _version_of(command: Sequence[str]) -> str:
 
 
 def _check_python(tree: Path, wanted: str, suite: str) -> None:
-    """The image's python3 is what it should be, and starts."""
+    """Make sure that the image's python3 is what it should be, and starts."""
     has = _version_of(["chroot", os.fspath(tree), "/usr/bin/env", *(f"{n}={v}" for n, v in _ENV.items()), "python3"])
     if has != wanted:
         raise _other_python(suite, has, wanted)
@@ -196,7 +207,7 @@ def _check_python(tree: Path, wanted: str, suite: str) -> None:
 
 
 def _libraries(prefix: Path) -> list[str]:
-    """The Debian packages with the libraries that a Python needs."""
+    """Name the Debian packages with the libraries that a Python needs."""
     extensions = [file for file in prefix.glob("lib/python3*/lib-dynload/*.so") if not file.match("_tkinter*")]
     binaries = [_interpreter(prefix), *prefix.glob("lib/libpython*.so*"), *extensions]
     return sorted(debian.packages_of(debian.libraries_of(binaries, prefix)) or _USUAL_LIBRARIES)
@@ -248,7 +259,7 @@ def _pip(
 
 
 def _install_scripts(found: Path, directory: Path) -> None:
-    """The commands of packages start with the image's Python, not with this machine's."""
+    """Install the commands of packages, so that they start with the image's Python and not with this machine's."""
     if not found.is_dir():
         return
     for script in sorted(found.iterdir()):

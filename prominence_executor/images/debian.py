@@ -21,7 +21,7 @@ from ..errors import ImageBuildError
 _PATIENCE = 10.0  # seconds that a tool has to end when it is asked to
 _TAIL = 2000  # characters of what a failed tool said
 _PUBLIC = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _APT = Path("/etc/apt")
 
 
@@ -34,11 +34,11 @@ def check_able() -> None:
 
 
 def _debootstrap() -> str | None:
-    return shutil.which("debootstrap", path=os.pathsep.join((os.environ.get("PATH", ""), _PATH)))
+    return shutil.which("debootstrap", path=os.pathsep.join((os.environ.get("PATH", ""), SYSTEM_PATH)))
 
 
 def running_suite() -> str:
-    """This machine's release."""
+    """Return the name of this machine's release."""
     suite = _os_release().get("VERSION_CODENAME")
     if not suite:
         raise ImageBuildError("this machine does not say which Debian release it is: give one by --suite")
@@ -53,7 +53,7 @@ def _os_release() -> dict[str, str]:
 
 
 def bootstrap(tree: Path, suite: str, mirror: str | None, packages: Sequence[str]) -> None:
-    """A minimal system in a new directory."""
+    """Install a minimal system in a new directory."""
     command = [_debootstrap() or "debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
     configured, keyring = _configured(suite)
     if keyring:
@@ -65,7 +65,7 @@ def bootstrap(tree: Path, suite: str, mirror: str | None, packages: Sequence[str
 
 
 def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) -> None:
-    """More packages. apt runs outside with this machine's configuration, dpkg inside."""
+    """Install more packages: apt runs outside with this machine's configuration, dpkg inside."""
     if suite != running_suite():
         raise ImageBuildError(f"--package needs the lists of packages of {suite}, and this machine has its own only")
     (downloads / "partial").mkdir(parents=True)
@@ -85,7 +85,12 @@ def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) ->
     for file in sorted(downloads.glob("*.deb")):
         shutil.move(file, inside / file.name)
         names.append(f"/tmp/debs/{file.name}")  # noqa: S108  inside the tree
-    environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "DPKG_FORCE": "unsafe-io"}
+    environment = {
+        "PATH": SYSTEM_PATH,
+        "DEBIAN_FRONTEND": "noninteractive",
+        "LC_ALL": "C.UTF-8",
+        "DPKG_FORCE": "unsafe-io",
+    }
     if names:
         run(["chroot", os.fspath(tree), "dpkg", "--unpack", "--force-depends", *names], "dpkg", environment)
         run(["chroot", os.fspath(tree), "dpkg", "--configure", "--pending"], "dpkg", environment)
@@ -93,14 +98,14 @@ def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) ->
 
 
 def forget_this_machine(tree: Path, suite: str) -> None:
-    """What debootstrap wrote of this machine's configuration becomes what a fresh installation has."""
+    """Replace what debootstrap wrote of this machine's configuration by what a fresh installation has."""
     release = dict(line.partition("=")[::2] for line in (tree / "etc" / "os-release").read_text().splitlines())
     public = _PUBLIC.get(release.get("ID", ""))
     (tree / "etc" / "apt" / "sources.list").write_text(f"deb {public} {suite} main\n" if public else "")
 
 
 def libraries_of(binaries: Iterable[Path], outside: Path) -> set[Path]:
-    """The shared libraries that these need, but for those below ``outside``."""
+    """Find the shared libraries that these need, but for those below ``outside``."""
     found: set[Path] = set()
     for binary in binaries:
         done = subprocess.run(["ldd", os.fspath(binary)], capture_output=True, text=True, check=False)  # noqa: S603, S607
@@ -109,7 +114,11 @@ def libraries_of(binaries: Iterable[Path], outside: Path) -> set[Path]:
 
 
 def packages_of(libraries: Iterable[Path]) -> set[str]:
-    """The installed packages that these files are of. ImageBuildError: a file is of none."""
+    """Find the installed packages that these files are of.
+
+    Raises:
+        ImageBuildError: a file is of none.
+    """
     packages = set()
     for library in libraries:
         names = {library, library.resolve(), Path("/usr") / library.relative_to("/")}
@@ -120,7 +129,7 @@ def packages_of(libraries: Iterable[Path]) -> set[str]:
         )  # fmt: skip
         owners = {line.partition(":")[0] for line in done.stdout.splitlines() if not line.startswith("diversion")}
         if not owners:
-            raise ImageBuildError(f"the Python needs {library}, which no Debian package of this machine has")
+            raise ImageBuildError(f"the Python needs {library}, which is in no Debian package of this machine")
         packages |= owners
     return packages
 
@@ -139,7 +148,11 @@ def _mounted_below(path: Path) -> list[str]:
 
 
 def run(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> None:
-    """Run a tool to its end. ImageBuildError: it failed, with the end of what it said."""
+    """Run a tool to its end.
+
+    Raises:
+        ImageBuildError: it failed; with the end of what it said.
+    """
     try:
         process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -168,7 +181,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _configured(suite: str) -> tuple[str | None, str | None]:
-    """The mirror and the keyring that apt is configured to use for a release, as far as debootstrap can use them."""
+    """Find the mirror and the keyring that apt uses for a release, as far as debootstrap can use them."""
     for mirror, suites, components, keyring in _sources():
         if suite in suites and "main" in components and re.match(r"(https?|file):/", mirror):
             return mirror, keyring if keyring and os.path.isfile(keyring) else None
@@ -176,7 +189,7 @@ def _configured(suite: str) -> tuple[str | None, str | None]:
 
 
 def _sources() -> Iterable[tuple[str, list[str], list[str], str | None]]:
-    """What apt's lists of sources say: URL, releases, components, keyring."""
+    """Read apt's lists of sources: URL, releases, components, keyring."""
     for file in [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*.list"))]:
         for line in file.read_text().splitlines() if file.exists() else ():
             match = re.match(r"deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)", line)
@@ -197,7 +210,7 @@ def _sources() -> Iterable[tuple[str, list[str], list[str], str | None]]:
 
 
 def _proxies() -> dict[str, str]:
-    """The proxies that apt uses, as debootstrap's downloader takes them."""
+    """Return the proxies that apt uses, as debootstrap's downloader takes them."""
     found = {}
     for scheme in ("http", "https"):
         with suppress(OSError):

@@ -12,9 +12,9 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..client.model import wrong
+from ..client.validation import wrong
 from ..errors import TransferError
 from .archive import sha256_of_file
 
@@ -25,15 +25,25 @@ PREFIX = "pximage-"
 
 _ENDINGS = {".tar.gz": ".tgz", ".tgz": ".tgz", ".tar": ".tar", ".sif": ".sif"}  # of a file, and of its object's name
 _AT_SITES = "/cvmfs/"  # paths below it are the same everywhere, and are no files of this machine
-Version = tuple[str, int, int]  # path, size, time of the last change: another one means another content
 
-_hashing = threading.Lock()
-_digests: dict[Version, str] = {}
+
+class ImageFile(NamedTuple):
+    """An image file as it is at some time; where size or time differ, its content does, too."""
+
+    path: str
+    size: int
+    """Bytes."""
+    changed: int
+    """Nanoseconds since the epoch."""
+
+
+_hashing = threading.Lock()  # guards both, so that a file is read once
+_digests: dict[ImageFile, str] = {}
 _files: dict[str, str] = {}  # the path by the object's name
 
 
 def resolved(image: str | os.PathLike[str]) -> str:
-    """An image as options keep it: a file's absolute path, or the name as it was given.
+    """Return an image as options keep it: a file's absolute path, or the name as it was given.
 
     A file is meant by a path object, by what begins with ``./``, ``../``, ``/`` or ``~``, and by what has a slash and
     exists.
@@ -56,12 +66,12 @@ def resolved(image: str | os.PathLike[str]) -> str:
 
 
 def is_local(image: str) -> bool:
-    """Whether a resolved image is a file of this machine."""
+    """Tell whether a resolved image is a file of this machine."""
     return os.path.isabs(image) and not image.startswith(_AT_SITES)
 
 
 def shown(image: str) -> str:
-    """An image for messages: for an object that came from a file, both."""
+    """Name an image for messages: an object that came from a file by both."""
     return f"{_files[image]} ({image})" if image in _files else image
 
 
@@ -71,9 +81,11 @@ def push(
     name: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> str:
-    """Upload an image file, unless the service has it; returns the name to use as ``image``.
+    """Upload an image file, unless the service has it, and return the name to use as ``image``; blocks.
 
     Args:
+        client: of the service that it goes to.
+        path: the file, which ends in .tar, .tgz, .tar.gz or .sif.
         name: the object's name; then it is uploaded in any case. By default a name of its content.
         progress: called with the bytes that were sent, and their number.
 
@@ -85,31 +97,59 @@ def push(
     path = resolved(os.path.abspath(os.path.expanduser(path)))
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(" + "|".join(_ENDINGS) + ")", name):
         raise wrong("name", "letters, digits, '_', '.' and '-' with one of the endings " + " ".join(_ENDINGS), name)
-    version = version_of(path)
-    own = object_name(version)
+    file = image_file(path)
+    own = object_name(file)
     stored = {} if name else {item["name"]: item["size"] for item in client.list_data()}
-    if stored.get(own) != version[1]:
-        upload_image(client, version, name or own, progress)
+    if stored.get(own) != file.size:
+        upload(client, file, name or own, progress)
     return name or own
 
 
-def version_of(path: str) -> Version:
+def image_file(path: str) -> ImageFile:
+    """Look at an image file as it is now.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
     status = os.stat(path)
-    return path, status.st_size, status.st_mtime_ns
+    return ImageFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _digest(version: Version) -> str:
+def object_name(file: ImageFile) -> str:
+    """Name the object with this content, and remember for messages of which file it is; reads the file once."""
+    name = f"{PREFIX}{_digest(file)[:32]}{_ending(file.path)}"
     with _hashing:
-        if version not in _digests:
-            _digests[version] = sha256_of_file(version[0])
-        return _digests[version]
-
-
-def object_name(version: Version) -> str:
-    """The name of the object with this content."""
-    name = f"{PREFIX}{_digest(version)[:32]}{_ending(version[0])}"
-    _files[name] = version[0]
+        _files[name] = file.path
     return name
+
+
+def upload(
+    client: ProminenceClient, file: ImageFile, name: str, progress: Callable[[int, int], object] | None = None
+) -> None:
+    """Upload an image file under this name, whether or not the service has it; blocks.
+
+    Raises:
+        TransferError: it did not arrive, or was changed meanwhile; then nothing is left of it at the service.
+    """
+    with open(file.path, "rb") as content:
+        source = content if progress is None else _Counted(content, file.size, progress)
+        client.upload(name, source, checksum=_digest(file))
+    if image_file(file.path) != file:
+        client.delete_data(name)
+        raise TransferError(f"the image {file.path} was changed while it was uploaded")
+
+
+def missing_object(refusal: str) -> str | None:
+    """Return the object of ours that the service refused a job for, because it has it no longer; None if it is none."""
+    match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
+    return match and match[1]
+
+
+def _digest(file: ImageFile) -> str:
+    with _hashing:
+        if file not in _digests:
+            _digests[file] = sha256_of_file(file.path)
+        return _digests[file]
 
 
 def _ending(path: str) -> str:
@@ -117,18 +157,6 @@ def _ending(path: str) -> str:
         if path.endswith(ending):
             return ours
     raise wrong("image", "a file that ends in " + ", ".join(_ENDINGS), path)
-
-
-def upload_image(
-    client: ProminenceClient, version: Version, name: str, progress: Callable[[int, int], object] | None = None
-) -> None:
-    path, size, _ = version
-    with open(path, "rb") as file:
-        source = file if progress is None else _Counted(file, size, progress)
-        client.upload(name, source, checksum=_digest(version))
-    if version_of(path) != version:
-        client.delete_data(name)
-        raise TransferError(f"the image {path} was changed while it was uploaded")
 
 
 class _Counted(io.RawIOBase):

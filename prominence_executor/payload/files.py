@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from ..client.model import wrong
+from ..client.validation import wrong
 
 _OWN = re.compile(
     r"(logs|json|promlet\.py|\.job\.json|px(job|run|start|calls|outcome|files?|once|mods|array|ranks)?(\b|-).*)"

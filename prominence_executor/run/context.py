@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..client.client import ProminenceClient
@@ -37,3 +38,35 @@ class RunContext:
     def client(self) -> ProminenceClient:
         """The run's client, which is closed when the run ends."""
         return self.connection.client
+
+
+def new_context(
+    connect: Callable[[], ProminenceClient],
+    run_id: str,
+    key: bytes,
+    service_timeout: float,
+    lazy: bool,
+    journal: Journal | None,
+    *,
+    attached: bool,
+) -> RunContext:
+    """Make the context of a run.
+
+    Args:
+        connect: makes a client.
+        service_timeout: seconds for which the service may be away.
+    """
+    uploads = UploadCache()
+    return RunContext(
+        run_id=run_id,
+        key=key,
+        connection=Connection(connect),
+        health=ServiceHealth(run_id, service_timeout, LOG),
+        journal=journal or NullJournal(),
+        objects=Objects(uploads),
+        images=LocalImages(uploads),
+        uploads=uploads,
+        lazy=lazy,
+        attached=attached,
+        stopping=threading.Event(),
+    )

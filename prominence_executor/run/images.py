@@ -5,11 +5,10 @@ No threads of its own; hashing and uploading block.
 
 from __future__ import annotations
 
-import re
 import threading
 
 from ..client.client import ProminenceClient
-from ..images.files import PREFIX, is_local, object_name, upload_image, version_of
+from ..images.files import image_file, is_local, missing_object, object_name, upload
 from .uploads import UploadCache
 
 
@@ -31,18 +30,18 @@ class LocalImages:
         if not is_local(image):
             return image
         try:
-            version = version_of(image)
+            file = image_file(image)
         except FileNotFoundError:
             with self._lock:
                 if image in self._placed:
                     return self._placed[image]
             raise
-        name = object_name(version)
+        name = object_name(file)
 
-        def upload() -> None:
-            upload_image(client, version, name)
+        def upload_it() -> None:
+            upload(client, file, name)
 
-        self._uploads.ensure(client, name, version[1], upload)
+        self._uploads.ensure(client, name, file.size, upload_it)
         with self._lock:
             self._placed[image] = name
         return name
@@ -54,8 +53,8 @@ class LocalImages:
 
     def missing(self, refusal: str) -> bool:
         """Whether the service has refused a job because it has an image no longer, which is to be uploaded again."""
-        match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
-        return bool(match and self._uploads.forget(match[1]))
+        name = missing_object(refusal)
+        return name is not None and self._uploads.forget(name)
 
     def names(self) -> set[str]:
         """The objects that calls of this run may still use."""

@@ -11,6 +11,8 @@ Pure functions; each form has the function that reads it beside the one that mak
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from typing import NamedTuple
 
 MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
@@ -44,6 +46,11 @@ class Span(NamedTuple):
     def jobs(self) -> list[Calls]:
         """All of them, in the order of their positions."""
         return [self.at(position) for position in range((self.last - self.first) // self.size + 1)]
+
+
+def new_run_id(name: str | None) -> str:
+    """A name for a run that no other run has: readable, sortable, fit for a label, a job's name and a file name."""
+    return f"{name or 'px'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def job_name(run_id: str, calls: Calls) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ..client.model import JobPolicies, Resources, Task, check_labels
+from ..client.model import JobPolicies, Resources, Task
+from ..client.validation import check_labels
 from ..images.files import resolved
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
 from ..payload.instructions import PYTHON

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..client.model import BODY_LIMIT
+from ..client.validation import BODY_LIMIT
 from ..payload.blob import Blob
 from ..payload.files import Source
 from ..payload.modules import ModuleZip

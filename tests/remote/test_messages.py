@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prominence_executor.remote.wire import PART, sign, split, verify
 from prominence_executor.transports.warm.mailboxes import gathered
 
-HEADERS = st.dictionaries(st.text(), st.integers() | st.text() | st.none() | st.lists(st.integers()))
+WORDS = st.text(st.characters(max_codepoint=0x17F), max_size=8)
+HEADERS = st.dictionaries(WORDS, st.integers() | WORDS | st.none() | st.lists(st.integers(), max_size=3), max_size=4)
 KEYS = st.binary(min_size=1, max_size=64)
 PURPOSES = st.text(st.characters(min_codepoint=33, max_codepoint=126))
 

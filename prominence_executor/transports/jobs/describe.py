@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import remote
-from ...client.model import BODY_LIMIT, encode
+from ...client.validation import BODY_LIMIT, encode
 from ...errors import InvalidRequestError
 from ...payload.archive import runner_archive
 from ...payload.bundle import bundle

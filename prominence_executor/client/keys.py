@@ -1,0 +1,58 @@
+"""The verbs of the key-value store: set, get, list, delete; a part of `ProminenceClient`."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from ..errors import InvalidRequestError
+from .request_parts import object_path
+from .responses import read_list, read_nothing, read_text
+from .session import ApiSession
+
+KEY_VALUE_LIMIT = 15_967
+"""The largest value of the key-value store, in bytes of UTF-8."""
+
+
+class KeyVerbs:
+    """What a client can do with keys and their values."""
+
+    api: ApiSession
+
+    def kv_set(self, key: str, value: str, prev: str | None = None) -> None:
+        """Set a key; with ``prev``, only if it exists and has that value.
+
+        Raises:
+            KeyValueConflictError: it has another value than ``prev``, or none. Also possible, after an answer that
+                was lost, because of this very call: with ``prev``, read the key before deciding.
+            InvalidRequestError: the value is empty or has more than 15,967 bytes.
+        """
+        body = value.encode()
+        if not body or len(body) > KEY_VALUE_LIMIT:
+            raise InvalidRequestError(f"a value must have 1 to {KEY_VALUE_LIMIT} bytes of UTF-8, not {len(body)}")
+        params = None if prev is None else {"prev": prev}
+        path = "/kv" + object_path(key, "key")
+        self.api.call("POST", path, read_nothing, params=params, body=body, kind="text/plain", repeat=prev is None)
+
+    def kv_get(self, key: str) -> str:
+        """Return the value of a key.
+
+        Raises:
+            NotFoundError: there is no such key.
+        """
+        return self.api.call("GET", "/kv" + object_path(key, "key"), read_text)
+
+    @overload
+    def kv_list(self, prefix: str = "", values: Literal[False] = False) -> list[str]: ...
+    @overload
+    def kv_list(self, prefix: str, values: Literal[True]) -> dict[str, str]: ...
+    def kv_list(self, prefix: str = "", values: bool = False) -> list[str] | dict[str, str]:
+        """List the keys below a prefix, each with a leading slash; with ``values`` return a dict from key to value."""
+        params = {"list": "true", "values": "true"} if values else {"list": "true"}
+        path = "/kv" + object_path(prefix, "prefix", may_be_empty=True)
+        answer = self.api.call("GET", path, read_list, params=params)
+        return {key: value for item in answer for key, value in item.items()} if values else answer
+
+    def kv_delete(self, key: str, prefix: bool = False) -> None:
+        """Delete a key, or with ``prefix`` everything below it; no matter whether it exists."""
+        params = {"prefix": "true"} if prefix else None
+        self.api.call("DELETE", "/kv" + object_path(key, "key"), read_nothing, params=params)

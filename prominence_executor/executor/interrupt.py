@@ -1,0 +1,43 @@
+"""What becomes of outstanding jobs when their program is interrupted: they are left at the service, or deleted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ..errors import JobDeletedError
+from ..run.chunk import Chunk, Transport
+from ..run.context import RunContext
+
+_INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
+
+
+def report_left(context: RunContext, chunks: Sequence[Chunk], jobs: Transport, has_workers: bool) -> str:
+    """Say what is left at the service; ``jobs`` carries those that are no warm worker's."""
+    sent = [chunk for chunk in chunks if chunk.job_id is not None]
+    count = sum(chunk.transport is jobs for chunk in sent)
+    said = f"its {count} outstanding jobs are left at the service"
+    if has_workers:
+        calls = sum(chunk.size for chunk in sent if chunk.transport is not jobs)
+        said = f"its warm workers are left at the service with {calls} calls, and {count} other jobs"
+    unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
+    if unsent:
+        said += f", {unsent} calls had not been sent" + (" and are in the journal" if context.journal else "")
+    return said + f"; ProminenceExecutor.attach({context.run_id!r}) continues it"
+
+
+def delete(chunks: Sequence[Chunk], ended: threading.Event) -> str:
+    """Cancel or end all calls, and delete their jobs; blocks for that for a while. Says what came of it.
+
+    ``ended``: set when nothing is left of the run.
+    """
+    for chunk in chunks:
+        for call in list(chunk.calls):
+            call.cancel()
+        if not chunk.cancelled():
+            chunk.terminated = True
+            chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
+            chunk.transport.discard(chunk)
+    ended.wait(_INTERRUPTED)
+    done = "have been deleted" if ended.is_set() else "are being deleted; the service does not answer"
+    return f"its {len(chunks)} outstanding jobs {done}"

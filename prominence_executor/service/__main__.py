@@ -1,0 +1,128 @@
+"""The service as a program: `python -m prominence_executor.service --dir DIR`.
+
+With --child it is one program's private service: one line of JSON when it is ready, then silence, until its standard
+input ends or its parent is gone. It never prints a token otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import select
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .service import LocalService
+from .state.directory import write_whole
+
+_NOTICES = {
+    "process": "Tasks run as plain processes of this machine, with your rights: not in containers.",
+    "real": "Tasks run on this machine in the containers of their images.",
+}
+_PARENT_SECONDS = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve in the foreground until SIGINT, SIGTERM or, with --child, until the parent is gone."""
+    options = _parser().parse_args(argv)
+    directory = options.dir
+    if options.child:
+        logging.getLogger().addHandler(logging.NullHandler())
+    elif directory is None:
+        directory = Path.home() / ".prominence" / "local"
+    parent = os.getppid()
+    with _signals() as ended:
+        try:
+            service = LocalService(
+                directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
+                containers=options.containers, smtp=options.smtp,
+            )  # fmt: skip
+            service.start()
+        except (ImportError, RuntimeError, OSError, ValueError) as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        try:
+            if options.child:
+                _say(json.dumps({"url": service.url, "token": service.token}))
+                _await_orphaned(ended, parent)
+            else:
+                _introduce(service, None if options.quiet else _NOTICES[options.containers])
+                os.read(ended, 1)
+        except BrokenPipeError:  # whoever should have read what is said is gone
+            return 1
+        finally:
+            service.stop()
+    return 0
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that becomes readable when the program is asked to end."""
+    ended, wakes = os.pipe()
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: os.write(wakes, b".")) for number in asked}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(ended)
+        os.close(wakes)
+
+
+def _introduce(service: LocalService, notice: str | None) -> None:
+    token_file = _write_token(service)
+    if notice:
+        _say(f"# {notice}")
+    _say(f"export PROMINENCE_URL={service.url}")
+    _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
+    )
+    parser.add_argument("--dir", type=Path, help="where its state lives (default: ~/.prominence/local)")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--cpus", type=int, help="slots that jobs share (default: the machine's)")
+    parser.add_argument("--memory", type=int, help="GB that jobs share (default: the machine's)")
+    parser.add_argument("--seconds-per-minute", type=float, default=60, help="shortens walltimes, for tests")
+    parser.add_argument(
+        "--containers", choices=list(_NOTICES), default=os.environ.get("PROMINENCE_CONTAINERS") or "process",
+        help="real: tasks run in containers, by udocker or Apptainer as their runtime says "
+        "(default: $PROMINENCE_CONTAINERS or process)",
+    )  # fmt: skip
+    parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
+    parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _write_token(service: LocalService) -> Path:
+    path = service.dir / "token"
+    write_whole(path, service.token.encode())
+    return path
+
+
+def _await_orphaned(ended: int, parent: int) -> None:
+    """Return when standard input ends, a signal comes, or the parent is another process than at the start."""
+    watched = [0, ended]
+    while os.getppid() == parent:
+        ready, _, _ = select.select(watched, [], [], _PARENT_SECONDS)
+        if ended in ready or (0 in ready and not os.read(0, 4096)):
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The processes of one run: started, waited for, and ended together. Knows nothing of tasks and of why a run ends."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from typing import Any
+
+from ..containers.base import Command
+from ..sandbox import processes
+
+
+class RunStopped(Exception):
+    """The run was ended from outside: nothing more may be started."""
+
+
+class JobProcesses:
+    """Every method may be called from any thread. `_lock` guards the numbers of the processes.
+
+    A process is started under the lock, and the run is stopped under it, so that none starts after `stop`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pids: set[int] = set()
+        self._stopped = threading.Event()
+
+    def is_stopped(self) -> bool:
+        """Return whether the run was ended from outside."""
+        return self._stopped.is_set()
+
+    def check(self) -> None:
+        """Raise RunStopped when the run was ended from outside."""
+        if self._stopped.is_set():
+            raise RunStopped
+
+    def start(self, command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own. Raises RunStopped, and OSError when it cannot be executed."""
+        with self._lock:
+            self.check()
+            process = processes.start(command.argv, cwd=command.cwd, env=command.env, stdout=stdout, stderr=stderr)
+            self._pids.add(process.pid)
+        return process
+
+    def reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
+        """Wait for a process; returns its exit code, negative for a signal, and what it used."""
+        processes.await_end(process)
+        with self._lock:  # before the number can be somebody else's
+            self._pids.discard(process.pid)
+        return processes.reap(process)
+
+    def stop(self) -> None:
+        """Kill the groups of all processes, and start no more. What left its group is found by the engine's sweep."""
+        with self._lock:
+            self._stopped.set()
+            for pid in self._pids:
+                processes.kill_group(pid)
+
+    def output(self, command: Command, seconds: float) -> bytes | None:
+        """Run a command beside the tasks; what it prints, or None when it fails or takes longer. Ends with the job."""
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                command.argv, cwd=command.cwd, env=command.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            return None
+        with process:
+            try:
+                said, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                processes.kill_group(process.pid)  # a container's runtime and what it runs
+                return None
+        return said if process.returncode == 0 else None

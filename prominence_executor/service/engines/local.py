@@ -1,0 +1,108 @@
+"""This machine as the place where jobs run: its slots, the sandboxes of runs, and what those leave behind.
+
+Who gets slots next, and when a run must end, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..sandbox import processes
+from ..sandbox.removal import remove_tree
+from ..sandbox.sandbox import Sandbox, install_shims
+from ..state.directory import own_directory
+
+_SWEEP_SECONDS = 0.2
+
+
+class LocalEngine:
+    """The slots and sandboxes of one service. Every method may be called from any thread.
+
+    `_lock` guards the free slots, the sandboxes of ended runs and the time of the next sweep.
+    """
+
+    def __init__(self, directory: Path, cpus: int, memory: int) -> None:
+        self.cpus, self.memory = cpus, memory  # GB
+        self._sandboxes, self._shims = directory / "sandboxes", directory / "bin"
+        self._lock = threading.Lock()
+        self._free_cpus, self._free_memory = cpus, memory
+        self._ended: dict[str, Path] = {}  # marks and directories of ended runs, yet to be swept
+        self._next_sweep = 0.0
+
+    def open(self) -> None:
+        """Clear away what an earlier service left.
+
+        Raises:
+            RuntimeError: its directory is not the service's own.
+        """
+        if own_directory(self._sandboxes).is_symlink():
+            raise RuntimeError(f"{self._sandboxes} must not be a link: what lies there is removed at each start")
+        install_shims(self._shims)
+        # By name, not by where it leads: what a link points to is nobody's sandbox.
+        left = {path.name: path for path in Path(os.path.realpath(self._sandboxes)).iterdir()}
+        processes.kill_all(left)
+        for root in left.values():
+            remove_tree(root)
+
+    # Slots
+
+    def free(self) -> tuple[int, int]:
+        """Return CPUs and GB of memory that no run holds."""
+        with self._lock:
+            return self._free_cpus, self._free_memory
+
+    def take(self, cpus: int, memory: int) -> None:
+        """Give slots that are free to a run."""
+        with self._lock:
+            self._free_cpus -= cpus
+            self._free_memory -= memory
+
+    def give_back(self, cpus: int, memory: int) -> None:
+        """Take the slots of a run back."""
+        with self._lock:
+            self._free_cpus += cpus
+            self._free_memory += memory
+
+    # Sandboxes
+
+    def new_sandbox(self) -> Sandbox:
+        """Make the directory of a run."""
+        sandbox = Sandbox(self._sandboxes, self._shims)
+        sandbox.create()
+        return sandbox
+
+    def release(self, sandbox: Sandbox) -> None:
+        """Remove the directory of an ended run; what it left running is killed by the next sweep."""
+        try:
+            sandbox.remove()
+        finally:
+            with self._lock:
+                self._ended[sandbox.mark] = sandbox.root
+
+    def next_sweep(self) -> float | None:
+        """Return when to sweep next (time.time()), or None while there is nothing to sweep."""
+        with self._lock:
+            return self._next_sweep if self._ended else None
+
+    def sweep(self) -> None:
+        """Kill daemons of ended jobs: one look at /proc for all jobs that ended since the last."""
+        with self._lock:
+            if time.time() < self._next_sweep:
+                return
+            self._next_sweep = time.time() + _SWEEP_SECONDS
+            ended, self._ended = self._ended, {}
+        if ended:
+            processes.kill_all(ended)
+            for root in ended.values():
+                if root.exists():
+                    remove_tree(root)
+
+    def kill(self, sandboxes: Iterable[Sandbox]) -> None:
+        """Kill every process of these sandboxes and of those of ended runs."""
+        with self._lock:
+            ended = dict(self._ended)
+        processes.kill_all({sandbox.mark: sandbox.root for sandbox in sandboxes} | ended)

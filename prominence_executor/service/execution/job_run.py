@@ -1,0 +1,134 @@
+"""One run of one job, in a thread of its own: stage in, tasks in sequence, stage out.
+
+Changes no stored state; it returns an Outcome. It may be ended from any other thread by `end_with`, which first leaves
+a verdict and then kills, so that no task starts after its job was ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ..containers.base import Containers, PullFailed
+from ..engines.job_processes import JobProcesses, RunStopped
+from ..sandbox.sandbox import Sandbox
+from ..sandbox.staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
+from ..state.objects import ObjectStore
+from .machine import processor
+from .outcome import NO_ARTIFACT, NO_IMAGE, Outcome
+from .spec import JobSpec
+from .tasks import Tasks
+
+log = logging.getLogger("prominence_executor.local")
+
+_EXEC_SECONDS = 60
+
+
+class JobRun:
+    """`__call__` runs the job in the calling thread, which owns `_execution`; the rest may be called from any thread.
+
+    `_lock` guards the verdict and the commands of others.
+    """
+
+    def __init__(self, spec: JobSpec, sandbox: Sandbox, objects: ObjectStore, containers: Containers) -> None:
+        self.spec, self.sandbox, self._objects = spec, sandbox, objects
+        self._lock = threading.Lock()
+        self._verdict: Outcome | None = None
+        self._commands: list[dict[str, Any]] = []
+        self._processes = JobProcesses()
+        self._runner = containers.task_runner(sandbox, spec.user, spec.body["tasks"], self._processes.is_stopped)
+        self._execution: dict[str, Any] = {"cpu": processor()}
+
+    # From other threads
+
+    def end_with(self, status: str, reason: str | None) -> None:
+        """Decide how this run ends, unless that is decided, and kill its tasks' groups.
+
+        The engine's sweep finds the rest.
+        """
+        with self._lock:
+            self._verdict = self._verdict or Outcome(status, reason)
+        self._processes.stop()
+
+    def execute(self, command: str) -> bytes | None:
+        """Run a command beside the tasks; its output, or None when it fails. Ends with the job."""
+        with self._lock:
+            if self._verdict or not self.sandbox.home.is_dir():
+                return None
+            self._commands.append({"command": command, "time": int(time.time())})
+        start = self._runner.beside(command.split(","), self.spec.env)
+        return None if start is None else self._processes.output(start, _EXEC_SECONDS)
+
+    def snapshot(self, path: str) -> Path | None:
+        """Make a .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
+        real = self.sandbox.resolved(path)
+        return None if real is None else pack(real, os.path.basename(path.rstrip("/")) or "home", self.sandbox)
+
+    # The run itself
+
+    def __call__(self) -> Outcome:
+        """Run the job. Raises nothing: what goes wrong is the outcome."""
+        try:
+            outcome = self._lifecycle()
+        except RunStopped:
+            outcome = Outcome("failed")
+        except Exception as error:
+            log.exception("job %d", self.spec.job)
+            outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
+        with self._lock:
+            if self._verdict:
+                outcome = Outcome(self._verdict.status, self._verdict.reason)
+            if self._commands:
+                self._execution["commands"] = list(self._commands)
+        outcome.execution = self._execution
+        return outcome
+
+    def _lifecycle(self) -> Outcome:
+        with self.spec.logs.opened() as logs:
+            try:
+                self._stage_in()
+                task_failed = self._run_tasks(logs)
+            except StageInFailed:
+                return Outcome("failed", NO_ARTIFACT)
+            except PullFailed as error:
+                os.write(logs[0][1], f"{error}\n".encode())
+                return Outcome("failed", NO_IMAGE)
+        self._processes.check()
+        return self._stage_out(task_failed)
+
+    def _stage_in(self) -> None:
+        spec = self.spec
+        place_inputs(self.sandbox, spec.body.get("inputs", []))
+        if spec.body.get("artifacts"):
+            began = time.monotonic()
+            try:
+                place_artifacts(
+                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values,
+                    self._processes.is_stopped,
+                )  # fmt: skip
+            finally:
+                self._execution["stageInTime"] = time.monotonic() - began
+        self._processes.check()
+
+    def _run_tasks(self, logs: list[tuple[int, int]]) -> bool:
+        """Run the tasks; whether one failed."""
+        self._execution["runtimeVersion"] = self._runner.versions()
+        tasks = Tasks(self.spec, self.sandbox, self._runner, self._processes, logs)
+        try:
+            with tasks.sidecars():
+                return tasks.run(self._execution.setdefault("tasks", []))
+        finally:
+            self._runner.close()
+
+    def _stage_out(self, task_failed: bool) -> Outcome:
+        out = StageOut(self.sandbox, self._objects, self.spec.place, self.spec.values)
+        began = time.monotonic()
+        out.run(self.spec.body)
+        if out.uploaded:
+            self._execution["stageOutTime"] = time.monotonic() - began
+        status = "failed" if out.reason else "completed"
+        return Outcome(status, out.reason, uploaded=out.uploaded, task_failed=task_failed)

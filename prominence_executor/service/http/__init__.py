@@ -1,0 +1,1 @@
+"""HTTP in, JSON out: Flask views and the server under them. Keeps no state of its own."""

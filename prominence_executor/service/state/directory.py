@@ -1,0 +1,91 @@
+"""The directory of one service: what in it is trusted is its owner's alone, and appears whole.
+
+Who can write here can sign tokens, read descriptions and have the service run programs. So what others may have
+touched is refused with a sentence instead of used. Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+
+def lock_directory(directory: Path) -> int:
+    """Make a service's directory, or take one that nobody else can write; returns the descriptor that holds its lock.
+
+    Raises:
+        RuntimeError: others can write it, or another service uses it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_if_shared(directory, directory.stat())
+    lock = os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise RuntimeError(f"another service uses the directory {directory}") from error
+    return lock
+
+
+def own_directory(path: Path) -> Path:
+    """Make or take a directory of the service's own below its directory, and close it to others.
+
+    A link to a directory elsewhere (a larger disk) is followed, but never changed.
+
+    Raises:
+        RuntimeError: it is somebody else's, or a link to what others can write.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    state = path.stat()
+    if state.st_mode & 0o022 and state.st_uid == os.geteuid() and not path.is_symlink():
+        path.chmod(0o700)  # made under a lenient umask by an earlier release
+        state = path.stat()
+    _refuse_if_shared(path, state)
+    return path
+
+
+def own_file(path: Path, *, private: bool) -> bool:
+    """Return whether there is a file of the service's own at this path. `private`: others may not even read it.
+
+    Raises:
+        RuntimeError: it is a link, no file, somebody else's, or open to others.
+    """
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(state.st_mode):
+        raise RuntimeError(f"{path} must be a file, not a link or anything else: remove it")
+    if state.st_uid != os.geteuid():
+        raise RuntimeError(f"{path} belongs to another user: remove it, or start the service as that user")
+    if private and state.st_mode & 0o077:
+        raise RuntimeError(
+            f"{path} can be read or written by others, who may know it: remove it (tokens made with it then end)"
+        )
+    _refuse_if_shared(path, state)
+    return True
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that is there whole or not at all, and replaces a link instead of following it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _refuse_if_shared(path: Path, state: os.stat_result) -> None:
+    if state.st_uid not in (os.geteuid(), 0):
+        raise RuntimeError(f"{path} belongs to another user, who could change what the service trusts")
+    if state.st_mode & 0o022:
+        raise RuntimeError(f"{path} can be written by others: chmod go-w {path}")

@@ -1,0 +1,55 @@
+"""Small texts under keys, private to each user. Knows no limits and no requests."""
+
+from __future__ import annotations
+
+from .store import Store
+
+_LAST = "\U0010ffff"  # sorts after every other character
+
+
+class Pairs:
+    """The keys and values of all users. Every method may be called from any thread: the store's lock guards it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, user: str, key: str) -> str | None:
+        """Return the value of a key, or None without one."""
+        row = self._store.row("SELECT value FROM pairs WHERE user = ? AND key = ?", user, key)
+        return None if row is None else str(row["value"])
+
+    def set(self, user: str, key: str, value: str) -> None:
+        """Set a value, whatever was there."""
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT (user, key) DO UPDATE SET value = excluded.value",
+                (user, key, value),
+            )
+
+    def replace(self, user: str, key: str, previous: str, value: str) -> bool:
+        """Replace exactly the previous value in one step, never create one. Whether that was there."""
+        with self._store.transaction() as db:
+            done = db.execute(
+                "UPDATE pairs SET value = ? WHERE user = ? AND key = ? AND value = ?", (value, user, key, previous)
+            )
+        return done.rowcount == 1
+
+    def delete(self, user: str, key: str) -> None:
+        """Delete one key."""
+        with self._store.transaction() as db:
+            db.execute("DELETE FROM pairs WHERE user = ? AND key = ?", (user, key))
+
+    def delete_prefix(self, user: str, prefix: str) -> None:
+        """Delete every key that begins so."""
+        with self._store.transaction() as db:
+            db.execute(
+                "DELETE FROM pairs WHERE user = ? AND key >= ? AND key < ?", (user, prefix, prefix + _LAST)
+            )  # fmt: skip
+
+    def under(self, user: str, prefix: str) -> list[tuple[str, str]]:
+        """Return the keys that begin so, in order, with their values."""
+        rows = self._store.rows(
+            "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key",
+            user, prefix, prefix + _LAST,
+        )  # fmt: skip
+        return [(row["key"], row["value"]) for row in rows]

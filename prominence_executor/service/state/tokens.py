@@ -1,0 +1,133 @@
+"""Bearer tokens (HS256 JWTs) and signed object URLs.
+
+Holds the secret of one service. Decides who is asking; what they may see is decided where the rows are.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import jwt
+
+from .directory import own_file, write_whole
+
+BUCKET = "prominence-objects"
+UPLOAD_SECONDS = 600
+OUTPUT_SECONDS = 7 * 86400
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a token speaks for: a user, or one job of that user."""
+
+    username: str
+    groups: tuple[str, ...] = ()
+    job: int | None = None
+
+
+def load_secret(path: Path) -> bytes:
+    """Return the service's secret, which is made on first use and its owner's only.
+
+    Raises:
+        RuntimeError: others may know or have chosen what lies there, or it is too short to be a secret.
+    """
+    if not own_file(path, private=True):
+        write_whole(path, os.urandom(SECRET_BYTES))
+    secret = path.read_bytes()
+    if len(secret) < SECRET_BYTES:
+        raise RuntimeError(f"{path} is too short to be a secret: remove it (tokens made with it then end)")
+    return secret
+
+
+class Signer:
+    """Makes and checks tokens, signed URLs and upload policies."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._token_key = hashlib.sha256(b"token" + secret).digest()
+        self._url_key = hashlib.sha256(b"url" + secret).digest()
+
+    # Tokens
+
+    def token(self, username: str, expires_in: float, *, groups: Sequence[str] = (), job: int | None = None) -> str:
+        """Make a token for a user, or for one job of that user, that expires in so many seconds."""
+        claims: dict[str, object] = {"username": username, "exp": int(time.time() + expires_in)}
+        if groups:
+            claims["groups"] = list(groups)
+        if job is not None:
+            claims["job"] = job
+        return jwt.encode(claims, self._token_key, algorithm="HS256")
+
+    def identify(self, authorization: str | None) -> Identity | None:
+        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts."""
+        parts = (authorization or "").split(" ")
+        if len(parts) != 2:
+            return None
+        try:
+            claims = jwt.decode(
+                parts[1], self._token_key, algorithms=["HS256"], options={"require": ["exp"], "verify_iat": False}
+            )
+        except jwt.InvalidTokenError:
+            return None
+        username, job = claims.get("username"), claims.get("job")
+        if not isinstance(username, str) or not username:
+            return None
+        groups = claims.get("groups", claims.get("group", []))
+        names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
+        return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+
+    # Signed URLs: good for one method, one key, until one second
+
+    def _signature(self, *parts: str) -> str:
+        digest = hmac.new(self._url_key, "\n".join(parts).encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def signed_url(self, base: str, method: str, key: str, expires_in: int) -> str:
+        """Make a URL that is good for one method and key, for so many seconds."""
+        expires = str(int(time.time()) + expires_in)
+        signature = self._signature(method, key, expires)
+        return f"{base}/{BUCKET}/{quote(key)}?Expires={expires}&Signature={signature}"
+
+    def may(self, method: str, key: str, expires: str, signature: str) -> bool:
+        """Return whether a signed URL allows what is asked, now."""
+        if not expires.isascii() or not expires.isdigit() or int(expires) < time.time():
+            return False
+        return hmac.compare_digest(self._signature(method, key, expires).encode(), signature.encode())
+
+    # Upload forms: a policy names the key and the checksum of what may be posted
+
+    def form_fields(self, key: str, checksum: str) -> dict[str, str]:
+        """Make the fields of a form with which a file of this checksum may be posted."""
+        expiration = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + UPLOAD_SECONDS))
+        conditions = [{"x-amz-meta-prominence_sha256": checksum}, {"bucket": BUCKET}, {"key": key}]
+        document = json.dumps({"expiration": expiration, "conditions": conditions})
+        policy = base64.b64encode(document.encode()).decode()
+        return {
+            "AWSAccessKeyId": "local",
+            "key": key,
+            "policy": policy,
+            "signature": self._signature("POST", policy),
+            "x-amz-meta-prominence_sha256": checksum,
+        }
+
+    def form_allows(self, key: str, policy: str, signature: str) -> str | None:
+        """Return the checksum that a form's file must have, or None when the form may not be posted."""
+        if not hmac.compare_digest(self._signature("POST", policy).encode(), signature.encode()):
+            return None
+        document = json.loads(base64.b64decode(policy))
+        named: dict[str, str] = {}
+        for condition in document["conditions"]:
+            named.update(condition)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if document["expiration"] < now or named["key"] != key:
+            return None
+        return named["x-amz-meta-prominence_sha256"]

@@ -1,0 +1,56 @@
+"""One small image with Python and numpy for the tests of a session, built when the first of them asks for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PYTHON = "3.11"  # what the release below has
+SUITE = "bookworm"
+RUNTIMES = ("udocker", "singularity")
+SECRET = "PROMINENCE_TEST_OF_THE_HOST"  # a variable that no task may see
+
+same_python = pytest.mark.skipif("{}.{}".format(*sys.version_info) != PYTHON, reason=f"the image's Python is {PYTHON}")
+
+
+def missing(runtime: str) -> str | None:
+    """Why containers of a runtime cannot be tested here."""
+    if runtime == "singularity":
+        return None if shutil.which("apptainer") or shutil.which("singularity") else "there is no Apptainer here"
+    if not shutil.which("proot"):
+        return "there is no PRoot here"
+    try:
+        import udocker  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError:
+        return "udocker is not installed"
+    return None
+
+
+def built(folder: Path) -> Path:
+    """The image in a folder that all processes of the session share; they wait for the one that builds it."""
+    if os.geteuid() != 0 or not shutil.which("debootstrap"):
+        pytest.skip("building an image needs root and debootstrap")
+    image = folder / "container-image.tar"
+    with open(folder / "container-image.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not image.exists():
+            requirements = folder / "container-requirements.txt"
+            requirements.write_text("numpy\n")
+            made = build(folder / "building.tar", requirements, "--python", PYTHON, "--suite", SUITE)
+            (folder / "container-image.txt").write_text(made.stdout + made.stderr)
+            os.replace(folder / "building.tar", image)
+    return image
+
+
+def build(archive: Path, requirements: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Build an image as a user does, by the command."""
+    command = [sys.executable, "-m", "prominence_executor.cli", "image", "build", "-o", str(archive), *options]
+    done = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
