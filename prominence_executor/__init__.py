@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
     from .executor.executor import ProminenceExecutor
     from .executor.image_check import ImageReport
-    from .payload.calls import RemoteTraceback
     from .payload.pickling import load
+    from .payload.results import RemoteTraceback
     from .run.future import ProminenceFuture
 
 __version__ = "0.1.0"
@@ -58,8 +58,8 @@ _HOMES = {
     "executor.image_check": ("ImageReport",),
     "client.job": ("Job",),
     "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
-    "payload.calls": ("RemoteTraceback",),
     "payload.pickling": ("load",),
+    "payload.results": ("RemoteTraceback",),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 

@@ -24,7 +24,7 @@ MOVED: dict[str, str] = {
     "imagecheck": "executor.image_check",
     "job": "client.job",
     "model": "client.model",
-    "payload:RemoteTraceback": "payload.calls",
+    "payload:RemoteTraceback": "payload.results",
     "pickling": "payload.pickling",
     "warm:WorkerInfo": "transports.warm.state",
     "workflow": "client.workflow",

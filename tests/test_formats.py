@@ -20,7 +20,8 @@ import pytest
 from prominence_executor import Artifact, InputFile, Job, OutcomeError, ProminenceExecutor, SignatureError, Task, load
 from prominence_executor.formats import newer_file
 from prominence_executor.local import LocalService
-from prominence_executor.payload.calls import Identity, read_calls_file, read_outcomes
+from prominence_executor.payload.calls import Identity, read_calls_file
+from prominence_executor.payload.outcomes import read_outcomes
 
 pytestmark = pytest.mark.once
 

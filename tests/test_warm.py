@@ -427,7 +427,7 @@ def test_what_is_not_signed_breaks_the_run_and_is_not_unpickled(service: LocalSe
 
 
 def test_an_image_with_another_python_is_said(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prominence_executor.payload.calls.PYTHON", "2.7")
+    monkeypatch.setattr("prominence_executor.payload.instructions.PYTHON", "2.7")
     with ProminenceExecutor(service.url, service.token, workers="warm") as executor:
         with pytest.raises(PythonMismatchError):
             executor.submit(square, 3).result(60)

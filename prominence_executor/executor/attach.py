@@ -13,7 +13,7 @@ from typing import Any
 from ..client.client import ProminenceClient
 from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
 from ..formats import newer
-from ..payload.calls import FORMAT, JOB_FILE
+from ..remote.wire import FORMAT, JOB_FILE
 from ..run.journal import Journal
 from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL

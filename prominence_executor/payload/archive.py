@@ -4,58 +4,62 @@ from __future__ import annotations
 
 import io
 import platform
+import zipfile
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
 
 import cloudpickle
 
 from .. import remote
+from ..remote.wire import RUNNER_FILE
+from .compact import bare, compiled
 
-RUNNER_FILE = "pxrun.pyz"
-
-_PARTS = {"worker": "worker", "staging": "files", "ranks": "mpi"}  # modules of the remote side by their names there
+_PACKAGE = "pxremote"  # the remote side's name in a job
+_BEFORE = ("runner", "wire", "records", "inputs")  # all that is imported before the Python is known to be the right one
+_BEHIND = ("supervisor", "calling", "loading", "reporting")
+_PARTS = {  # what only some jobs need
+    "files": ("files",),
+    "mpi": ("mpi", "mpi_results"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value"),
+}
 
 
 @lru_cache(maxsize=8)
 def runner_archive(*parts: str) -> bytes:
-    """The zip application ``pxrun.pyz``: the runner as its main program, and cloudpickle.
+    """Return the zip application ``pxrun.pyz``: a start, the remote side as a package, and cloudpickle.
 
-    ``parts``: the modules of the remote side that the job needs besides: "worker", "staging", "ranks".
+    For CPython they go as byte code, which saves the remote side a tenth of a second of compiling; what another Python
+    than the wanted one needs to say that it is the wrong one goes as source, too.
 
-    For CPython both go as byte code, which saves the remote side a tenth of a second of compiling; the runner goes as
-    source, too, so that another Python than the wanted one can still say that it is the wrong one.
+    Args:
+        parts: what the job needs besides calls: "files", "mpi", "worker".
     """
-    import py_compile
-    import tempfile
-    import zipfile
-    from pathlib import Path
-
-    package = Path(cloudpickle.__file__).parent
-    sources = {f"cloudpickle/{path.name}": path for path in sorted(package.glob("*.py"))}
-    folder_of_remote = Path(remote.__file__).parent
-    sources |= {f"px{part}.py": folder_of_remote / f"{_PARTS[part]}.py" for part in parts}
-    main = folder_of_remote / "runner.py"
+    folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
-        pyz.writestr(zip_entry("__main__.py"), main.read_bytes())
-        for name, path in {"__main__.py": main, **sources}.items():
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
+        pyz.writestr(zip_entry("__main__.py"), bare((folder / "archive_start.py").read_bytes()))
+        pyz.writestr(zip_entry(f"{_PACKAGE}/__init__.py"), b"")
+        for name, path, as_source in _members(folder, parts):
+            source = path.read_bytes()
+            if as_source or not compiling:
+                pyz.writestr(zip_entry(name), bare(source))
             if compiling:
-                target = str(Path(folder, "module.pyc"))
-                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-                py_compile.compile(
-                    str(path), target, f"{RUNNER_FILE}/{name}", doraise=True, optimize=2, invalidation_mode=mode
-                )
-                pyz.writestr(zip_entry(name + "c"), Path(target).read_bytes())
-            elif name != "__main__.py":
-                pyz.writestr(zip_entry(name), path.read_bytes())
+                pyz.writestr(zip_entry(name + "c"), compiled(source, f"{RUNNER_FILE}/{name}"))
     return archive.getvalue()
 
 
-def zip_entry(name: str) -> Any:
-    """An archive member without a date, so that equal contents give equal archives and digests."""
-    import zipfile
+def _members(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
+    """Yield the modules: name in the archive, file, and whether it goes as source in any case."""
+    for module in (*_BEFORE, *_BEHIND, *(module for part in parts for module in _PARTS[part])):
+        yield f"{_PACKAGE}/{module}.py", folder / f"{module}.py", module in _BEFORE
+    for path in sorted(Path(cloudpickle.__file__).parent.glob("*.py")):
+        yield f"cloudpickle/{path.name}", path, False
 
+
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """Return an archive member without a date, so that equal contents give equal archives and digests."""
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16

@@ -1,6 +1,6 @@
 """The one object that all jobs of an array share: the runner, and the calls, functions and modules of every job in it.
 
-A zip application like the runner's archive, with more members (their names are those that runner.py looks for):
+A zip application like the runner's archive, with more members (their names are those that remote/runner.py looks for):
 
     jobs/<position>.json    who the job at this position is, and which of the other members it needs
     calls/<position>        its calls' arguments
@@ -21,8 +21,8 @@ from functools import partial
 from typing import Any
 
 from .archive import runner_archive, zip_entry
+from .blob import Blob
 from .calls import Identity, Payload, calls_file
-from .pickling import Blob
 
 
 def bundle(

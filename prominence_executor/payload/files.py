@@ -49,7 +49,7 @@ class Source:
         return cls(path, facts.st_size, facts.st_mtime_ns)
 
     def seen_again(self) -> Source:
-        """As it is now; the same object if nothing has changed. FileNotFoundError: it is no more."""
+        """Return it as it is now; the same object if nothing has changed. FileNotFoundError: it is gone."""
         if self.path is None:
             return self
         facts = os.stat(self.path)
@@ -58,7 +58,7 @@ class Source:
         return replace(self, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
 
     def check(self) -> None:
-        """Raise ValueError if the local file is not what it was. FileNotFoundError: it is no more."""
+        """Raise ValueError if the local file is not what it was. FileNotFoundError: it is gone."""
         if self.seen_again() is not self:
             raise ValueError(f"files: {self.path} has changed since the call was submitted")
 
@@ -94,7 +94,7 @@ Files = Mapping[str, Source]
 
 
 def checked_files(given: Mapping[str, str | os.PathLike[str] | bytes | Source]) -> dict[str, Source]:
-    """The sources by the names that a call finds them under, in its working directory.
+    """Return the sources by the names that a call finds them under, in its working directory.
 
     Raises:
         ValueError: a name that leads out of it, is the executor's own, or is another one's directory; a directory.
@@ -114,7 +114,7 @@ def checked_files(given: Mapping[str, str | os.PathLike[str] | bytes | Source]) 
 
 
 def checked_outputs(given: Iterable[str]) -> tuple[str, ...]:
-    """Patterns of output files. ValueError: one that leads out of the working directory."""
+    """Return patterns of output files. ValueError: one that leads out of the working directory."""
     if isinstance(given, str):
         raise wrong("outputs", "a list of patterns", given)
     patterns = tuple(given)
@@ -124,13 +124,13 @@ def checked_outputs(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def seen_again(files: Files) -> Files:
-    """The same files as they are now; the same object if nothing has changed."""
+    """Return the same files as they are now; the same object if nothing has changed."""
     now = {name: source.seen_again() for name, source in files.items()}
     return files if all(now[name] is source for name, source in files.items()) else now
 
 
 def _checked(where: str, name: object) -> tuple[str, ...]:
-    """The parts of a relative path that stays inside."""
+    """Return the parts of a relative path that stays inside."""
     if not isinstance(name, str) or not name or _CONTROL.search(name) or name != name.strip():
         raise wrong(where, "a name without control characters", name)
     path = PurePosixPath(name)

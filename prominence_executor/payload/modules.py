@@ -5,7 +5,7 @@ it. Local modules that a pickle refers to go along with every local module that 
 syntax tree without running anything, so that lazy, circular and relative imports work; of a package all sources go.
 
 It may not import the modules it looks at, and knows nothing of jobs. Code of ``__main__`` travels by value (see
-payload.py); here only its import statements are read.
+pickling.py); here only its import statements are read.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class LocalModules:
 
 
 def _closure(roots: Iterable[str]) -> dict[str, Path]:
-    """All source files of the modules and of the local modules that they import, by their name in the zip."""
+    """Return all source files of the modules and of the local modules that they import, by their name in the zip."""
     files: dict[str, Path] = {}
     seen: set[str] = set()
     queue = list(roots)
@@ -104,7 +104,7 @@ def _closure(roots: Iterable[str]) -> dict[str, Path]:
 
 
 def _sources(name: str) -> Iterator[tuple[str, Path]]:
-    """The files of a local top-level module or package, with their names in the zip."""
+    """Yield the files of a local top-level module or package, with their names in the zip."""
     for place in _location(name):
         if place.is_file():
             yield place.name, place
@@ -118,7 +118,7 @@ def _sources(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _location(name: str) -> list[Path]:
-    """Where a local top-level module lies: its file, or the folders of a package. Empty when it is not local."""
+    """Return where a local top-level module lies: its file, the folders of a package, or nothing."""
     if name in sys.stdlib_module_names or name in sys.builtin_module_names:
         return []
     module = sys.modules.get(name)
@@ -139,7 +139,7 @@ def _location(name: str) -> list[Path]:
 
 
 def _installed(path: Path) -> bool:
-    """True for what pip or Python itself put there: the image is expected to bring its own."""
+    """Return True for what pip or Python itself put there: the image is expected to bring its own."""
     return any(part in ("site-packages", "dist-packages") for part in path.parts) or any(
         path.is_relative_to(root) for root in _library_roots()
     )
@@ -153,7 +153,7 @@ def _library_roots() -> set[str]:
 
 
 def _imports_of_main() -> list[str]:
-    """What the running script imports anywhere in it; a notebook or ``python -c`` has no file to read."""
+    """Return what the running script imports anywhere in it; a notebook or ``python -c`` has no file to read."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     names = _imports_of_source(Path(file)) if file and file.endswith(".py") and os.path.isfile(file) else []
@@ -162,7 +162,7 @@ def _imports_of_main() -> list[str]:
 
 
 def _imports_of_source(path: Path) -> list[str]:
-    """The top-level names of all absolute imports in a file, also inside functions; relative ones stay inside."""
+    """Return the top-level names of all absolute imports in a file, in functions too; relative ones stay inside."""
     return _imports_as_of(path, _stamp(path))
 
 
@@ -183,7 +183,7 @@ def _imports_as_of(path: Path, stamp: tuple[int, int]) -> list[str]:
 
 @lru_cache(maxsize=1000)
 def _imports_of_code(code: types.CodeType) -> frozenset[str]:
-    """The top-level names of the imports inside a function and the functions nested in it."""
+    """Return the top-level names of the imports inside a function and the functions nested in it."""
     names = frozenset(
         instruction.argval.partition(".")[0]
         for instruction in dis.get_instructions(code)

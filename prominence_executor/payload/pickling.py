@@ -4,18 +4,17 @@ The only module that pickles with cloudpickle. It knows nothing of jobs, threads
 
 An object that is stored apart is one file: a line that says where its parts lie, a pickle of protocol 5, and the
 pickle's large buffers (of numpy, pandas, Arrow) behind it, so that they are neither copied to be hashed nor, on the
-remote side, to be read: runner.py maps them into memory.
+remote side, to be read: remote/loading.py maps them into memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
 import pickle
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,61 +22,8 @@ import cloudpickle
 
 from ..formats import newer_file
 from ..public import public
-
-OBJECT_MAGIC = b"PXOBJ1\n"
-ALIGNMENT = 64  # bytes: at a multiple of it a buffer begins, as numpy and Arrow like it
-
-_PIECE = 1 << 16  # bytes: pieces at least this long are kept as they are, shorter ones are joined
-
-Piece = bytes | memoryview
-
-
-class Blob:
-    """Bytes in pieces: large ``bytes`` arguments and buffers stand in it as they are, not copied."""
-
-    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self._small = bytearray()
-        for piece in pieces:
-            self.write(piece)
-
-    def write(self, data: bytes | bytearray | memoryview | pickle.PickleBuffer) -> int:
-        """Append a piece; the pickler's file interface."""
-        size = len(data) if isinstance(data, (bytes, bytearray)) else memoryview(data).nbytes
-        if size < _PIECE:
-            self._small += data
-        else:
-            self._flush()
-            self.pieces.append(data if isinstance(data, bytes) else bytes(data))
-        self.size += size
-        return size
-
-    def _flush(self) -> None:
-        if self._small:
-            self.pieces.append(bytes(self._small))
-            self._small.clear()
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._flush()
-        return iter(self.pieces)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def sha256(self) -> str:
-        return sha256_of(self)
-
-    def tobytes(self) -> bytes:
-        return b"".join(self)
-
-
-def sha256_of(pieces: Iterable[Piece]) -> str:
-    """The digest of all pieces together, in hexadecimal."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+from ..remote.wire import ALIGNMENT, LARGE_BUFFER, OBJECT_MAGIC
+from .blob import Blob, Piece
 
 
 @dataclass(eq=False)
@@ -96,7 +42,7 @@ class Reference:
 
     @property
     def pid(self) -> str:
-        """The persistent id in pickles, by which runner.py finds the object."""
+        """The persistent id in pickles, by which remote/loading.py finds the object."""
         return f"{'shared' if self.shared else 'private'} {self.sha256}"
 
     def __reduce__(self) -> Any:
@@ -192,9 +138,9 @@ def dumps_apart(value: Any) -> Apart:
 
     def stays_inside(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes >= _PIECE:
+        if view.nbytes >= LARGE_BUFFER:
             buffers.append(view)
-        return view.nbytes < _PIECE
+        return view.nbytes < LARGE_BUFFER
 
     blob = Blob()
     pickler = _Pickler(blob, buffer_callback=stays_inside)
@@ -212,7 +158,7 @@ def dumps_apart(value: Any) -> Apart:
 
 
 def head_of(parts: Mapping[str, Any]) -> bytes:
-    """The lines before a pickle and its buffers, which make a file of them."""
+    """Return the lines before a pickle and its buffers, which make a file of them."""
     line = json.dumps({"pickle": parts["pickle"], "buffers": parts["buffers"]}).encode()
     return OBJECT_MAGIC + line + b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
 

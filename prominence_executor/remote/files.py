@@ -1,7 +1,7 @@
 """The remote side of ``files=`` and ``outputs=``: gives files the names that a call wants, and collects its outputs.
 
-It travels beside runner.py in its archive, as ``pxstaging``, under the same rules: standard library only, in the syntax
-of Python 3.8, nothing of this package.
+It travels where a job needs it. It runs nothing of the user's, and never fails a call: a file that cannot be collected
+is said to be so.
 
 The service lays inputs flat in the job's directory, under names that say nothing; here they are verified, and moved.
 What matches the patterns after a call, and did not look so before it, goes into the file ``pxfiles``: a tar archive for
@@ -15,10 +15,13 @@ import stat
 import tarfile
 import time
 
-import __main__ as runner
+from .inputs import check_digest, open_part
+from .records import HashingWriter
+from .reporting import error_text
+from .wire import FILES_FILE, JOB_FILE, OUTCOME_FILE, RANKS_FOLDER
 
 TICK = 0.02  # seconds in which a file system may not tell two times apart
-OWN = ("pxjob.json", "pxoutcome", "pxfiles")
+OWN = (JOB_FILE, OUTCOME_FILE, FILES_FILE)
 
 
 def place(job):
@@ -27,14 +30,14 @@ def place(job):
     for name, entry in sorted(job["files"].items()):
         wanted.setdefault(entry["name"], []).append(name)
         if not is_member(entry):  # what has been placed already, the platform runs the task once more
-            runner.verify(entry["name"] if os.path.exists(entry["name"]) else name, entry["sha256"])
+            check_digest(entry["name"] if os.path.exists(entry["name"]) else name, entry["sha256"])
     for source, names in wanted.items():
         for name in names:
             folder = os.path.dirname(name)
             if folder:
                 os.makedirs(folder, exist_ok=True)
             if is_member(job["files"][name]):
-                with runner.open_part(job, source) as member, open(name, "wb") as target:
+                with open_part(job, source) as member, open(name, "wb") as target:
                     shutil.copyfileobj(member, target, 1 << 20)
             elif not os.path.exists(source):
                 pass
@@ -45,7 +48,7 @@ def place(job):
 
 
 def is_member(entry):
-    """Whether the file is one of the bundle, which has been verified as a whole."""
+    """Return whether the file is one of the bundle, which has been verified as a whole."""
     return entry["name"].startswith("files/")
 
 
@@ -56,7 +59,7 @@ class Collector:
         """``since``: collect what has been written since then, else what is not as it is now."""
         self.home = os.path.realpath(os.getcwd())  # a call may change the working directory
         self.patterns = job["outputs"]
-        self.path = os.path.join(self.home, runner.FILES_FILE)
+        self.path = os.path.join(self.home, FILES_FILE)
         self.call = None
         self.facts = {}  # type: dict[str, object]
         self.seen = self.matches()
@@ -65,19 +68,19 @@ class Collector:
         self.settle()
 
     def collect(self, call):
-        """Append what is new of the call's files; returns what its record is to say. Asked twice, answers the same."""
+        """Append what is new of the call's files; return what its record is to say, the same when called twice."""
         if call != self.call:
             self.call = call
             try:
                 self.facts = self.append()
             except (OSError, tarfile.TarError, ValueError) as error:
-                self.facts = {"error": runner.error_text(error)}
+                self.facts = {"error": error_text(error)}
             self.seen = self.matches()
             self.settle()
         return self.facts
 
     def matches(self):
-        """What matches: where it is, by its name in the job's directory, and how it looks."""
+        """Return what matches, by its name in the job's directory: where it is, and how it looks."""
         found = {}  # type: dict[str, tuple[str, int, int, int]]
         for pattern in self.patterns:
             for path in glob.iglob(os.path.join(glob.escape(self.home), pattern), recursive=True):
@@ -90,10 +93,10 @@ class Collector:
         return found
 
     def look(self, path, found):
-        """Regular files of the job only: a link that leads elsewhere is left out."""
+        """Add a regular file of the job's; leave out a link that leads elsewhere."""
         name = os.path.relpath(path, self.home)
         real = os.path.realpath(path)
-        if name in OWN or name.startswith("pxranks-") or not real.startswith(self.home + os.sep):
+        if name in OWN or name.startswith(RANKS_FOLDER) or not real.startswith(self.home + os.sep):
             return
         try:
             facts = os.stat(real)
@@ -115,8 +118,8 @@ class Collector:
         with open(self.path, "r+b") as file:
             start = file.seek(0, os.SEEK_END)
             try:
-                writer = runner.Body(file)
-                with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                writer = HashingWriter(file)
+                with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
                     for name in sorted(changed):
                         member = tarfile.TarInfo(name)
                         with open(changed[name][0], "rb") as source:

@@ -29,7 +29,9 @@ from ..errors import (
     WalltimeExceededError,
 )
 from ..images.files import shown
-from ..payload.calls import OUTCOME_FILE, Outcome, Outcomes, RemoteTraceback
+from ..payload.outcomes import Outcome, Outcomes
+from ..payload.results import RemoteTraceback
+from ..remote.wire import OUTCOME_FILE
 
 _SIGKILL = 9  # signal.SIGKILL, which Windows does not name
 STDERR_TAIL = 2000  # characters of the job's standard error that an exception carries

@@ -21,10 +21,11 @@ from typing import Any
 from ..client.model import JobPolicies, Resources
 from ..errors import RunExistsError
 from ..formats import newer
+from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
-from ..payload.pickling import Blob, Reference
+from ..payload.pickling import Reference
 from .chunk import Chunk
 from .objects import Objects
 from .options import Options

@@ -16,8 +16,9 @@ from typing import Any
 from ..client.client import ProminenceClient
 from ..client.transfers import appearing_whole
 from ..errors import OutcomeLostError
-from ..payload.calls import Outcome, unpack, verify_body
+from ..payload.outcomes import Outcome, verify_body
 from ..payload.pickling import head_of
+from ..payload.results import unpack
 from . import diagnosis
 from .connection import Connection
 from .future import DeferredResult

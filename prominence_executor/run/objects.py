@@ -20,8 +20,9 @@ from weakref import WeakValueDictionary
 from ..client.client import ProminenceClient
 from ..errors import NotFoundError
 from ..images.files import PREFIX as IMAGE_PREFIX
+from ..payload.blob import Blob, sha256_of
 from ..payload.files import Source
-from ..payload.pickling import Apart, Blob, Pickled, Reference, dumps, dumps_apart, sha256_of
+from ..payload.pickling import Apart, Pickled, Reference, dumps, dumps_apart
 from .uploads import UploadCache
 
 PREFIX = "px-"

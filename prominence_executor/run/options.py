@@ -14,8 +14,8 @@ from typing import Any
 from ..client.model import JobPolicies, Resources, Task
 from ..client.validation import check_labels
 from ..images.files import resolved
-from ..payload.calls import PYTHON
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
+from ..payload.instructions import PYTHON
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from ..client.client import ProminenceClient
 from ..errors import OutcomeLostError, SignatureError, StageOutError
-from ..payload.calls import FILES_FILE
+from ..remote.wire import FILES_FILE
 from . import diagnosis
 from .connection import Connection
 

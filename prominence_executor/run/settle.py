@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
 from ..errors import JobDeletedError, JobError, ProminenceError
-from ..payload.calls import OUTCOME_MAGIC, Outcome, Outcomes, read_outcomes, unpack
+from ..payload.outcomes import Outcome, Outcomes, read_outcomes
+from ..payload.results import unpack
+from ..remote.wire import OUTCOME_MAGIC
 from . import diagnosis
 from .chunk import Chunk
 from .context import RunContext

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..client.validation import BODY_LIMIT
-from ..payload.calls import FILES_FILE, OUTCOME_FILE
+from ..payload.blob import Blob
 from ..payload.files import Source
 from ..payload.modules import ModuleZip
-from ..payload.pickling import Blob
+from ..remote.wire import FILES_FILE, OUTCOME_FILE
 from ..run.context import RunContext
 from ..run.objects import MODULES_PREFIX
 from ..run.options import RUN_LABEL, Options
@@ -44,8 +44,8 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
 
 def parts_of_runner(options: Options) -> list[str]:
     """Name what the runner needs for these options."""
-    parts = ["staging"] if options.files or options.outputs else []
-    return [*parts, "ranks"] if options.task_type != "basic" else parts
+    parts = ["files"] if options.files or options.outputs else []
+    return [*parts, "mpi"] if options.task_type != "basic" else parts
 
 
 def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from typing import Any
 from ... import remote
 from ...client.validation import BODY_LIMIT, encode
 from ...errors import InvalidRequestError
-from ...payload.archive import RUNNER_FILE, runner_archive
+from ...payload.archive import runner_archive
 from ...payload.bundle import bundle
-from ...payload.calls import CALLS_FILE, JOB_FILE, Payload, array_file, calls_file, job_file
+from ...payload.calls import Payload, calls_file
+from ...payload.instructions import array_file, job_file
+from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_FILE
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.names import MEMBER

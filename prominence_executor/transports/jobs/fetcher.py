@@ -23,7 +23,8 @@ from ...errors import (
     ServiceUnavailableError,
     TransferError,
 )
-from ...payload.calls import FILES_FILE, Outcomes, read_outcomes
+from ...payload.outcomes import Outcomes, read_outcomes
+from ...remote.wire import FILES_FILE
 from ...run import diagnosis
 from ...run.chunk import Chunk
 from ...run.context import RunContext

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...payload.archive import RUNNER_FILE, runner_archive
-from ...payload.calls import JOB_FILE, worker_file
+from ...payload.archive import runner_archive
+from ...payload.instructions import worker_file
 from ...payload.modules import ModuleZip
+from ...remote.wire import JOB_FILE, RUNNER_FILE
 from ...run.context import RunContext
 from ...run.names import worker_name
 from ...run.options import WORKER_LABEL, Options

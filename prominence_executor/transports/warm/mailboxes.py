@@ -1,21 +1,21 @@
-"""What a run's warm workers and its client write for each other: where it stands, and how it is signed.
+"""What a run's warm workers and its client write for each other: where it stands, and how it is put together again.
 
-worker.py is the remote side of it, and describes the keys. Pure functions: no HTTP, no threads.
+remote/worker.py is the other side of it, and describes the keys; remote/wire.py says how a message is signed. Pure
+functions: no HTTP, no threads.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...remote.wire import sign, split, verify
+
 ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
-PART = 15_800  # characters of one value; the service takes 15,967 bytes
+
+sealed, opened, divided = sign, verify, split
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
 
@@ -29,28 +29,6 @@ def run_of_mailbox(key: str) -> str | None:
     """Whose mailbox a key belongs to."""
     match = re.match(rf"/?{ALL_MAILBOXES}/([^/]+)/box/", key)
     return match[1] if match else None
-
-
-def sealed(header: dict[str, Any], body: bytes, key: bytes, purpose: str) -> str:
-    """A message: signed, compressed, in letters that a key-value store takes."""
-    content = zlib.compress(json.dumps(header).encode() + b"\n" + body, 1)
-    mac = hmac.new(key, purpose.encode() + b"\n" + content, hashlib.sha256).digest()
-    return base64.b64encode(mac + content).decode("ascii")
-
-
-def opened(text: str, key: bytes, purpose: str) -> tuple[dict[str, Any], bytes]:
-    """The inverse. ValueError: it is not signed with this key for this purpose."""
-    data = base64.b64decode(text)
-    if not hmac.compare_digest(hmac.new(key, purpose.encode() + b"\n" + data[32:], hashlib.sha256).digest(), data[:32]):
-        raise ValueError("the signature does not fit")
-    line, _, body = zlib.decompress(data[32:]).partition(b"\n")
-    return json.loads(line), body
-
-
-def divided(text: str, tag: str) -> list[str]:
-    """A message as the values of a mailbox, which are to be written last one first."""
-    parts = [text[at : at + PART] for at in range(0, len(text), PART)]
-    return [f"{tag}:{len(parts)}:{part}" for part in parts]
 
 
 def gathered(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -34,8 +34,10 @@ from ...errors import (
     TransferError,
     WorkerLostError,
 )
-from ...payload.calls import Identity, Outcomes, Payload, calls_body, read_outcomes
+from ...payload.calls import Identity, Payload, calls_body
 from ...payload.modules import ModuleZip
+from ...payload.outcomes import Outcomes, read_outcomes
+from ...remote.wire import PART
 from ...run import diagnosis
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -46,7 +48,7 @@ from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from ...run.threads import StartedPool, start_thread_pool
 from .describe import describe_worker
-from .mailboxes import PART, divided, gathered, mailboxes, opened, outcomes_in, sealed, without_outcomes
+from .mailboxes import divided, gathered, mailboxes, opened, outcomes_in, sealed, without_outcomes
 from .options import WarmOptions
 from .rate import RateLimiter
 from .state import Worker, WorkerInfo

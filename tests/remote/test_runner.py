@@ -3,72 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from jobs import IDENTITY, KEY, JobDirectory
 
-from prominence_executor.payload import archive
-from prominence_executor.payload import calls as payload
-from prominence_executor.payload.calls import Identity, Outcomes
-from prominence_executor.payload.pickling import dumps
-
-KEY = bytes(range(32))
-IDENTITY = Identity("run-1", 7, 1)
-
-
-class Remote:
-    """A directory as a job has it, and what came of running the calls there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def prepare(self, function: Callable[..., Any], *calls: tuple[Any, ...], seconds: float | None = None) -> None:
-        arguments = [dumps((call, {})).blob for call in calls]
-        whole = payload.Payload(dumps((function, None, ())).blob, list(arguments))
-        calls_file = payload.calls_file(whole)
-        job = payload.job_file(
-            IDENTITY, KEY, calls=("pxcalls", calls_file.sha256()), modules=[], objects={}, seconds=seconds
-        )
-        (self.folder / "pxrun.pyz").write_bytes(archive.runner_archive())
-        (self.folder / "pxcalls").write_bytes(calls_file.tobytes())
-        (self.folder / "pxjob.json").write_bytes(job)
-
-    def run(self, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [python, "pxrun.pyz"], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> Outcomes:
-        with (self.folder / "pxoutcome").open("rb") as file:
-            return payload.read_outcomes(file, key, identity)
-
-    def value(self, call: int = 0) -> Any:
-        with (self.folder / "pxoutcome").open("rb") as file:
-            outcomes = payload.read_outcomes(file, KEY, IDENTITY)
-            return payload.unpack(file, outcomes.calls[call], "in job 1")[1]
+from prominence_executor import RemotePicklingError, RemoteTraceback, SignatureError
+from prominence_executor.payload.calls import Identity
+from prominence_executor.payload.instructions import PYTHON
+from prominence_executor.payload.outcomes import read_outcomes
+from prominence_executor.payload.results import unpack
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Remote:
-    return Remote(tmp_path)
+def remote(tmp_path: Path) -> JobDirectory:
+    return JobDirectory(tmp_path)
 
 
-def test_a_result_comes_back_and_the_runner_ends_with_zero(remote: Remote) -> None:
+def test_a_result_comes_back_and_the_runner_ends_with_zero(remote: JobDirectory) -> None:
     remote.prepare(lambda a, b: {"sum": a + b}, (2, 3))
     assert remote.run().returncode == 0
     assert remote.value() == {"sum": 5}
 
 
-def test_calls_of_a_chunk_have_an_outcome_each(remote: Remote) -> None:
+def test_calls_of_a_chunk_have_an_outcome_each(remote: JobDirectory) -> None:
     remote.prepare(lambda x: 10 // x, (1,), (0,), (5,))
     assert remote.run().returncode == 0
     assert remote.value(0) == 10
@@ -76,7 +40,7 @@ def test_calls_of_a_chunk_have_an_outcome_each(remote: Remote) -> None:
     assert remote.value(2) == 2
 
 
-def test_an_exception_keeps_its_class_attributes_causes_and_traceback(remote: Remote) -> None:
+def test_an_exception_keeps_its_class_attributes_causes_and_traceback(remote: JobDirectory) -> None:
     class TwoArguments(Exception):
         def __init__(self, code: int, detail: str) -> None:
             super().__init__(f"{code}: {detail}")
@@ -97,12 +61,12 @@ def test_an_exception_keeps_its_class_attributes_causes_and_traceback(remote: Re
     text = "".join(traceback.format_exception(error))
     assert "in fail" in text
     assert "runner" not in text.partition("KeyError")[0]
-    assert isinstance(error.__cause__, payload.RemoteTraceback)
+    assert isinstance(error.__cause__, RemoteTraceback)
     assert isinstance(error.__cause__.__cause__, KeyError)
 
 
 @pytest.mark.parametrize("error", [SystemExit(4), KeyboardInterrupt("stop"), OSError(28, "No space", "/x")])
-def test_any_exception_is_the_calls_outcome(remote: Remote, error: BaseException) -> None:
+def test_any_exception_is_the_calls_outcome(remote: JobDirectory, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -112,18 +76,18 @@ def test_any_exception_is_the_calls_outcome(remote: Remote, error: BaseException
     assert remote.value().args == error.args
 
 
-def test_an_unpicklable_result_names_its_type_and_costs_no_other_call(remote: Remote) -> None:
+def test_an_unpicklable_result_names_its_type_and_costs_no_other_call(remote: JobDirectory) -> None:
     import threading
 
     remote.prepare(lambda x: threading.Lock() if x else "fine", (1,), (0,))
     assert remote.run().returncode == 0
     error = remote.value(0)
-    assert isinstance(error, payload.RemotePicklingError)
+    assert isinstance(error, RemotePicklingError)
     assert "lock" in str(error)
     assert remote.value(1) == "fine"
 
 
-def test_a_crash_keeps_the_outcomes_before_it_and_names_the_call_that_ran(remote: Remote) -> None:
+def test_a_crash_keeps_the_outcomes_before_it_and_names_the_call_that_ran(remote: JobDirectory) -> None:
     def call(x: int) -> int:
         if x == 1:
             os._exit(3)
@@ -139,7 +103,7 @@ def test_a_crash_keeps_the_outcomes_before_it_and_names_the_call_that_ran(remote
 
 
 @pytest.mark.parametrize("number", [9, 11])
-def test_a_signal_is_told_by_its_number(remote: Remote, number: int) -> None:
+def test_a_signal_is_told_by_its_number(remote: JobDirectory, number: int) -> None:
     remote.prepare(lambda: os.kill(os.getpid(), number), ())
     assert remote.run().returncode == 0
     job = remote.outcomes().job
@@ -147,7 +111,7 @@ def test_a_signal_is_told_by_its_number(remote: Remote, number: int) -> None:
     assert job.header["exit"] == -number
 
 
-def test_ending_well_without_coming_to_the_end_is_a_crash(remote: Remote) -> None:
+def test_ending_well_without_coming_to_the_end_is_a_crash(remote: JobDirectory) -> None:
     remote.prepare(lambda: os._exit(0), ())
     remote.run()
     job = remote.outcomes().job
@@ -155,7 +119,7 @@ def test_ending_well_without_coming_to_the_end_is_a_crash(remote: Remote) -> Non
     assert job.kind == "crashed"
 
 
-def test_a_call_that_kills_its_parent_leaves_what_was_written(remote: Remote) -> None:
+def test_a_call_that_kills_its_parent_leaves_what_was_written(remote: JobDirectory) -> None:
     def call(x: int) -> int:
         if x:
             os.kill(os.getppid(), 9)
@@ -169,7 +133,7 @@ def test_a_call_that_kills_its_parent_leaves_what_was_written(remote: Remote) ->
     assert remote.outcomes().job is None
 
 
-def test_the_time_that_a_job_has_ends_the_call_in_time(remote: Remote) -> None:
+def test_the_time_that_a_job_has_ends_the_call_in_time(remote: JobDirectory) -> None:
     def call(x: float) -> float:
         import time
 
@@ -184,7 +148,7 @@ def test_the_time_that_a_job_has_ends_the_call_in_time(remote: Remote) -> None:
     assert job.kind == "walltime"
 
 
-def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote: Remote) -> None:
+def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote: JobDirectory) -> None:
     remote.prepare(time.sleep, (60.0,), seconds=4.0)
     worker = remote.folder / "promlet.py"
     worker.write_text("import subprocess, sys, time; time.sleep(3); subprocess.run([sys.executable, 'pxrun.pyz'])")
@@ -196,7 +160,7 @@ def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote:
     assert job.kind == "walltime"
 
 
-def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: Remote) -> None:
+def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: JobDirectory) -> None:
     def call() -> int:
         return subprocess.Popen(["sleep", "60"]).pid
 
@@ -207,7 +171,7 @@ def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: Remote) ->
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_a_call_may_change_the_directory_and_close_its_streams(remote: Remote) -> None:
+def test_a_call_may_change_the_directory_and_close_its_streams(remote: JobDirectory) -> None:
     def call() -> str:
         os.chdir("/")
         sys.stdout.close()
@@ -218,7 +182,7 @@ def test_a_call_may_change_the_directory_and_close_its_streams(remote: Remote) -
     assert remote.value() == "here"
 
 
-def test_what_does_not_fit_on_the_disk_is_said_in_few_bytes(remote: Remote) -> None:
+def test_what_does_not_fit_on_the_disk_is_said_in_few_bytes(remote: JobDirectory) -> None:
     def call(size: int) -> bytes:
         import resource
         import signal
@@ -234,7 +198,7 @@ def test_what_does_not_fit_on_the_disk_is_said_in_few_bytes(remote: Remote) -> N
     assert remote.value(2) == bytes(20)
 
 
-def test_a_damaged_payload_is_not_unpickled(remote: Remote) -> None:
+def test_a_damaged_payload_is_not_unpickled(remote: JobDirectory) -> None:
     remote.prepare(lambda: 1, ())
     calls = remote.folder / "pxcalls"
     calls.write_bytes(calls.read_bytes()[:-1] + b"x")
@@ -245,7 +209,7 @@ def test_a_damaged_payload_is_not_unpickled(remote: Remote) -> None:
     assert "did not arrive as it was sent" in job.header["error"]
 
 
-def test_a_missing_module_is_named(remote: Remote) -> None:
+def test_a_missing_module_is_named(remote: JobDirectory) -> None:
     def call() -> None:
         import no_such_module_anywhere  # type: ignore[import-not-found]  # noqa: F401
 
@@ -255,7 +219,7 @@ def test_a_missing_module_is_named(remote: Remote) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
-def test_another_python_says_that_it_is_the_wrong_one(remote: Remote, version: str) -> None:
+def test_another_python_says_that_it_is_the_wrong_one(remote: JobDirectory, version: str) -> None:
     python = shutil.which(f"python{version}")
     if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip(f"no Python {version} here")
@@ -263,35 +227,35 @@ def test_another_python_says_that_it_is_the_wrong_one(remote: Remote, version: s
     assert remote.run(python).returncode == 0
     job = remote.outcomes().job
     assert job is not None
-    if version == payload.PYTHON:
+    if version == PYTHON:
         assert remote.value() == 1
     else:
-        assert (job.kind, job.header["here"], job.header["wanted"]) == ("python", version, payload.PYTHON)
+        assert (job.kind, job.header["here"], job.header["wanted"]) == ("python", version, PYTHON)
 
 
-def test_outcomes_of_another_key_job_or_attempt_are_refused(remote: Remote) -> None:
+def test_outcomes_of_another_key_job_or_attempt_are_refused(remote: JobDirectory) -> None:
     remote.prepare(lambda: 1, ())
     remote.run()
-    with pytest.raises(payload.SignatureError):
+    with pytest.raises(SignatureError):
         remote.outcomes(key=bytes(32))
-    with pytest.raises(payload.SignatureError):
+    with pytest.raises(SignatureError):
         remote.outcomes(identity=Identity("run-1", 8, 1))
-    with pytest.raises(payload.SignatureError):
+    with pytest.raises(SignatureError):
         remote.outcomes(identity=Identity("run-1", 7, 2))
 
 
-def test_a_tampered_outcome_is_never_unpickled(remote: Remote) -> None:
+def test_a_tampered_outcome_is_never_unpickled(remote: JobDirectory) -> None:
     remote.prepare(lambda: "original", ())
     remote.run()
     whole = (remote.folder / "pxoutcome").read_bytes()
     assert whole.count(b"original") == 1
     file = io.BytesIO(whole.replace(b"original", b"tampered"))
-    outcomes = payload.read_outcomes(file, KEY, IDENTITY)
-    with pytest.raises(payload.SignatureError):
-        payload.unpack(file, outcomes.calls[0], "in job 1")
+    outcomes = read_outcomes(file, KEY, IDENTITY)
+    with pytest.raises(SignatureError):
+        unpack(file, outcomes.calls[0], "in job 1")
 
 
-def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: Remote) -> None:
+def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: JobDirectory) -> None:
     remote.prepare(lambda x: x, ("a",), ("b",))
     remote.run()
     whole = (remote.folder / "pxoutcome").read_bytes()
@@ -299,42 +263,9 @@ def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: Remote) -> Non
     for end in range(0, len(whole), 7):
         file = io.BytesIO(whole[:end])
         try:
-            outcomes = payload.read_outcomes(file, KEY, IDENTITY)
-        except payload.SignatureError:
+            outcomes = read_outcomes(file, KEY, IDENTITY)
+        except SignatureError:
             continue
         assert len(outcomes.calls) <= complete
         for outcome in outcomes.calls.values():
-            assert payload.unpack(file, outcome, "in job 1")[0]
-
-
-def test_the_runner_is_the_same_bytes_each_time_and_small() -> None:
-    first = archive.runner_archive()
-    archive.runner_archive.cache_clear()
-    assert archive.runner_archive() == first
-    assert len(first) < 50_000
-
-
-@pytest.mark.parametrize("program", ["runner.py", "worker.py", "start.py", "staging.py", "ranks.py"])
-def test_remote_programs_use_the_standard_library_and_old_syntax_only(program: str) -> None:
-    import ast
-
-    source = Path(payload.__file__).with_name(program).read_text()
-    tree = ast.parse(source, feature_version=(3, 8))
-    names = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-    }
-    assert names <= set(sys.stdlib_module_names) | {
-        "cloudpickle",
-        "mpi4py",
-        "pxworker",
-        "pxstaging",
-        "pxranks",
-        "__main__",
-    }
-    assert (
-        json.loads(payload.job_file(IDENTITY, KEY, calls=("c", "d"), modules=[], objects={}, seconds=None))["format"]
-        == 1
-    )
+            assert unpack(file, outcome, "in job 1")[0]

@@ -1,0 +1,138 @@
+"""Outcome files as they come back: records that have been verified, and nothing that has not.
+
+It unpickles nothing. How a record is framed stands in remote/wire.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from ..errors import OutcomeError, SignatureError
+from ..formats import newer, newer_file
+from ..remote.wire import FORMAT, OUTCOME_MAGIC, PREFIX, mac_of
+from .calls import Identity
+
+_BLOCK = 1 << 20  # bytes
+
+
+@dataclass
+class Outcome:
+    """A verified record: its header, and where its body lies in the outcome file."""
+
+    header: dict[str, Any]
+    offset: int
+
+    @property
+    def call(self) -> int:
+        return int(self.header["call"])
+
+    @property
+    def kind(self) -> str:
+        return str(self.header["kind"])
+
+
+@dataclass
+class Outcomes:
+    """All that an outcome file says: by call, and of the job as a whole."""
+
+    calls: dict[int, Outcome] = field(default_factory=dict)
+    started: dict[int, Outcome] = field(default_factory=dict)
+    job: Outcome | None = None
+
+    @property
+    def running(self) -> int | None:
+        """The call that had started and not ended, if one was running when the file ends."""
+        open_calls = [call for call in self.started if call not in self.calls]
+        return max(open_calls, default=None)
+
+
+def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
+    """Read and verify every finished record of an outcome file; what a killed runner left half-written is ignored.
+
+    Raises:
+        SignatureError: a record is not signed with this run's key, or belongs to another job or attempt.
+        OutcomeError: a newer version has written it.
+    """
+    magic = file.read(len(OUTCOME_MAGIC))
+    if magic != OUTCOME_MAGIC:
+        if sentence := newer_file(f"an outcome of run {identity.run!r}", magic, OUTCOME_MAGIC):
+            raise OutcomeError(sentence)
+        raise SignatureError("the outcome file is not one of this run's runner")
+    outcomes = Outcomes()
+    begin, end = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(begin)
+    while True:
+        prefix = file.read(PREFIX.size)
+        if len(prefix) < PREFIX.size:
+            return outcomes
+        size, length, mac = PREFIX.unpack(prefix)
+        offset = file.tell()
+        if length == 0 or offset + size + length > end:
+            return outcomes
+        file.seek(size, io.SEEK_CUR)
+        text = file.read(length)
+        header = _verified_header(text, mac, key, identity, size)
+        outcome = Outcome(header, offset)
+        if outcome.call < 0:
+            outcomes.job = outcome
+        elif outcome.kind == "started":
+            outcomes.started[outcome.call] = outcome
+        else:
+            outcomes.calls[outcome.call] = outcome
+
+
+def _verified_header(text: bytes, mac: bytes, key: bytes, identity: Identity, size: int) -> dict[str, Any]:
+    if not hmac.compare_digest(mac_of(key, text), mac):
+        raise SignatureError("an outcome is not signed with this run's key; it was not unpickled")
+    header: dict[str, Any] = json.loads(text)
+    if header["format"] > FORMAT:
+        raise OutcomeError(newer(f"an outcome of run {identity.run!r}", header["format"], FORMAT))
+    found = Identity(header["run"], header["job"], header["attempt"])
+    if found != identity:
+        raise SignatureError(f"an outcome of {found} came in place of one of {identity}; it was not unpickled")
+    if header["size"] != size:
+        raise SignatureError("an outcome's length is not the signed one; it was not unpickled")
+    return header
+
+
+def read_body(file: BinaryIO, outcome: Outcome) -> memoryview | None:
+    """Verify a body; with large buffers in it, the memory in which they may stay, else the file is where it begins.
+
+    Raises:
+        SignatureError: the body is not the one that was signed.
+    """
+    if not outcome.header.get("buffers") and outcome.kind != "ranks":
+        verify_body(file, outcome)
+        file.seek(outcome.offset)
+        return None
+    if isinstance(file, io.BytesIO):
+        memory = file.getbuffer()[outcome.offset : outcome.offset + outcome.header["size"]]
+    else:
+        memory = memoryview(bytearray(outcome.header["size"]))
+        file.seek(outcome.offset)
+        at = 0
+        while block := file.read(min(_BLOCK, len(memory) - at)):
+            memory[at : at + len(block)] = block
+            at += len(block)
+    _check_digest(hashlib.sha256(memory), outcome)
+    return memory
+
+
+def verify_body(file: BinaryIO, outcome: Outcome) -> None:
+    """Raise SignatureError unless the body is the one that was signed."""
+    file.seek(outcome.offset)
+    digest, left = hashlib.sha256(), int(outcome.header["size"])
+    while left and (block := file.read(min(left, _BLOCK))):
+        digest.update(block)
+        left -= len(block)
+    _check_digest(digest, outcome)
+
+
+def _check_digest(digest: hashlib._Hash, outcome: Outcome) -> None:
+    if not hmac.compare_digest(digest.hexdigest(), outcome.header["sha256"]):
+        raise SignatureError("an outcome's content is not what was signed; it was not unpickled")

@@ -1,0 +1,44 @@
+"""The inputs of a job: opened where they lie, and refused unless they are what was sent.
+
+It travels as source, too: of an array, even who the job is lies in the bundle. It unpickles and imports nothing.
+"""
+
+import hashlib
+import os
+
+
+def open_part(job, name):
+    """Open an input: a file of the job, or a member of its bundle."""
+    if "bundle" not in job:
+        return open(name, "rb")
+    import zipfile
+
+    return zipfile.ZipFile(job["bundle"]["name"]).open(name)
+
+
+def module_file(job, name):
+    """Return the path of a zip of modules, which in a bundle is taken out of it first."""
+    path = os.path.abspath(os.path.basename(name))
+    if "bundle" in job:
+        partial = "%s.%d" % (path, os.getpid())  # MPI ranks may share the directory
+        with open_part(job, name) as source, open(partial, "wb") as target:
+            target.write(source.read())
+        os.replace(partial, path)
+    return path
+
+
+def check_input(job, entry):
+    """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
+    if "bundle" in job:
+        return  # bundle_start.py has made sure of it as a whole
+    check_digest(entry["name"], entry["sha256"])
+
+
+def check_digest(path, sha256):
+    """Raise ValueError unless the file has this SHA-256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        raise ValueError("%s did not arrive as it was sent (its SHA-256 differs)" % os.path.basename(path))

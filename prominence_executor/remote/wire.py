@@ -1,0 +1,76 @@
+"""What both sides have to say alike: names of files, marks of formats, how records are framed and messages are signed.
+
+The client imports it as it is; in a job it travels with the runner, also as source, for a Python that is the wrong one.
+It may import nothing of this package, reads no file, and asks nobody.
+
+A record of an outcome file is PREFIX, body, header. The header is JSON and names run, job, attempt, call, kind and the
+body's SHA-256; the prefix holds both lengths and the header's MAC, and is written last: a record without it does not
+count.
+
+A message, which a key-value store or a job's standard output carries, is in base64: a MAC, and compressed a line of
+JSON and the body behind it. The MAC is of a purpose, too, so that no message passes for another one.
+"""
+
+import binascii
+import hashlib
+import hmac
+import json
+import struct
+import zlib
+
+TYPE_CHECKING = False  # that of typing would cost a job some milliseconds
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
+
+FORMAT = 1
+RUNNER_FILE = "pxrun.pyz"
+JOB_FILE = "pxjob.json"
+CALLS_FILE = "pxcalls"
+OUTCOME_FILE = "pxoutcome"
+FILES_FILE = "pxfiles"
+RANKS_FOLDER = "pxranks-"  # so begins the name of the directory that the ranks of an MPI job share
+OUTCOME_MAGIC = b"PXOUT1\n"
+FILES_MAGIC = b"PXFILES1\n"
+CALLS_MAGIC = b"PXCALLS1\n"
+OBJECT_MAGIC = b"PXOBJ1\n"
+PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, MAC of the header
+NO_CALL = -1  # the call of a record that speaks of the whole job
+LARGE_BUFFER = 1 << 16  # bytes from which on a buffer lies behind its pickle
+ALIGNMENT = 64  # bytes: at a multiple of it such a buffer begins, as numpy and Arrow like it
+PART = 15800  # characters of a message in one value of the key-value store, which takes 15,967 bytes
+MAC_SIZE = 32  # bytes
+
+
+def mac_of(key, content):
+    # type: (bytes, bytes) -> bytes
+    """Return the HMAC-SHA-256 of some content."""
+    return hmac.new(key, content, hashlib.sha256).digest()
+
+
+def sign(header, body, key, purpose):
+    # type: (dict[str, Any], bytes, bytes, str) -> str
+    """Return a message: signed, compressed, in letters that a key-value store takes."""
+    content = zlib.compress(json.dumps(header).encode("utf-8") + b"\n" + body, 1)
+    mac = mac_of(key, purpose.encode("ascii") + b"\n" + content)
+    return binascii.b2a_base64(mac + content, newline=False).decode("ascii")
+
+
+def verify(text, key, purpose):
+    # type: (str, bytes, str) -> tuple[dict[str, Any], bytes]
+    """Return header and body of a message; ValueError: it is not signed with this key for this purpose."""
+    data = binascii.a2b_base64(text)
+    mac, content = data[:MAC_SIZE], data[MAC_SIZE:]
+    if not hmac.compare_digest(mac_of(key, purpose.encode("ascii") + b"\n" + content), mac):
+        raise ValueError("a message is not signed with this run's key, or is not the one that was asked for")
+    line, _, body = zlib.decompress(content).partition(b"\n")
+    return json.loads(line.decode("utf-8")), body
+
+
+def split(text, tag):
+    # type: (str, str) -> list[str]
+    """Return a message as the values of a mailbox, which are to be written last one first.
+
+    Each is ``<tag>:<number of values>:<part>``; a reader takes those of one tag together.
+    """
+    parts = [text[at : at + PART] for at in range(0, len(text), PART)]
+    return ["%s:%d:%s" % (tag, len(parts), part) for part in parts]

@@ -1,0 +1,158 @@
+"""A batch of calls at a warm worker: its chunks go to the child one after the other, what comes of them to the client.
+
+It decides when to report, to give waiting chunks back, and to end the child; how, is the worker's business.
+"""
+
+import os
+import signal
+import stat
+import time
+
+from . import wire
+from .worker_process import CLOSED, RecordSender
+
+FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
+REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
+LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
+
+
+class Batch:
+    """The chunks of one message, and what has come of each."""
+
+    def __init__(self, worker, chunks, contents, extras):
+        self.worker = worker
+        self.chunks = chunks  # elsewhere known by their numbers in this list
+        self.waiting = list(enumerate(contents))
+        self.extras = extras
+        self.current = None  # the chunk that runs
+        self.began = time.monotonic()  # when it began
+        self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
+        self.records = {}  # type: dict[object, bytes]  # by chunk
+        self.places = {}  # type: dict[object, list[int]]  # where in the job's standard output they are
+        self.unprinted = []  # type: list[object]  # chunks whose records are not in it yet
+        self.printed_at = time.monotonic()
+        self.returned = []  # type: list[int]
+        self.room = worker.job["room"]
+
+    def run(self):
+        while self.current is not None or self.start_next():
+            self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic())))
+            self.end_at_walltime()
+            self.end_if_wanted()
+            self.report_progress()
+        self.print_all()
+        self.report(final=True)
+
+    def start_next(self):
+        """Give the next chunk to the child; return False when there is none, or the client has first to read."""
+        if self.waiting and sum(map(len, self.records.values())) > self.room:
+            self.give_back()
+        if not self.waiting:
+            return False
+        self.current, content = self.waiting.pop(0)
+        self.began = time.monotonic()
+        self.records[self.current] = b""
+        chunk = self.chunks[self.current]
+        child = self.worker.child_for(chunk, self.extras)
+        child.send({"kind": "chunk", "chunk": chunk}, content)
+        return True
+
+    def next_event(self):
+        return min(self.report_at, self.look_at, self.worker.until or self.report_at)
+
+    def take(self, frame):
+        """Take what the child has sent, if anything came in time."""
+        if frame is CLOSED:
+            self.close("crashed", exit=self.worker.child.exit_code())
+            self.worker.child = None
+        elif frame is not None:
+            self.add(frame[1])
+            if frame[0]["kind"] == "end":
+                self.settle()
+
+    def end_at_walltime(self):
+        now = time.monotonic()
+        if self.current is not None and self.worker.until is not None and now >= self.worker.until:
+            self.worker.end_child()
+            self.close("walltime", seconds=now - self.began)
+            self.give_back()
+
+    def end_if_wanted(self):
+        now = time.monotonic()
+        if self.current is not None and now >= self.look_at:
+            if self.worker.is_to_end(self.chunks[self.current]):
+                self.worker.end_child()
+                self.close("crashed", exit=-signal.SIGKILL)
+            self.look_at = time.monotonic() + min(max((now - self.began) / 10, LOOK[0]), LOOK[1])
+
+    def report_progress(self):
+        now = time.monotonic()
+        if self.current is not None and now >= self.report_at:
+            if now - self.began > FIRST_REPORT:
+                self.give_back()  # they would wait for this call: another worker may have nothing to do
+            self.report(final=False)
+            self.report_at = time.monotonic() + (REPORT if now - self.began > FIRST_REPORT else FIRST_REPORT)
+
+    def give_back(self):
+        self.returned += [number for number, _ in self.waiting]
+        self.waiting = []
+
+    def close(self, kind, **facts):
+        """Write for the chunk what its process cannot write any more."""
+        RecordSender(self.worker.job, self.chunks[self.current], self.add).write(wire.NO_CALL, kind, **facts)
+        self.settle()
+
+    def add(self, data):
+        self.records[self.current] += data
+
+    def settle(self):
+        """The chunk has ended; its child writes nothing to the standard output now."""
+        number, self.current = self.current, None
+        if len(self.records[number]) > self.room:
+            place = self.print_chunks([number])
+            if place is not None:
+                self.places[number] = place
+                self.records[number] = b""
+        else:
+            self.unprinted.append(number)
+            if time.monotonic() > self.printed_at + FIRST_REPORT:
+                self.print_all()
+
+    def print_all(self):
+        if self.unprinted:
+            self.print_chunks(self.unprinted)
+        self.unprinted, self.printed_at = [], time.monotonic()
+
+    def print_chunks(self, numbers):
+        """Put chunks' records into the standard output; return where they are, or None when nobody can say."""
+        described = []
+        for number in numbers:
+            chunk, size = self.chunks[number], len(self.records[number])
+            described.append(
+                {"job": chunk["job"], "attempt": chunk["attempt"], "calls": len(chunk["calls"]), "size": size}
+            )
+        body = b"".join(self.records[number] for number in numbers)
+        return print_line(wire.sign({"chunks": described}, body, self.worker.key, "stdout"))
+
+    def report(self, final):
+        ready = {number: data for number, data in self.records.items() if number != self.current}
+        header = {
+            "final": final,
+            "ended": [[number, len(data), self.places.get(number)] for number, data in ready.items()],
+            "running": self.current,
+            "returned": self.returned,
+        }
+        self.worker.report(header, b"".join(ready.values()))
+
+
+def print_line(text):
+    """Write a line to the job's standard output; return where it is: [offset, length], or None when nobody can say."""
+    data = b"\x1e" + text.encode("ascii") + b"\n"
+    try:
+        offset = os.lseek(1, 0, os.SEEK_END) if stat.S_ISREG(os.fstat(1).st_mode) else None
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view) :]
+        return None if offset is None else [offset, len(data)]
+    except OSError:
+        return None

@@ -1,0 +1,217 @@
+"""The process of a warm worker that runs the calls: what its supervisor knows of it, and what it does.
+
+The two talk through two pipes, in frames: the lengths of a header and of a body, the header in JSON, the body. The
+supervisor sends modules, objects and functions once, and one chunk of calls at a time; what comes back are records.
+Nothing here speaks to the service.
+"""
+
+import io
+import json
+import os
+import select
+import signal
+import struct
+import sys
+import time
+
+from .calling import run_call, run_initializer
+from .loading import loader
+from .records import write_record
+from .reporting import buffer_lines, flush_streams, write_failure
+from .supervisor import end_group
+
+FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
+CLOSED = object()
+
+
+def send_frame(pipe, header, body):
+    text = json.dumps(header).encode("utf-8")
+    view = memoryview(FRAME.pack(len(text), len(body)) + text + body)
+    while view:
+        view = view[os.write(pipe, view) :]
+
+
+class Child:
+    """The process that runs the calls, seen from the supervisor.
+
+    ``kept``: the content of what came for chunks, by name; it is added to, so that another child can be given it.
+    """
+
+    def __init__(self, job, services, kept):
+        self.kept = kept
+        self.sent = set()  # type: set[str]  # names of functions and objects
+        self.modules = None
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        self._received = b""
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.setpgid(0, 0)
+                os.close(self._requests)
+                os.close(self._replies)
+                for service in services:
+                    service.close()
+                ChunkRunner(job, replies).run(requests)
+                code = 0
+            finally:
+                flush_streams()
+                os._exit(code)
+        os.close(requests)
+        os.close(replies)
+
+    def prepare(self, chunk, extras):
+        """Send what the chunk needs, unless it is there; return False if there are other modules of the same names."""
+        self.kept.update(extras)
+        modules = chunk["modules"]
+        if modules is not None and modules != self.modules:
+            if self.modules is not None:
+                return False
+            self.modules = modules
+            self.send({"kind": "modules", "name": modules}, self.kept[modules])
+        needed = [("object", name) for name in chunk["objects"]] + [("function", chunk["function"])]
+        for kind, name in needed:
+            if name not in self.sent:
+                self.sent.add(name)
+                self.send({"kind": kind, "name": name}, self.kept[name])
+        return True
+
+    def send(self, header, body):
+        try:
+            send_frame(self._requests, header, body)
+        except BrokenPipeError:
+            pass  # it has died, as `receive` will say
+
+    def receive(self, timeout):
+        """Return the next frame, None when none came in time, or CLOSED when there will be no more."""
+        until = time.monotonic() + timeout
+        while True:
+            frame = self._next_frame()
+            if frame is not None:
+                return frame
+            ready, _, _ = select.select([self._replies], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                return None
+            data = os.read(self._replies, 1 << 20)
+            if not data:
+                return CLOSED
+            self._received += data
+
+    def _next_frame(self):
+        """Return the first frame of what has been received, if it is there as a whole."""
+        if len(self._received) < FRAME.size:
+            return None
+        head, size = FRAME.unpack_from(self._received)
+        start, end = FRAME.size + head, FRAME.size + head + size
+        if len(self._received) < end:
+            return None
+        text, body = self._received[FRAME.size : start], self._received[start:end]
+        self._received = self._received[end:]
+        return json.loads(text.decode("utf-8")), body
+
+    def exit_code(self):
+        end_group(self.pid)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._requests)
+        os.close(self._replies)
+        return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+    def end(self):
+        """Kill it, with all that it has started."""
+        end_group(self.pid)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.exit_code()
+
+
+class RecordSender:
+    """Writes records that go somewhere else than to the file of outcomes, each by itself: to ``send(bytes)``."""
+
+    def __init__(self, job, chunk, send):
+        self._job = dict(job, job=chunk["job"], attempt=chunk["attempt"])
+        self._send = send
+
+    def write(self, call, kind, dump=None, **facts):
+        file = io.BytesIO()
+        write_record(file, self._job, call, kind, dump, None, facts)
+        self._send(file.getvalue())
+
+
+class ChunkRunner:
+    """What the process does: it runs one chunk after the other."""
+
+    def __init__(self, job, replies):
+        import cloudpickle
+
+        self.cloudpickle = cloudpickle
+        self.job = job
+        self.replies = replies
+        self.home = os.getcwd()  # calls may go elsewhere
+        self.pickles = {}  # type: dict[str, bytes]  # of functions, by name
+        self.functions = {}  # type: dict[str, tuple[object, ...]]  # those that have been unpickled
+        self.objects = {}  # type: dict[str, str]  # digest: path
+        self.load = loader({"objects": self.objects})
+        self.initialized = False
+
+    def run(self, requests):
+        sys.argv = [""]
+        buffer_lines()
+        source = os.fdopen(requests, "rb", buffering=1 << 16)
+        while True:
+            sizes = source.read(FRAME.size)
+            if len(sizes) < FRAME.size:
+                return
+            head, size = FRAME.unpack(sizes)
+            header = json.loads(source.read(head).decode("utf-8"))
+            self.handle(header, source.read(size))
+
+    def handle(self, header, body):
+        if header["kind"] == "modules":
+            sys.path.insert(1, self.keep("pxmods-%d-%s" % (os.getpid(), header["name"][:32]), body))
+        elif header["kind"] == "object":
+            self.objects[header["name"]] = self.keep("pxobj-%d-%s" % (os.getpid(), header["name"]), body)
+        elif header["kind"] == "function":
+            self.pickles[header["name"]] = body
+        else:
+            self.run_chunk(header["chunk"], body)
+
+    def keep(self, name, content):
+        path = os.path.join(self.home, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def run_chunk(self, chunk, body):
+        # Of several calls each record goes at once: a crash is to cost none of those that have ended.
+        kept_back = []  # type: list[bytes]
+        alone = len(chunk["calls"]) == 1
+        send = kept_back.append if alone else lambda data: send_frame(self.replies, {"kind": "record"}, data)
+        records = RecordSender(self.job, chunk, send)
+        try:
+            self.run_calls(records, chunk, body)
+        except BaseException as error:  # whatever it is, the client must hear of it
+            write_failure(records, error)
+        flush_streams()
+        send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))
+
+    def run_calls(self, records, chunk, body):
+        name = chunk["function"]
+        if name not in self.functions:
+            self.functions[name] = self.load(io.BytesIO(self.pickles.pop(name)))
+        function, initializer, initargs = self.functions[name]
+        if initializer is not None and not self.initialized:
+            if not run_initializer(records, self.cloudpickle, initializer, initargs):
+                return
+            self.initialized = True
+        several = len(chunk["calls"]) > 1
+        at = 0
+        for call, size in enumerate(chunk["calls"]):
+            if size is not None:  # else it was cancelled
+                content = body[at : at + size]
+                at += size
+                arguments = lambda data=content: self.load(io.BytesIO(data))  # noqa: E731
+                run_call(records, self.cloudpickle, call, function, arguments, several)

@@ -1,0 +1,93 @@
+"""What of the remote side travels: few bytes, the standard library alone, and a syntax that old Pythons read."""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from prominence_executor import remote
+from prominence_executor.payload import compact
+from prominence_executor.payload.archive import runner_archive
+from prominence_executor.remote import reporting, worker_batch
+
+SOURCES = sorted(Path(remote.__file__).parent.glob("*.py"))
+PARTS = [(), ("files",), ("files", "mpi"), ("worker",)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_a_module_uses_the_standard_library_and_old_syntax_only(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition(".")[0] for alias in node.names]
+            assert set(names) <= {*sys.stdlib_module_names, "cloudpickle"}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert (node.module or "").partition(".")[0] in {*sys.stdlib_module_names, "mpi4py"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_all_that_a_module_needs_travels_with_it(parts: tuple[str, ...]) -> None:
+    """But for what it imports inside a function, which is where the parts are that only some jobs need."""
+    with zipfile.ZipFile(io.BytesIO(runner_archive(*parts))) as archive:
+        there = {name.partition(".")[0].removeprefix("pxremote/") for name in archive.namelist()}
+    for path in SOURCES:
+        if path.stem in there:
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    assert set([node.module] if node.module else [alias.name for alias in node.names]) <= there
+
+
+def test_what_runs_before_the_python_is_known_travels_as_source_too() -> None:
+    with zipfile.ZipFile(io.BytesIO(runner_archive())) as archive:
+        sources = {name for name in archive.namelist() if name.endswith(".py")}
+        compiled = {name.removesuffix("c") for name in archive.namelist() if name.endswith(".pyc")}
+    wanted, queue = set(), ["runner"]
+    while queue:
+        module = queue.pop()
+        wanted.add(f"pxremote/{module}.py")
+        for node in ast.parse((Path(remote.__file__).parent / f"{module}.py").read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                queue.append(node.module or "")
+    assert sources == {"__main__.py", "pxremote/__init__.py", *wanted}
+    assert wanted < compiled
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_an_archive_is_the_same_bytes_each_time_and_small(parts: tuple[str, ...]) -> None:
+    first = runner_archive(*parts)
+    runner_archive.cache_clear()
+    assert runner_archive(*parts) == first
+    assert len(first) < (40_000 if not parts else 55_000)
+
+
+def test_a_source_that_travels_is_the_same_program_to_old_pythons() -> None:
+    for path in SOURCES:
+        bare = compact.bare(path.read_bytes())
+        tree = ast.parse(bare, feature_version=(3, 8))
+        assert ast.get_docstring(tree) is None
+        assert b"#" not in bare
+        assert compact.bare(bare) == bare
+        before, after = (compile(source, "x.py", "exec", optimize=2) for source in (path.read_bytes(), bare))
+        assert set(after.co_names) == set(before.co_names) - {"__doc__"}
+
+
+def test_byte_code_that_travels_keeps_its_lines_and_nothing_of_its_columns() -> None:
+    for module in (reporting, worker_batch):
+        code = compile(Path(module.__file__ or "").read_text(), "x.py", "exec")
+        pairs = [(code, compact.small(code))]
+        while pairs:
+            before, after = pairs.pop()
+            assert list(after.co_lines()) == list(before.co_lines())
+            assert (after.co_code, after.co_names, after.co_name) == (before.co_code, before.co_names, before.co_name)
+            if sys.version_info >= (3, 11):
+                assert {position[2:] for position in after.co_positions()} == {(None, None)}
+            pairs += [
+                pair for pair in zip(before.co_consts, after.co_consts, strict=True) if hasattr(pair[0], "co_code")
+            ]
