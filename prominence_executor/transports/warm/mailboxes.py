@@ -1,6 +1,7 @@
 """What a run's warm workers and its client write for each other: where it stands, and how it is signed.
 
-worker.py is the remote side of it, and describes the keys. Pure functions: no HTTP, no threads.
+worker.py is the remote side of it, and describes the keys. `Mailboxes` writes, reads and removes them: its methods
+block, any thread may call them, and it keeps nothing of what it has read. Everything else is pure: no HTTP, no threads.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+
+from ...errors import ProminenceError, ServiceError, ServiceUnavailableError
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from .rate import RateLimiter
 
 ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 PART = 15_800  # characters of one value; the service takes 15,967 bytes
+
+_REFUSALS = 10  # answers that make no sense to one value, before it is given up
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
 
@@ -89,3 +98,69 @@ def outcomes_in(content: bytes, key: bytes) -> Iterator[tuple[dict[str, Any], by
 def without_outcomes(content: bytes) -> bytes:
     """A worker's standard output with what its calls have printed only."""
     return _SAID.sub(b"", content)
+
+
+class Mailboxes:
+    """The mailboxes of one run's workers.
+
+    Args:
+        rate: requests per second at most, of all threads together.
+    """
+
+    def __init__(self, context: RunContext, rate: float) -> None:
+        self.place = mailboxes(context.run_id)
+        self._context = context
+        self._client = context.client
+        self._rate = RateLimiter(rate)
+
+    def send(self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes) -> None:
+        """Put a batch into a worker's mailbox; tries again while the service is away.
+
+        Raises:
+            ServiceError: the service has been away for too long, or refuses again and again, or the run stops.
+            ProminenceError: it refuses for good.
+        """
+        text = sealed(header, body, self._context.key, f"{nonce}:{batch}")
+        values = divided(text, nonce)
+        refusals = 0
+        for part in reversed(range(len(values))):
+            while True:
+                self._rate.wait()
+                try:
+                    self._client.kv_set(f"{self.place}/i/{worker:05d}/{batch}/{part}", values[part])
+                    break
+                except ServiceError as error:
+                    refusals += not isinstance(error, ServiceUnavailableError)
+                    health = self._context.health
+                    away = health.unanswered() > health.timeout
+                    if refusals > _REFUSALS or away or self._context.stopping.wait(1.0):
+                        raise
+
+    def reports(self) -> dict[int, str]:
+        """Read what all workers have said, by their numbers: one list request."""
+        self._rate.wait()
+        said = {}
+        for box, (_, text) in gathered(self._client.kv_list(f"{self.place}/o", values=True)).items():
+            worker = box.rpartition("/")[2]
+            said[int(worker) if worker.isdecimal() else 0] = text
+        return said
+
+    def request_end(self, worker: int, chunk: Chunk) -> None:
+        """Have the process ended that runs a chunk; its worker goes on. What cannot be written is not."""
+        text = sealed({"end": [chunk.first, chunk.attempt]}, b"", self._context.key, f"c{worker}")
+        with suppress(ProminenceError):
+            self._client.kv_set(f"{self.place}/c/{worker:05d}", text)
+
+    def clear(self, worker: int) -> None:
+        """Remove what an idle worker has said, once it is read: every look would bring it again."""
+        self._remove(f"{self.place}/o/{worker:05d}")
+
+    def empty(self, worker: int) -> None:
+        """Remove what a worker that is no more was given and has said: every look would bring that."""
+        self._remove(f"{self.place}/i/{worker:05d}")
+        self._remove(f"{self.place}/o/{worker:05d}")
+
+    def _remove(self, prefix: str) -> None:
+        self._rate.wait()
+        with suppress(ProminenceError):  # close() removes all
+            self._client.kv_delete(prefix, prefix=True)

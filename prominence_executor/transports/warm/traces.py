@@ -66,7 +66,7 @@ class MailboxScan:
         for job_id in self._workers.keys() - self._ended:
             if self.active.get(job_id) not in ("idle", "pending", "deploying", "waiting"):
                 self._look_into_mailbox(client, job_id, returned)
-                self._listen(client, job_id)
+                self._read_stdout(client, job_id)
             if job_id not in self.active:
                 self._ended.add(job_id)
 
@@ -94,7 +94,7 @@ class MailboxScan:
                 returned[worker, header["batch"]] = header.get("returned", [])
         return returned
 
-    def _listen(self, client: ProminenceClient, job_id: int) -> None:
+    def _read_stdout(self, client: ProminenceClient, job_id: int) -> None:
         start = self._read.get(job_id, 0)
         try:
             content = client.stdout(job_id, offset=start)
