@@ -33,7 +33,7 @@ from prominence_executor import (
 )
 from prominence_executor.local import LocalService
 
-RECORDINGS = sorted(path for path in (Path(__file__).parent / "data").iterdir() if path.is_dir())
+RECORDINGS = sorted((Path(__file__).parent / "data").glob("[0-9]*"))
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
 

@@ -15,10 +15,11 @@ from ..errors import NotFoundError, OutputNotFoundError
 from ..public import public
 from .client import ProminenceClient
 from .model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
-from .submitted import ENDED, Submitted, Verbs, default_client, known_id, poll_interval, remember
+from .status import ENDED, has_ended, is_held
+from .submitted import Submitted, Verbs, default_client, known_id, poll_interval, remember
 from .validation import BODY_LIMIT, check_labels, check_name, encode, has_control_characters, wrong
 
-__all__ = ["ENDED", "Job", "Submitted", "default_client", "poll_interval"]
+__all__ = ["ENDED", "Job", "Submitted", "default_client", "has_ended", "is_held", "poll_interval"]
 
 
 def _describe(client: ProminenceClient, job_id: int) -> dict[str, Any]:
@@ -27,7 +28,12 @@ def _describe(client: ProminenceClient, job_id: int) -> dict[str, Any]:
     return found[0] if found else client.describe_job(job_id)
 
 
-_VERBS = Verbs(ProminenceClient.create_job, _describe, ProminenceClient.delete_job)
+_VERBS = Verbs(
+    create=ProminenceClient.create_job,
+    describe=_describe,
+    delete=ProminenceClient.delete_job,
+    active=ProminenceClient.list_jobs,
+)
 
 
 @public
@@ -200,7 +206,7 @@ class Job(Submitted):
 
     def _described(self) -> dict[str, Any]:
         """Return the job in detail; it is asked for again until it has ended, since nothing changes then."""
-        if self._details is None or self._details.get("status") not in ENDED:
+        if self._details is None or not has_ended(self._details):
             self._details = self.client.describe_job(known_id(self))
         return self._details
 

@@ -16,12 +16,10 @@ from typing import Any, NoReturn
 
 from ..errors import InvalidRequestError
 from .client import ProminenceClient
+from .status import has_ended, is_held
 from .validation import wrong
 
-__all__ = ["ENDED", "Submitted", "Verbs", "default_client", "known_id", "last_seen", "poll_interval", "remember"]
-
-ENDED = frozenset({"completed", "failed", "killed", "deleted"})
-"""The status words after which nothing happens any more. A word that is not known counts as not ended."""
+__all__ = ["Submitted", "Verbs", "default_client", "known_id", "last_seen", "poll_interval", "remember"]
 
 _FRESH = 1.0  # seconds for which ``status`` repeats what it said last
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
@@ -34,6 +32,7 @@ class Verbs:
     create: Callable[[ProminenceClient, Mapping[str, Any]], int]
     describe: Callable[[ProminenceClient, int], dict[str, Any]]
     delete: Callable[[ProminenceClient, int], None]
+    active: Callable[[ProminenceClient], list[dict[str, Any]]]  # those of the user that have not ended
 
 
 class Submitted:
@@ -47,6 +46,7 @@ class Submitted:
         self._verbs = verbs
         self._seen: dict[str, Any] = {}
         self._seen_at = float("-inf")
+        self._left = False  # it is not active any more, though its status does not say so
 
     @property
     def id(self) -> int | None:
@@ -97,15 +97,18 @@ class Submitted:
             time.sleep(min(pause, timeout - elapsed) if timeout else pause)
 
     def done(self) -> bool:
-        """Tell whether it has ended, in whatever way. Does not ask when it was asked within the last second."""
-        return self.status in ENDED
+        """Tell whether it has ended, in whatever way. Does not ask when it was asked within the last second.
+
+        One that the service holds, with the status ``failed``, has not: it may be released, and run.
+        """
+        return self.status is not None and self._is_over()
 
     @property
     def status(self) -> str | None:
         """The service's word (idle, running, completed, ...); at most a second old. None before ``create()``."""
         if self._id is None:
             return None
-        if self._seen.get("status") not in ENDED and time.monotonic() - self._seen_at >= _FRESH:
+        if not self._is_over() and time.monotonic() - self._seen_at >= _FRESH:
             self.refresh()
         status: str | None = self._seen.get("status")
         return status
@@ -127,7 +130,16 @@ class Submitted:
         Raises:
             NotFoundError: there is no such thing, or it is somebody else's.
         """
-        remember(self, self._verbs.describe(self.client, known_id(self)))
+        number = known_id(self)
+        remember(self, self._verbs.describe(self.client, number))
+        if is_held(self._seen) and all(item["id"] != number for item in self._verbs.active(self.client)):
+            # It may have been released, and have ended, in between.
+            remember(self, self._verbs.describe(self.client, number))
+            self._left = is_held(self._seen)
+
+    def _is_over(self) -> bool:
+        """Whether it had ended when it was last asked."""
+        return self._left or has_ended(self._seen)
 
     def delete(self) -> None:
         """End it at the service; a workflow with all of its jobs.
@@ -161,7 +173,7 @@ def last_seen(submitted: Submitted, key: str, default: Any = None) -> Any:
 
 def remember(submitted: Submitted, description: Mapping[str, Any]) -> None:
     """Keep what the service has just said of it."""
-    submitted._seen, submitted._seen_at = dict(description), time.monotonic()
+    submitted._seen, submitted._seen_at, submitted._left = dict(description), time.monotonic(), False
     if submitted.name is None:
         submitted.name = description.get("name") or None
 

@@ -23,7 +23,12 @@ __all__ = ["Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolici
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_VERBS = Verbs(ProminenceClient.create_workflow, ProminenceClient.describe_workflow, ProminenceClient.delete_workflow)
+_VERBS = Verbs(
+    create=ProminenceClient.create_workflow,
+    describe=ProminenceClient.describe_workflow,
+    delete=ProminenceClient.delete_workflow,
+    active=ProminenceClient.list_workflows,
+)
 _SCRATCH = "scratch"  # outputs lie in scratch/<uuid>, and the service replaces the job's name in that path too
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..client.job import ENDED
+from ..client.status import has_ended, is_held
 from ..errors import NotSubmittedError
 from ..payload.calls import Payload
-from ..run.chunk import Chunk, Transport
+from ..run.chunk import HELD, Chunk, Transport
 from ..run.future import ProminenceFuture
 from ..run.journal import Kept
 from ..run.names import Calls, Span, parse_job_name
@@ -48,7 +48,7 @@ class RunSnapshot:
         """The array of the calls that travel in one; it holds no chunk yet."""
         found = {}
         for span, workflow in self.arrays.items():
-            begun = 0.0 if workflow["status"] in ENDED else time.monotonic()
+            begun = 0.0 if has_ended(workflow) else time.monotonic()
             array = Array(self.run_id, span, workflow_id=workflow["id"], accepted_at=begun)
             found.update(dict.fromkeys(span.jobs(), array))
         return found
@@ -170,6 +170,6 @@ def make_chunks(
         )
         if item.job is not None and not item.is_with_worker:
             chunk.job_id = item.job["id"]
-            chunk.saw(item.job["status"])
+            chunk.saw(HELD if is_held(item.job) else item.job["status"])
         made.append((item, chunk))
     return made

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..client.job import ENDED
+from ..client.status import ENDED
 from ..errors import ProminenceError
 from ..run.chunk import Chunk
 from ..run.context import RunContext

@@ -89,7 +89,7 @@ class ProminenceExecutor(Executor):
         max_workers: at most so many jobs of this executor at the service at once; None leaves queueing to the service.
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
-        service_timeout: seconds for which the service may be away before open futures give up.
+        service_timeout: seconds for which the service may be away, or hold a job, before open futures give up.
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
             a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
             ``"leave"``.

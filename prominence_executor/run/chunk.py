@@ -17,6 +17,8 @@ from .future import ProminenceFuture, bind, settle
 from .names import Calls, job_name
 from .options import Options
 
+HELD = "held"  # the status of a future whose job the service lists as failed, and holds
+
 Observer = Callable[[Mapping[str, Any], Sequence[float]], None]
 
 

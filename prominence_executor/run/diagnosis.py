@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from ..client.status import is_held
 from ..errors import (
     ArtifactError,
     CallCrashedError,
@@ -83,6 +84,8 @@ def job_error(job: dict[str, Any], stderr: str = "") -> JobError:
             if kind is StageOutError:
                 return _no_outcome(job, exit_code, meaning, facts)
             return kind(meaning, **facts)
+    if is_held(job):
+        return JobFailedError("the service held the job", **facts)
     if status == "completed" and not (job.get("execution") or {}).get("tasks"):
         return JobFailedError("the platform's own worker failed before or while it ran the job", **facts)
     if status == "killed":

@@ -110,7 +110,8 @@ class ProminenceFuture(Future[T]):
         """The service's word for the job as of the last poll (no request is made).
 
         ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
-        completed, failed, killed or deleted.
+        completed, failed, killed or deleted. ``"held"`` of a job that the service calls failed, but keeps in its queue,
+        where it may be released: it is waited for, for as long as a service that is away.
         """
         return self._handle.status if self._handle else "unsent"
 

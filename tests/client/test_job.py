@@ -19,7 +19,8 @@ import pytest
 from prominence_executor.client.client import ProminenceClient
 from prominence_executor.client.job import Job
 from prominence_executor.client.model import Artifact, InputFile, JobPolicies, Resources, Task
-from prominence_executor.client.submitted import ENDED, default_client, poll_interval
+from prominence_executor.client.status import ENDED
+from prominence_executor.client.submitted import default_client, poll_interval
 from prominence_executor.errors import (
     AuthenticationError,
     InvalidRequestError,

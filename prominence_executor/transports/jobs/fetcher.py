@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from ...client.status import ENDED
 from ...errors import (
     AuthenticationError,
     JobError,
     JobFailedError,
+    NotFoundError,
     OutcomeError,
-    OutcomeLostError,
     ProminenceError,
     ServiceUnavailableError,
     TransferError,
@@ -32,26 +31,10 @@ from ...run.context import RunContext
 from ...run.lazy import LARGE, RemoteFile
 from ...run.settle import Settler
 from ...run.threads import StartedPool, start_thread_pool
+from .progress import Progress
 
 _FETCHERS = 4  # downloads at once
 _IN_MEMORY = 1 << 22  # bytes of an outcome file that are held in memory, not in a temporary file
-_ATTEMPTS = 4  # fetches of an outcome before its failure is believed
-_LONGEST = 30.0  # seconds between two of them
-_LOST_AFTER = 60.0  # seconds without a trace of a job that was accepted
-_LOST_MISSES = 5  # answers in a row that do not know it
-
-
-@dataclass
-class _Progress:
-    """How far the outcome of a chunk has come."""
-
-    missed_since: float | None = None  # time.monotonic() when the service first did not know the job any more
-    misses: int = 0
-    under_way: bool = False
-    fetches: int = 0  # that failed
-    failing_since: float | None = None  # time.monotonic() when the first one did
-    again_at: float = 0.0  # when the next one may be tried
-    damaged: bytes | None = None  # digest of an outcome file without an end
 
 
 class Fetcher:
@@ -74,8 +57,7 @@ class Fetcher:
         self._settler = settler
         self._release = release
         self._wake = wake
-        self._lock = threading.Lock()
-        self._progress: dict[Chunk, _Progress] = {}  # guarded by the lock
+        self.progress = Progress()
         self._pool: StartedPool | None = None
 
     def start(self) -> None:
@@ -93,41 +75,18 @@ class Fetcher:
 
     # -- the tracker's thread --------------------------------------------------------------------------------------
 
-    def is_under_way(self, chunk: Chunk) -> bool:
-        """Whether its outcome is being fetched."""
-        with self._lock:
-            return chunk in self._progress and self._progress[chunk].under_way
-
-    def may_fetch(self, chunk: Chunk) -> bool:
-        """Whether it did not fail a moment ago."""
-        with self._lock:
-            return chunk not in self._progress or time.monotonic() >= self._progress[chunk].again_at
-
-    def seen(self, chunk: Chunk) -> None:
-        """The service knows the job."""
-        with self._lock:
-            if chunk in self._progress:
-                self._progress[chunk].missed_since, self._progress[chunk].misses = None, 0
-
-    def missed(self, chunk: Chunk) -> None:
-        """The service does not know the job: for a moment around its end that is normal, for a minute it is not."""
-        now = time.monotonic()
-        with self._lock:
-            progress = self._progress.setdefault(chunk, _Progress())
-            progress.missed_since = progress.missed_since or now
-            progress.misses += 1
-            seconds = now - progress.missed_since
-            if progress.misses < _LOST_MISSES or seconds <= _LOST_AFTER:
-                return
-        text = f"the service has not known the job for {seconds:.0f} s"
-        self._settler.without_outcome(chunk, OutcomeLostError(text, job_id=chunk.job_id))
-        self._done(chunk)
-
     def fetch(self, chunk: Chunk, job: dict[str, Any]) -> None:
         """Fetch the outcome of an ended job and settle its calls; returns at once."""
-        with self._lock:
-            self._progress.setdefault(chunk, _Progress()).under_way = True
+        self.progress.begin(chunk)
         cast(StartedPool, self._pool).submit(self._resolve, chunk, job)
+
+    def give_up(self, chunk: Chunk, error: JobError) -> None:
+        """Wait no longer for a job that has not ended, as far as the service says; returns at once.
+
+        It is deleted first, so that no call of it runs twice.
+        """
+        self.progress.begin(chunk)
+        cast(StartedPool, self._pool).submit(self._resolve_unended, chunk, error)
 
     # -- in the pool -----------------------------------------------------------------------------------------------
 
@@ -140,33 +99,64 @@ class Fetcher:
                 self._settle_from(url, chunk, job)
         except (ProminenceError, OSError) as error:
             if self._is_worth_another(chunk, error):
-                self._wake()  # the next tick asks for a fresh URL
+                self._put_back(chunk)  # for a fresh URL
                 return
             chunk.settle_all(self._fetch_failed(chunk, error))
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
         self._done(chunk)
 
+    def _resolve_unended(self, chunk: Chunk, error: JobError) -> None:
+        try:
+            job = self._delete_unended(chunk, error)
+        except (ProminenceError, OSError) as problem:
+            if self._is_worth_another(chunk, problem):
+                self._put_back(chunk)
+                return
+            error.message += ", and could not be deleted"
+            error.__cause__ = problem
+            chunk.settle_all(error)  # and not sent again
+        except BaseException as problem:  # noqa: BLE001  whatever happened, no future may hang
+            chunk.settle_all(problem)
+        else:
+            if job is None:
+                self._settler.without_outcome(chunk, error)
+            elif job["status"] in ENDED:
+                self._resolve(chunk, job)
+                return
+            else:
+                self._put_back(chunk)
+                return
+        self._done(chunk)
+
+    def _delete_unended(self, chunk: Chunk, error: JobError) -> dict[str, Any] | None:
+        """Delete a job that may still be there; returns its description when the service says that it has ended."""
+        job_id = cast(int, chunk.job_id)
+        if self._context.attached and not chunk.may_repeat():
+            return None  # it is another program's
+        try:
+            self._context.client.delete_job(job_id)
+        except NotFoundError:
+            return next(iter(self._context.client.list_jobs(ids=[job_id], detail=True)), None)
+        chunk.status = "deleted"
+        error.message += ", and has been deleted"
+        return None
+
+    def _put_back(self, chunk: Chunk) -> None:
+        """Let the next tick ask after the job again."""
+        self.progress.put_back(chunk)
+        self._wake()
+
     def _done(self, chunk: Chunk) -> None:
-        with self._lock:
-            self._progress.pop(chunk, None)
+        self.progress.forget(chunk)
         self._release(chunk)
 
     def _is_worth_another(self, chunk: Chunk, error: BaseException) -> bool:
         """A store that does not answer is waited for like the service; anything else gets a few more chances."""
         if isinstance(error, AuthenticationError):
             return False
-        now = time.monotonic()
         unanswered = isinstance(error, (TransferError, ServiceUnavailableError)) and not isinstance(error, _Damaged)
-        with self._lock:
-            progress = self._progress[chunk]
-            progress.fetches += 1
-            progress.failing_since = progress.failing_since or now
-            progress.again_at = now + min(0.1 * 2.0**progress.fetches, _LONGEST)
-            patient = unanswered and now - progress.failing_since < self._context.health.timeout
-            again = progress.fetches < _ATTEMPTS or patient
-            progress.under_way = not again
-            return again
+        return self.progress.failed(chunk, self._context.health.timeout if unanswered else 0.0)
 
     def _job_error(self, chunk: Chunk, job: dict[str, Any]) -> JobError:
         error = diagnosis.job_error(job, self._stderr_of(chunk))
@@ -179,9 +169,7 @@ class Fetcher:
     def _settle_from(self, url: str, chunk: Chunk, job: dict[str, Any]) -> None:
         """Download the outcome file, verify it, and settle call by call."""
         client, size = self._context.client, diagnosis.outcome_size(job)
-        with self._lock:
-            first_time = not self._progress[chunk].fetches
-        lazily = self._context.lazy and size > LARGE and first_time
+        lazily = self._context.lazy and size > LARGE and self.progress.is_first(chunk)
         with RemoteFile.buffered(client, url, size) if lazily else _spool(size) as file:
             if not lazily:
                 client.download(url, file)
@@ -213,9 +201,7 @@ class Fetcher:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
-        with self._lock:
-            before, self._progress[chunk].damaged = self._progress[chunk].damaged, digest.digest()
-        if before != digest.digest():
+        if not self.progress.came_twice(chunk, digest.digest()):
             raise _Damaged("the outcome file has no end")
 
     def _stderr_of(self, chunk: Chunk) -> str:

@@ -14,9 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from ...client.job import ENDED
-from ...errors import AuthenticationError, JobDeletedError, JobFailedError, NotFoundError, ProminenceError
-from ...run.chunk import Chunk
+from ...client.status import ENDED, has_ended, is_held
+from ...errors import (
+    AuthenticationError,
+    JobDeletedError,
+    JobFailedError,
+    NotFoundError,
+    OutcomeLostError,
+    ProminenceError,
+)
+from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.names import workflow_of
 from ...run.options import RUN_LABEL
@@ -27,6 +34,7 @@ from .fetcher import Fetcher
 from .table import JobEntry, JobTable
 
 _TOGETHER = 100  # jobs in one detailed request: each costs the service 35 ms and repeats its inputs
+_LEFT_AFTER = 2  # looks in a row at which a job that was held is not active: it has ended without an end
 _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
 _ARRAY_STARTS = 5.0  # seconds in which the service should have made the first job of an array
 _ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
@@ -63,6 +71,7 @@ class Tracker:
         self._registry = registry
         self._table = table
         self._fetcher = fetcher
+        self._progress = fetcher.progress
         self._settler = settler
         self._shortest, self._longest = poll_interval
         self._release = release
@@ -89,7 +98,7 @@ class Tracker:
     def _loop(self) -> None:
         try:
             while not self._registry.finished():
-                entries = [entry for entry in self._table.in_flight() if not self._fetcher.is_under_way(entry.chunk)]
+                entries = [entry for entry in self._table.in_flight() if not self._progress.is_under_way(entry.chunk)]
                 took = self._tick(entries) if entries else 0.0
                 self._wake.wait(self._pause(took, entries) if entries else None)
                 self._wake.clear()
@@ -126,7 +135,7 @@ class Tracker:
         try:
             everything, listed = self._asks_for_all, self._list()
             took = 0.0 if everything else time.monotonic() - began  # a list of all has a pause of its own
-            active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
+            active = {job["id"]: job for job in listed if not has_ended(job)}
             self._match(listed)
             self._delete_duplicates([job for job in listed if job["id"] in active])
             self._look_for_unseen([entry for entry in entries if entry.chunk.job_id is None], listed)
@@ -149,9 +158,17 @@ class Tracker:
             self._context.health.answered()
         return took
 
-    def _saw(self, chunk: Chunk, status: str) -> None:
-        self._fetcher.seen(chunk)
-        chunk.saw(status)
+    def _saw(self, chunk: Chunk, job: dict[str, Any]) -> None:
+        """The job is active; one that is held may be released, and is waited for as for a service that is away."""
+        chunk.saw(HELD if is_held(job) else job["status"])
+        held = self._progress.seen(chunk, is_held(job))
+        if held and held >= self._context.health.timeout and self._progress.may_begin(chunk):
+            self._give_up(chunk, job, f"the service has held the job for {held:.0f} s")
+
+    def _give_up(self, chunk: Chunk, job: dict[str, Any], text: str) -> None:
+        """Wait no longer for a job that is held."""
+        error = JobFailedError(text, job_id=chunk.job_id, status=job["status"], reason=job.get("statusReason"))
+        self._fetcher.give_up(chunk, error)
 
     def _match(self, listed: list[dict[str, Any]]) -> None:
         """Give the jobs of arrays that are seen for the first time to their chunks."""
@@ -200,15 +217,25 @@ class Tracker:
         for chunk in chunks:
             job = by_id.get(chunk.job_id)
             if job is None:
-                self._fetcher.missed(chunk)
-            elif not self._fetcher.may_fetch(chunk):
+                self._missed(chunk)
+            elif not self._progress.may_begin(chunk):
                 pass  # its outcome could not be fetched a moment ago
-            elif job["status"] in ENDED:
+            elif has_ended(job):
                 chunk.status = job["status"]
                 self._eventful_at = time.monotonic()
                 self._fetcher.fetch(chunk, job)
+            elif is_held(job):  # it may have been, and have left the queue without an end
+                if self._progress.absent(chunk) >= _LEFT_AFTER:
+                    self._give_up(chunk, job, "the service held the job, and it is not active any more")
             else:
-                self._saw(chunk, job["status"])
+                self._saw(chunk, job)
+
+    def _missed(self, chunk: Chunk) -> None:
+        """The service does not know the job: for a moment around its end that is normal, for a minute it is not."""
+        seconds = self._progress.missed(chunk)
+        if seconds is not None:
+            text = f"the service has not known the job for {seconds:.0f} s"
+            self._fetcher.give_up(chunk, OutcomeLostError(text, job_id=chunk.job_id))
 
     def _unanswered(self, entries: list[JobEntry], error: ProminenceError) -> None:
         """The service is away: wait it out, but not for ever."""
@@ -231,7 +258,7 @@ class Tracker:
                 arrays.setdefault(entry.array, []).append(entry.chunk)
         if not arrays:
             return
-        active = {workflow_of(str(job.get("name"))) for job in listed if job["status"] not in ENDED}
+        active = {workflow_of(str(job.get("name"))) for job in listed if not has_ended(job)}
         now = time.monotonic()
         for array, chunks in arrays.items():
             quiet = now - array.accepted_at > _ARRAY_STARTS and array.name not in active
@@ -250,15 +277,35 @@ class Tracker:
             workflow = client.describe_workflow(cast(int, array.workflow_id))
         except NotFoundError:
             workflow = {"status": "unknown"}
-        status = workflow["status"]
-        lost = status == "unknown" and time.monotonic() - array.accepted_at >= _WORKFLOW_LOST
-        if status not in ENDED and not lost:
+        status, text = workflow["status"], f"workflow {array.workflow_id} ended before it made a job of the call"
+        if is_held(workflow) and self._is_active(array):
+            array.held_since = array.held_since or time.monotonic()
+            held = time.monotonic() - array.held_since
+            if held < self._context.health.timeout:
+                return
+            text = f"the service has held workflow {array.workflow_id} for {held:.0f} s, which made no job of the call"
+            self._delete_held(array)
+        elif status not in ENDED and (status != "unknown" or time.monotonic() - array.accepted_at < _WORKFLOW_LOST):
+            array.held_since = None
             return
         self._match(client.list_jobs(workflow_id=array.workflow_id, all=True))
-        text = f"workflow {array.workflow_id} ended before it made a job of the call"
         kind = JobDeletedError if status == "deleted" else JobFailedError
         for chunk in unseen:
             if chunk.job_id is None:
                 error = kind(text, status=status, reason=workflow.get("statusReason"))
                 self._settler.without_outcome(chunk, error)
                 self._release(chunk)
+
+    def _is_active(self, array: Array) -> bool:
+        """Whether its workflow is among the active ones."""
+        listed = self._context.client.list_workflows(constraint=(RUN_LABEL, self._context.run_id))
+        return any(workflow["id"] == array.workflow_id for workflow in listed)
+
+    def _delete_held(self, array: Array) -> None:
+        """Delete a workflow that is held, and might make jobs of its calls later; at the end, if it has jobs now."""
+        if self._context.attached:
+            return  # it is another program's
+        self._table.doubt()
+        if all(chunk.job_id is None for chunk in array.left.values()):
+            with suppress(NotFoundError):  # it has ended meanwhile
+                self._context.client.delete_workflow(cast(int, array.workflow_id))

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from ...client.client import ProminenceClient
-from ...errors import AuthenticationError, JobDeletedError, ProminenceError, WorkerLostError
-from ...run.chunk import Chunk
+from ...errors import AuthenticationError, JobDeletedError, NotFoundError, ProminenceError, WorkerLostError
+from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture, own_part
 from ...run.names import Calls
@@ -23,7 +23,7 @@ from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .mailboxes import mailboxes, sealed, without_outcomes
 from .purge import remove_workers
-from .traces import MailboxScan, Outcome
+from .traces import MailboxScan, Outcome, Place
 
 _PAUSE = (1.0, 30.0)  # seconds between two looks: standard output is a second behind, and costly to ask for
 _UNSEEN = 3  # looks in a row without a trace of a chunk, after which it is not to be found any more
@@ -55,6 +55,7 @@ class WorkerFollower:
         self._reroute = reroute
         self._chunks: dict[Calls, Chunk] = {}  # likewise
         self._unseen: dict[Calls, int] = {}  # likewise
+        self._working_at = time.monotonic()  # when a worker was last seen active, and not held; likewise
         self._thread = threading.Thread(target=self._loop, name=f"prominence-following-{context.run_id}", daemon=True)
 
     def follow(self, chunks: Iterable[Chunk]) -> None:
@@ -140,19 +141,22 @@ class WorkerFollower:
             self._registry.break_off(error)
 
     def _settle(self) -> None:
-        scan = self._scan
+        scan, now = self._scan, time.monotonic()
+        if any(status != HELD for status in scan.active.values()):
+            self._working_at = now
+        stalled = now - self._working_at >= self._context.health.timeout
         for calls, chunk in list(self._chunks.items()):
             outcome, place = scan.outcomes.get(calls), scan.held.get(calls)
             if outcome is not None:
                 self._settle_from(chunk, outcome)
-            elif place is not None and place.job_id in scan.active:
+            elif place is not None and scan.active.get(place.job_id, HELD) != HELD:
                 chunk.job_id = place.job_id
                 self._unseen.pop(calls, None)
                 if scan.active.get(place.job_id) == "running":
                     chunk.saw("running")
-            elif self._owns or not scan.active:  # else the other program may have it, to give it to another worker
+            elif self._owns or stalled or not scan.active:  # else the other program may give it to another worker
                 self._unseen[calls] = self._unseen.get(calls, 0) + 1
-                if self._unseen[calls] >= _UNSEEN:
+                if self._unseen[calls] >= _UNSEEN and (place is None or self._is_gone(place)):
                     self._lost(chunk)
         scan.outcomes.clear()
 
@@ -161,6 +165,18 @@ class WorkerFollower:
         chunk.status = "completed"
         self._context.journal.remove([chunk.name])
         self.release(chunk)
+
+    def _is_gone(self, place: Place) -> bool:
+        """Whether the worker will run nothing any more. One that is held has lost its process, and is deleted."""
+        if not self._owns or place.job_id not in self._scan.active:
+            return True
+        try:
+            self._context.client.delete_job(place.job_id)
+        except NotFoundError:
+            pass  # it has ended
+        except ProminenceError:
+            return False  # the next look tries it again
+        return True
 
     def _lost(self, chunk: Chunk) -> None:
         """Its worker has ended without an outcome of it."""

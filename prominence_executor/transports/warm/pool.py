@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from ...client.client import ProminenceClient
-from ...client.job import ENDED
+from ...client.status import ENDED
 from ...errors import (
     AuthenticationError,
     JobDeletedError,

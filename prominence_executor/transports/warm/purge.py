@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from ...client.client import ProminenceClient
-from ...client.job import ENDED
+from ...client.status import ENDED, has_ended
 from ...errors import NotFoundError
 from ...run.options import RUN_LABEL, WORKER_LABEL
 from .mailboxes import ALL_MAILBOXES, mailboxes, run_of_mailbox
@@ -14,7 +14,7 @@ from .mailboxes import ALL_MAILBOXES, mailboxes, run_of_mailbox
 
 def remove_workers(client: ProminenceClient, run_id: str) -> None:
     """End all warm workers of a run, and remove their mailboxes."""
-    ids = [job["id"] for job in client.list_jobs(constraint=(WORKER_LABEL, run_id)) if job["status"] not in ENDED]
+    ids = [job["id"] for job in client.list_jobs(constraint=(WORKER_LABEL, run_id)) if not has_ended(job)]
     if ids:
         with suppress(NotFoundError):  # they have ended meanwhile
             client.delete_jobs(ids)
@@ -29,7 +29,7 @@ def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str) -> 
     runs = {run_of_mailbox(key) for key in client.kv_list(ALL_MAILBOXES)} - {None, spare}
     removed = []
     for run_id in sorted(run for run in runs if run):
-        if any(job["status"] not in ENDED for job in client.list_jobs(constraint=(RUN_LABEL, run_id))):
+        if not all(has_ended(job) for job in client.list_jobs(constraint=(RUN_LABEL, run_id))):
             continue
         workers = client.list_jobs(constraint=(WORKER_LABEL, run_id), all=True)
         ended = [float((job.get("events") or {}).get("endTime") or time.time()) for job in workers]

@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ...client.client import ProminenceClient
-from ...client.job import ENDED
+from ...client.status import has_ended, is_held
 from ...errors import NotFoundError
+from ...run.chunk import HELD
 from ...run.names import Calls, parse_worker_name
 from ...run.options import WORKER_LABEL
 from .mailboxes import gathered, mailboxes, opened, outcomes_in
@@ -38,7 +39,7 @@ class MailboxScan:
     Attributes:
         outcomes: of the chunks that were run; who has no use for one removes it.
         held: the chunks that workers have in their mailboxes, or had when they ended.
-        active: status by job id of the workers that have not ended.
+        active: status by job id of the workers that have not ended; `HELD` of one that is held.
     """
 
     def __init__(self, run_id: str, key: bytes, jobs: list[dict[str, Any]]) -> None:
@@ -59,7 +60,7 @@ class MailboxScan:
     def look(self, client: ProminenceClient) -> None:
         """Two requests, and two for each worker that has not been seen to have ended."""
         listed = client.list_jobs(constraint=(WORKER_LABEL, self._run_id))
-        self.active = {job["id"]: job["status"] for job in listed if job["status"] not in ENDED}
+        self.active = {job["id"]: HELD if is_held(job) else job["status"] for job in listed if not has_ended(job)}
         for job in listed:
             self._workers.setdefault(job["id"], parse_worker_name(self._run_id, str(job.get("name"))))
         returned = self._returned(client)
