@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor import JobFailedError, ServiceError, ServiceUnavailableError
+from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.modules import ModuleZip
-from prominence_executor.payload.pickling import Blob
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options

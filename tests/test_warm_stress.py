@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 import pytest
 from warm_world import MemoryService, Pool, pickled
 
-from prominence_executor import JobDeletedError, ProminenceFuture, WorkerLostError
+from prominence_executor import JobDeletedError, ProminenceExecutor, ProminenceFuture, WorkerLostError
+from prominence_executor.local import LocalService
 from prominence_executor.transports.warm.options import WarmOptions
 
 pytestmark = pytest.mark.once
