@@ -10,6 +10,7 @@ from warm_world import MemoryClient, MemoryService
 from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.modules import ModuleZip
+from prominence_executor.remote.wire import sign
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options
