@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prominence_executor import ProminenceFuture, ServiceError, ServiceUnavailableError, TransferError
@@ -42,11 +42,12 @@ class Nowhere:
 NOWHERE = Nowhere()
 USUAL, OTHER = Options(), Options(retries=1)
 FUNCTION = Blob([b"f"])
+ARGUMENTS = {weight: Blob([bytes(weight)]) for weight in (1, 1 << 17, 1 << 19)}
 
 
 def chunk(first: int, size: int = 1, *, attempt: int = 1, options: Options = USUAL, weight: int = 1) -> Chunk:
     calls: list[ProminenceFuture[Any]] = [ProminenceFuture(first + n) for n in range(size)]
-    payload = Payload(FUNCTION, [Blob([bytes(weight)]) for _ in calls])
+    payload = Payload(FUNCTION, [ARGUMENTS[weight] for _ in calls])
     return Chunk("run", first, calls, options, payload, NOWHERE, attempt)
 
 
@@ -63,6 +64,7 @@ def submitted(draw: st.DrawFn) -> list[Chunk]:
     return draw(st.permutations(made))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(submitted())
 def test_every_chunk_is_in_one_group_and_a_group_is_one_array(chunks: list[Chunk]) -> None:
     doubted = set(chunks[:1])
@@ -125,6 +127,7 @@ def test_three_faults_of_the_server_are_the_requests_own() -> None:
     assert attempts.refused
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([LOST, NEVER_SENT, LATER]), max_size=30))
 def test_the_waits_grow_but_are_bounded_and_end_with_the_patience(errors: list[ServiceError]) -> None:
     attempts = Attempts(in_doubt=False, patience=900.0)
