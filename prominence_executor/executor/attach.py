@@ -15,7 +15,7 @@ from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
 from ..formats import newer
 from ..remote.wire import FORMAT, JOB_FILE
 from ..run.journal import Journal
-from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
+from ..run.names import ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan
 from .adoption import RunSnapshot
@@ -34,7 +34,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> RunS
         RunNotFoundError: there is no such run.
         ValueError: a newer version has begun it.
     """
-    jobs: dict[Calls, dict[str, Any]] = {}
+    jobs: dict[CallRange, dict[str, Any]] = {}
     listed = _ours(client, run_id)
     newest = max(((job.get("events") or {}).get("createTime", 0) for job in listed), default=time.time())
     if newest > time.time() - _RECENT:
@@ -70,13 +70,13 @@ def _is_ours(run_id: str, name: str) -> bool:
     return parse_job_name(run_id, name) is not None or parse_worker_name(run_id, name) is not None
 
 
-def _arrays(client: ProminenceClient, run_id: str) -> dict[Span, dict[str, Any]]:
+def _arrays(client: ProminenceClient, run_id: str) -> dict[ArrayRange, dict[str, Any]]:
     """The run's workflows by what they consist of; of two that are the same, the one that came first."""
     try:
         listed = client.list_workflows(constraint=(RUN_LABEL, run_id), all=True)
     except InvalidRequestError:
         return {}  # this service has no workflows
-    arrays: dict[Span, dict[str, Any]] = {}
+    arrays: dict[ArrayRange, dict[str, Any]] = {}
     for workflow in sorted(listed, key=lambda workflow: int(workflow["id"])):
         span = parse_array_name(run_id, str(workflow.get("name") or ""))
         if span:

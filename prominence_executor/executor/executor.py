@@ -30,7 +30,7 @@ from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call, settle
 from ..run.journal import Journal
 from ..run.names import new_run_id
-from ..run.objects import Known
+from ..run.objects import RefCache
 from ..run.options import Options
 from ..transports.warm.state import WorkerInfo
 from .adoption import plan_adoption
@@ -360,7 +360,7 @@ class ProminenceExecutor(Executor):
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
         # No code runs between two elements of these, so that a value which comes again is still what it was.
         still = buffersize is None and all(type(values) in (list, tuple, range, repeat) for values in iterables)
-        known: Known | None = {} if still else None
+        known: RefCache | None = {} if still else None
 
         def submit() -> list[ProminenceFuture[T]]:
             chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
@@ -519,7 +519,7 @@ class ProminenceExecutor(Executor):
         function: PickledFunction,
         calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
         patience: float | None = None,
-        known: Known | None = None,
+        known: RefCache | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 

@@ -66,7 +66,7 @@ class Run:
         if settings.warm is not None:
             self._pool = WarmPool(self.context, self.registry, self._settler, settings.warm)
         self._held_back = AutoChunks(
-            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self.registry.break_off
+            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self.registry.fail
         )
         self._process = os.getpid()
         self._ended = threading.Event()
@@ -137,7 +137,7 @@ class Run:
             with suppress(OSError):  # the journal's: its calls have been told
                 self._queue(part)
         self.context.journal.remove([chunk.name])
-        chunk.let_go()
+        chunk.release()
 
     def _resend(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """Send calls of a chunk, whose job ended without an outcome of theirs, once more."""
@@ -282,7 +282,7 @@ class Run:
         if self.settings.on_interrupt == "leave":
             self._left = True
             said = report_left(self.context, chunks, self._jobs, self.is_warm)
-            self.registry.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
+            self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
         else:
             said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")

@@ -35,7 +35,7 @@ class OutcomeWriter:
         try:
             write_record(self._file, self._job, call, kind, dump, self.collector, facts)
         except BaseException:
-            self._take_back(start)
+            self._truncate(start)
             raise
 
     def ready(self):
@@ -44,7 +44,7 @@ class OutcomeWriter:
     def ended(self, call):
         """Hear that a call has ended, and its outcome has been written."""
 
-    def _take_back(self, start):
+    def _truncate(self, start):
         try:
             self._file.close()  # drops what is still buffered, on a full disk with an error
         except OSError:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from ..payload.calls import Identity, Payload
 from .future import ProminenceFuture, bind, settle
-from .names import Calls, job_name
+from .names import CallRange, job_name
 from .options import Options
 
 HELD = "held"  # the status of a future whose job the service lists as failed, and holds
@@ -81,9 +81,9 @@ class Chunk:
         return Identity(self.run_id, self.first, self.attempt)
 
     @property
-    def numbers(self) -> Calls:
+    def numbers(self) -> CallRange:
         """Which calls of the run it has."""
-        return Calls(self.first, self.size, self.attempt)
+        return CallRange(self.first, self.size, self.attempt)
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ class Chunk:
         for call in self.calls:
             settle(call, False, error)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The chunk is over: it keeps no payload, and no results."""
         self.calls, self.payload, self.observer = [], None, None
 

@@ -29,7 +29,7 @@ from ..errors import (
     WalltimeExceededError,
 )
 from ..images.files import shown
-from ..payload.outcomes import Outcome, Outcomes
+from ..payload.outcomes import Outcome, OutcomeFile
 from ..payload.results import RemoteTraceback
 from ..remote.wire import OUTCOME_FILE
 
@@ -146,7 +146,7 @@ def note_import(error: BaseException, image: str | None, job_id: int | None) -> 
         error.__cause__.text += note + "\n"
 
 
-def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
+def call_error(outcomes: OutcomeFile, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
     """Say why one call of a chunk has no outcome though the job left an outcome file.
 
     ``call`` is its position in the chunk, ``first`` the number in the run of the chunk's first call.

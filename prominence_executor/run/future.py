@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 from ..client.transfers import appearing_whole
 from ..errors import JobError
-from ..payload.pickling import dumps_apart
+from ..payload.pickling import dumps_out_of_band
 from ..public import public
 
 T = TypeVar("T")
@@ -188,7 +188,7 @@ class ProminenceFuture(Future[T]):
             result.save(path)
         else:
             with appearing_whole(os.fspath(path)) as file:
-                for piece in dumps_apart(result).pieces:
+                for piece in dumps_out_of_band(result).pieces:
                     file.write(piece)
 
     @property

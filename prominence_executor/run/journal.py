@@ -23,9 +23,9 @@ from ..errors import RunExistsError
 from ..formats import newer
 from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
-from ..payload.files import Source
+from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
-from ..payload.pickling import Reference
+from ..payload.pickling import ObjectRef
 from .chunk import Chunk
 from .objects import Objects
 from .options import Options
@@ -196,7 +196,7 @@ class Journal:
                 sha256: ModuleZip(content, sha256, frozenset(json.loads(names)))
                 for sha256, content, names in db.execute("SELECT sha256, content, names FROM modules")
             }
-            uses: dict[str, set[Reference]] = {}
+            uses: dict[str, set[ObjectRef]] = {}
             for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
                 found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
                 content = Blob(row[0] for row in found)
@@ -249,16 +249,16 @@ def plain_options(options: Options) -> dict[str, object]:
     }
 
 
-def _plain_file(source: Source) -> dict[str, object]:
+def _plain_file(source: FileSource) -> dict[str, object]:
     if source.content is not None:
         return {"size": source.size, "content": base64.b64encode(source.content).decode()}
     return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
 
 
-def _file(plain: dict[str, Any]) -> Source:
+def _file(plain: dict[str, Any]) -> FileSource:
     if "content" in plain:
         plain["content"] = base64.b64decode(plain["content"])
-    return Source(**plain)
+    return FileSource(**plain)
 
 
 def options_from(plain: dict[str, Any]) -> Options:

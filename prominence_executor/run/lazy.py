@@ -17,7 +17,7 @@ from ..client.client import ProminenceClient
 from ..client.transfers import appearing_whole
 from ..errors import OutcomeLostError
 from ..payload.outcomes import Outcome, verify_body
-from ..payload.pickling import head_of
+from ..payload.pickling import object_header
 from ..payload.results import unpack
 from . import diagnosis
 from .connection import Connection
@@ -100,7 +100,7 @@ class LazyResult(DeferredResult):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to a file, for `load`; it appears when it is whole. Raises what `value` raises."""
         header = self._outcome.header
-        head = head_of({"pickle": self.size, "buffers": [], **header})
+        head = object_header({"pickle": self.size, "buffers": [], **header})
         with appearing_whole(os.fspath(path)) as file:
             file.write(head)
             self._fetch(file)

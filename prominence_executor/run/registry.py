@@ -81,7 +81,7 @@ class ChunkRegistry:
             self._open.pop(chunk.name, None)
             self.changed.notify_all()
             last = self._closing and not self._open
-        chunk.let_go()
+        chunk.release()
         if last:
             self.on_change()
 
@@ -92,7 +92,7 @@ class ChunkRegistry:
             self.changed.notify_all()
         self.on_change()
 
-    def break_off(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Give up: every open future gets to know, and so does the next submit."""
         with self.changed:
             if self._broken is None:
@@ -105,7 +105,7 @@ class ChunkRegistry:
             broken = BrokenRunError(f"run {self.run_id} is broken: {error}")
             broken.__cause__ = error
             chunk.settle_all(broken)
-            chunk.let_go()
+            chunk.release()
         self.on_change()
 
     def is_open(self, chunk: Chunk) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
 from ..errors import JobDeletedError, JobError, ProminenceError
-from ..payload.outcomes import Outcome, Outcomes, read_outcomes
+from ..payload.outcomes import Outcome, OutcomeFile, read_outcomes
 from ..payload.results import unpack
 from ..remote.wire import OUTCOME_MAGIC
 from . import diagnosis
@@ -38,7 +38,7 @@ class Settler:
     def settle_from(
         self,
         file: BinaryIO,
-        outcomes: Outcomes,
+        outcomes: OutcomeFile,
         chunk: Chunk,
         job_id: int | None,
         *,
@@ -97,7 +97,7 @@ class Settler:
     def finish_unsettled(
         self,
         chunk: Chunk,
-        outcomes: Outcomes,
+        outcomes: OutcomeFile,
         job: Mapping[str, Any],
         stderr: Callable[[], str],
         *,
@@ -133,8 +133,8 @@ class Settler:
         chunk: Chunk,
         records: bytes,
         job_id: int | None,
-        is_final: Callable[[Outcomes], bool] = lambda outcomes: True,
-    ) -> Outcomes | None:
+        is_final: Callable[[OutcomeFile], bool] = lambda outcomes: True,
+    ) -> OutcomeFile | None:
         """Settle a chunk from the records that a warm worker has made of it; verifies them first.
 
         Args:

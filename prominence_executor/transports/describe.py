@@ -14,7 +14,7 @@ from typing import Any
 
 from ..client.validation import BODY_LIMIT
 from ..payload.blob import Blob
-from ..payload.files import Source
+from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
 from ..remote.wire import FILES_FILE, OUTCOME_FILE
 from ..run.context import RunContext
@@ -62,7 +62,7 @@ def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, 
     return extras
 
 
-def small_files(options: Options) -> dict[str, Source]:
+def small_files(options: Options) -> dict[str, FileSource]:
     """Find the files of the user's that may travel inside the description, or the bundle, by their digest."""
     return {source.sha256: source for source in options.files.values() if source.size <= _INLINE_FILE}
 

@@ -15,7 +15,7 @@ from ... import remote
 from ...client.validation import BODY_LIMIT, encode
 from ...errors import InvalidRequestError
 from ...payload.archive import runner_archive
-from ...payload.bundle import bundle
+from ...payload.bundle import array_archive
 from ...payload.calls import Payload, calls_file
 from ...payload.instructions import array_file, job_file
 from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_FILE
@@ -56,7 +56,7 @@ class JobDescriber:
         objects = self._placed(chunks)
         small = small_files(options)
         placed = place_files(context, options, small)
-        content = bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
+        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"

@@ -23,7 +23,7 @@ from ...errors import (
     ServiceUnavailableError,
     TransferError,
 )
-from ...payload.outcomes import Outcomes, read_outcomes
+from ...payload.outcomes import OutcomeFile, read_outcomes
 from ...remote.wire import FILES_FILE
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -185,7 +185,7 @@ class Fetcher:
                 self._believe(file, chunk, lazily)
         self._settler.finish_unsettled(chunk, outcomes, job, lambda: self._stderr_of(chunk))
 
-    def _settle_those_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> Outcomes:
+    def _settle_those_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> OutcomeFile:
         """Verify an outcome file, and settle the calls that have one in it."""
         file.seek(0)
         outcomes = read_outcomes(file, self._context.key, chunk.identity)

@@ -97,7 +97,7 @@ class Sender:
                             self._pool().submit(self._send_array, array)
         except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
             self._context.log.exception("the sender of run %s failed", self._context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _take(self) -> Chunk | None:
         """Return the next chunk; None when there will be no more."""
@@ -150,7 +150,7 @@ class Sender:
             self._table.accepted_array(array, workflow_id)
             self._forget(chunks)
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except ServiceUnavailableError as error:
             for chunk in chunks:
                 chunk.settle_all(error)
@@ -188,7 +188,7 @@ class Sender:
             self._table.accepted(chunk, job_id)
             self._forget([chunk])
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
                 self._forget([chunk])  # what the service never saw stays in the journal

@@ -103,10 +103,10 @@ class Tracker:
                 self._wake.wait(self._pause(took, entries) if entries else None)
                 self._wake.clear()
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
             self._context.log.exception("the tracker of run %s failed", self._context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
         finally:
             self._fetcher.stop()
             self._last_look()

@@ -18,7 +18,7 @@ from ...errors import AuthenticationError, JobDeletedError, NotFoundError, Promi
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture, own_part
-from ...run.names import Calls
+from ...run.names import CallRange as Calls
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .mailboxes import mailboxes, sealed, without_outcomes
@@ -135,10 +135,10 @@ class WorkerFollower:
                 except ProminenceError as error:
                     self._unanswered(error)
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
             context.log.exception("the thread that follows the workers of run %s failed", context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _settle(self) -> None:
         scan, now = self._scan, time.monotonic()

@@ -36,7 +36,8 @@ from ...errors import (
 )
 from ...payload.calls import Identity, Payload, calls_body
 from ...payload.modules import ModuleZip
-from ...payload.outcomes import Outcomes, read_outcomes
+from ...payload.outcomes import OutcomeFile as Outcomes
+from ...payload.outcomes import read_outcomes
 from ...remote.wire import PART
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -235,10 +236,10 @@ class WarmPool:
                     self._unanswered(error)
                 self._wake.wait(self._pause())
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  a dead scheduler must not leave futures behind
             run.log.exception("the scheduler of run %s failed", run.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _pause(self) -> float | None:
         """Seconds until the next look: short while work flows."""
@@ -340,7 +341,7 @@ class WarmPool:
             self._context.stopping.wait(1.0)
             return
         if isinstance(error, AuthenticationError):
-            self._registry.break_off(error)
+            self._registry.fail(error)
             return
         self._failed_starts += 1
         if self._failed_starts >= _STARTS or not isinstance(error, (ServiceError, TransferError, JobError)):
@@ -434,7 +435,7 @@ class WarmPool:
                         ):
                             raise
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             worker.chunks = {}
             for chunk, _ in batch:
@@ -669,7 +670,7 @@ class WarmPool:
             with suppress(OSError):  # the journal's: the call goes on without
                 self._context.journal.put(part)
         self._context.journal.remove([chunk.name])
-        chunk.let_go()
+        chunk.release()
         return parts
 
     def _lost(self, worker: Worker, chunk: Chunk, job: dict[str, Any] | None) -> WorkerLostError:

@@ -14,7 +14,8 @@ from ...client.client import ProminenceClient
 from ...client.status import has_ended, is_held
 from ...errors import NotFoundError
 from ...run.chunk import HELD
-from ...run.names import Calls, parse_worker_name
+from ...run.names import CallRange as Calls
+from ...run.names import parse_worker_name
 from ...run.options import WORKER_LABEL
 from .mailboxes import gathered, mailboxes, opened, outcomes_in
 
