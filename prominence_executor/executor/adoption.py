@@ -45,7 +45,7 @@ class RunSnapshot:
         return self.scan.next_worker if self.scan else 1
 
     def in_arrays(self) -> dict[CallRange, Array]:
-        """The array of the calls that travel in one; it holds no chunk yet."""
+        """Return for calls that travel in an array that array, which holds no chunk yet."""
         found = {}
         for span, workflow in self.arrays.items():
             begun = 0.0 if has_ended(workflow) else time.monotonic()
@@ -88,7 +88,7 @@ class AdoptionPlan:
     obsolete: tuple[str, ...]
 
     def report(self, complete: bool) -> tuple[int, str]:
-        """What to log of it, and at which level; ``complete``: there can be no call behind the last one known."""
+        """Return level and text of what to log; ``complete``: there can be no call behind the last one known."""
         parts = [f"{self.count} calls"]
         if self.missing:
             parts.append(f"{len(self.missing)} of them were not submitted")

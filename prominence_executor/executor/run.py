@@ -78,7 +78,7 @@ class Run:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def submit(self, payload: Payload, options: Options) -> list[ProminenceFuture[Any]]:
-        """Queue the calls as one chunk; returns their futures at once (a journal has been written then).
+        """Queue the calls as one chunk; return their futures at once (a journal has been written then).
 
         Raises:
             RuntimeError: after shutdown.
@@ -179,7 +179,7 @@ class Run:
     def adopt(
         self, snapshot: RunSnapshot, plan: AdoptionPlan, options: Options, *, owns: bool
     ) -> list[ProminenceFuture[Any]]:
-        """Look after the calls of a run that another program has begun; returns the futures of all, in their order.
+        """Look after the calls of a run that another program has begun; return the futures of all, in their order.
 
         Args:
             options: of calls whose own the journal does not have.
@@ -235,7 +235,7 @@ class Run:
         self._pool.scale(workers)
 
     def workers(self) -> list[WorkerInfo]:
-        """The warm workers."""
+        """List the warm workers."""
         return self._pool.workers() if self._pool is not None else []
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Run:
         return self._held_back.threads().union(*own)
 
     def interrupt(self) -> None:
-        """The program was interrupted: delete the jobs that are outstanding, or leave them, and end soon."""
+        """Delete the jobs that are outstanding, or leave them, and end soon: the program was interrupted."""
         self.registry.stop_admitting()
         chunks = self.registry.chunks()
         if not chunks:
@@ -288,7 +288,7 @@ class Run:
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
 
     def _end(self) -> None:
-        """The last act, in the tracker's thread: everything is settled; let go of threads, sockets and the service."""
+        """Let go of threads, sockets and the service, in the tracker's thread: everything is settled."""
         self.context.stopping.set()
         self._held_back.close()
         for transport in (self._pool, self._follower, self._jobs):

@@ -36,7 +36,7 @@ class FileSource:
 
     @classmethod
     def of(cls, name: str, given: str | os.PathLike[str] | bytes) -> FileSource:
-        """Raises FileNotFoundError, or ValueError for what is no file."""
+        """Look at a file. Raises FileNotFoundError, or ValueError for what is not a file."""
         if isinstance(given, (bytes, bytearray, memoryview)):
             return cls(size=len(bytes(given)), content=bytes(given))
         try:

@@ -29,10 +29,12 @@ class Outcome:
 
     @property
     def call(self) -> int:
+        """The position of the call in its job."""
         return int(self.header["call"])
 
     @property
     def kind(self) -> str:
+        """What the record says: "result", "exception", "crashed" ...; see `OutcomeFile`."""
         return str(self.header["kind"])
 
 

@@ -129,6 +129,7 @@ class OutOfBandPickle:
 
     @property
     def size(self) -> int:
+        """Bytes of the file."""
         return sum(len(piece) for piece in self.pieces)
 
 

@@ -71,10 +71,10 @@ class NullJournal:
         """Keep nothing."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """There is nothing to remove."""
+        """Do nothing: there is nothing to remove."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class Journal:
@@ -131,7 +131,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Journal | None:
-        """The journal of a run that has begun, or None when there is no such file, or nothing in it.
+        """Open the journal of a run that has begun; None when there is no such file, or nothing in it.
 
         Raises:
             RunExistsError: it is in use by another program.
@@ -173,12 +173,12 @@ class Journal:
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
     def sending(self, names: Iterable[str]) -> None:
-        """The jobs of these chunks are about to be created."""
+        """Note that the jobs of these chunks are about to be created."""
         with self._writing() as db:
             db.executemany("UPDATE chunk SET sending = 1 WHERE name = ?", ((name,) for name in names))
 
     def remove(self, names: Iterable[str]) -> None:
-        """The service has these chunks, or nobody wants them any more."""
+        """Drop chunks that the service has, or that nobody wants any more."""
         names = list(names)
         with self._writing() as db:
             db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
@@ -189,7 +189,7 @@ class Journal:
                 self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
 
     def kept(self, objects: Objects) -> list[Kept]:
-        """What the service may not have; the objects that its calls use are made known to ``objects``."""
+        """Read what the service may not have; the objects that its calls use are made known to ``objects``."""
         with self._writing() as db:
             rows = db.execute("SELECT name, calls, modules, options, sending FROM chunk").fetchall()
             zips = {
@@ -238,6 +238,7 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
 
 
 def plain_options(options: Options) -> dict[str, object]:
+    """Return options as values that JSON can hold."""
     return {
         **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
         "resources": asdict(options.resources),
@@ -262,6 +263,7 @@ def _file(plain: dict[str, Any]) -> FileSource:
 
 
 def options_from(plain: dict[str, Any]) -> Options:
+    """Invert `plain_options`."""
     resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(

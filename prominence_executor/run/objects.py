@@ -78,7 +78,7 @@ class Objects:
         return dumps(value, references)
 
     def _out_of_band(self, value: Any, known: RefCache | None) -> ObjectRef | None:
-        """The reference to a large argument, or None if it turns out to be small."""
+        """Make the reference to a large argument, or None if it turns out to be small."""
         if type(value) is ObjectRef or type(value) in _LIGHT:
             return None
         if known is not None and id(value) in known:
@@ -96,14 +96,14 @@ class Objects:
         return reference
 
     def used(self, reference: ObjectRef, took: float = 0.0) -> None:
-        """One more call needs the object; ``took``: the seconds that its pickling did."""
+        """Note that one more call needs the object; ``took``: the seconds that its pickling did."""
         with self._changed:
             self._uses[reference.sha256] += 1
             self._first_use.setdefault(reference.sha256, (time.monotonic(), max(_HESITATION, 3 * took)))
             self._changed.notify_all()
 
     def _refer(self, pickled: OutOfBandPickle, *, shared: bool) -> ObjectRef:
-        """The one reference to this content."""
+        """Return the one reference to this content."""
         reference = ObjectRef(sha256_of(pickled.pieces), pickled.size, shared, pickled.modules, pickled.code)
         with self._changed:
             reference = self._references.setdefault(reference.pid, reference)
@@ -113,7 +113,7 @@ class Objects:
             return reference
 
     def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> ObjectRef:
-        """A reference that a journal has kept; it is known again."""
+        """Make known again a reference that a journal has kept."""
         reference = ObjectRef(sha256, size, shared, content=content)
         with self._changed:
             self._scattered = self._scattered or shared
@@ -123,7 +123,7 @@ class Objects:
     # -- the sender's threads --------------------------------------------------------------------------------------
 
     def early(self, references: Iterable[ObjectRef]) -> list[ObjectRef]:
-        """Which of these are surely needed by several calls, and may be placed at once; each is named once only."""
+        """Return those that several calls surely need, and that may be placed at once; each is named once only."""
         with self._changed:
             found = [
                 item
@@ -134,7 +134,7 @@ class Objects:
         return found
 
     def place(self, client: ProminenceClient, reference: ObjectRef, once: str | None) -> str:
-        """See that an object is at the service; blocks for that. Returns its name there.
+        """See that an object is at the service; blocks for that. Return its name there.
 
         ``once``: the name for an object of this call alone, which may be deleted after it; None when there are several.
 
@@ -163,7 +163,7 @@ class Objects:
         client.upload(name, content, size=content.size)
 
     def place_file(self, client: ProminenceClient, source: FileSource) -> str:
-        """See that a local file's content is at the service, as `place`; streams it. Returns its name there.
+        """See that a local file's content is at the service, as `place`; streams it. Return its name there.
 
         Raises:
             ValueError, OSError: the file is not what it was, or is no more.
@@ -189,13 +189,13 @@ class Objects:
         self._kept = size
 
     def may_travel(self, references: Collection[ObjectRef], limit: int) -> bool:
-        """Whether a warm worker can be given these, which several calls use, by another way than the object store."""
+        """Tell whether a warm worker can be given these, which several calls use, without the object store."""
         with self._changed:
             shared = all((item.shared or self._uses[item.sha256] > 1) and item.content for item in references)
         return shared and sum(item.size for item in references) <= limit
 
     def _is_shared(self, reference: ObjectRef) -> bool:
-        """Whether several calls use the object; waits a moment for the second."""
+        """Return whether several calls use the object; waits a moment for the second."""
         digest = reference.sha256
         if reference.shared or digest not in self._first_use:
             return True
@@ -205,7 +205,7 @@ class Objects:
             return self._uses[digest] > 1
 
     def missing(self, refusal: str) -> bool:
-        """Whether the service has refused a job because it has an object no longer, which is to be uploaded again."""
+        """Tell whether a job was refused because the service has an object no longer, which is to be uploaded again."""
         match = re.search(rf"Artifact ((?:{PREFIX}|{MODULES_PREFIX})[0-9a-f]+) does not exist", refusal)
         if not match:
             return False
@@ -213,7 +213,7 @@ class Objects:
         return True
 
     def names(self) -> set[str]:
-        """The objects that calls of this run may still use."""
+        """Return the names of the objects that calls of this run may still use."""
         with self._changed:
             return self._files | {_name(reference) for reference in self._references.values()}
 
@@ -223,7 +223,7 @@ def _name(reference: ObjectRef) -> str:
 
 
 def _weight(value: Any) -> int:
-    """Roughly the bytes of a value's pickle if that can be told at a glance, else 0."""
+    """Estimate the bytes of a value's pickle if that can be told at a glance, else 0."""
     if type(value) in _LIGHT:
         return 0
     if isinstance(value, (bytes, bytearray, str)):

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _signals() -> Iterator[int]:
-    """A descriptor that becomes readable when the program is asked to end."""
+    """Open a descriptor that becomes readable when the program is asked to end."""
     ended, wakes = os.pipe()
     asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: os.write(wakes, b".")) for number in asked}

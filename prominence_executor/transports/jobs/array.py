@@ -55,11 +55,11 @@ class Array:
             self.wanted.add(position)
 
     def is_wanted(self) -> bool:
-        """Whether a call of it needs a job."""
+        """Return whether a call of it needs a job."""
         return bool(self.wanted)
 
     def position(self, chunk: Chunk) -> int:
-        """The place of a chunk's job in it."""
+        """Return the place of a chunk's job in it."""
         return (chunk.first - self.span.first) // self.span.size
 
 

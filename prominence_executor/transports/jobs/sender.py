@@ -68,7 +68,7 @@ class Sender:
         self.thread = threading.Thread(target=self._loop, name=f"prominence-dispatch-{context.run_id}", daemon=True)
 
     def put(self, chunk: Chunk) -> None:
-        """Queue a chunk, and begin to upload what it shares with others; returns at once."""
+        """Queue a chunk, and begin to upload what it shares with others; return at once."""
         self._waiting.put(chunk)
         context = self._context
         for reference in context.objects.early(chunk.payload.objects if chunk.payload else ()):
@@ -95,7 +95,7 @@ class Sender:
                             array = Array.of(group)
                             self._table.put_into(array)
                             self._pool().submit(self._send_array, array)
-        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+        except BaseException as error:  # a dead thread must not leave futures behind
             self._context.log.exception("the sender of run %s failed", self._context.run_id)
             self._registry.fail(error)
 
@@ -198,13 +198,13 @@ class Sender:
             self._owner.accepted(chunk)
 
     def _sending(self, chunks: list[Chunk]) -> None:
-        """Their jobs are about to be created: from now on they may exist. BrokenRunError: the run was broken off."""
+        """Note that their jobs may exist from now on. BrokenRunError: the run has failed."""
         if not any(self._registry.is_open(chunk) for chunk in chunks):
             raise BrokenRunError(f"run {self._context.run_id} is broken: {self._registry.broken}")
         self._context.journal.sending(chunk.name for chunk in chunks)
 
     def _forget(self, chunks: list[Chunk]) -> None:
-        """The journal need not keep these chunks: they are at the service, or nobody wants them."""
+        """Drop chunks from the journal: they are at the service, or nobody wants them."""
         self._context.journal.remove(chunk.name for chunk in chunks)
 
     def _release(self, chunks: list[Chunk]) -> None:
