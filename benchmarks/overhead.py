@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 sys.path.pop(0)  # this folder, where a file is named as a library
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor import ProminenceExecutor, Resources
 
 WORKERS = os.cpu_count() or 1
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.pop(0)  # this folder, where a file is named as a library
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor import ProminenceExecutor, Resources
 
 NOWHERE = Resources(cpus=1000, walltime=10)  # no slot is that large
 

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.pop(0)  # this folder, where a file is named as a library
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor import ProminenceExecutor, Resources
 
 WORKERS = os.cpu_count() or 1
 Map = Callable[[Callable[[int], int], int], list[int]]

@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.pop(0)  # this folder, where a file is named as a library
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
+from prominence_executor import ProminenceExecutor, Resources
 
 WORKERS = 4
 serving = 0  # the service's process

@@ -272,7 +272,7 @@ def test_an_initializer_runs_once_for_each_worker(service: LocalService, tmp_pat
         Path(path, str(os.getpid())).touch()
 
     def when() -> float:
-        return float(begun)  # type: ignore[name-defined]  # noqa: F821
+        return float(begun)  # type: ignore[name-defined]
 
     with ProminenceExecutor(
         service.url, service.token, workers="warm", max_workers=1, initializer=begin, initargs=(str(tmp_path),)

@@ -140,7 +140,7 @@ def test_large_modules_are_only_for_workers_that_came_with_them() -> None:
 
 def test_what_was_let_go_a_moment_ago_is_not_dealt() -> None:
     gone, chunk = chunk_of(0), chunk_of(1)
-    gone.let_go()
+    gone.release()
     [batch] = batches.dispatch_batches(state_of([worker_of(1)], [gone, chunk]), NOW)
     assert [dealt for dealt, _ in batch.parts] == [chunk]
 

@@ -32,6 +32,7 @@ THREADS = (
 
 
 def main():
+    """Run a job: the part that its instructions name."""
     job = read_job(sys.argv)
     rank, ranks = mpi_rank() if "mpi" in job else (0, 1)
     limit_threads()
