@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor.remote.wire import PART, sign, split, verify
-from prominence_executor.transports.warm.mailboxes import gathered
+from prominence_executor.transports.warm.mailboxes import join
 
 WORDS = st.text(st.characters(max_codepoint=0x17F), max_size=8)
 HEADERS = st.dictionaries(WORDS, st.integers() | WORDS | st.none() | st.lists(st.integers(), max_size=3), max_size=4)
@@ -59,6 +59,6 @@ def test_a_message_in_parts_is_whole_or_not_there(size: int, tag: int) -> None:
     text = "x" * size
     values = {f"/box/{number}": value for number, value in enumerate(split(text, str(tag)))}
     assert max(map(len, values.values())) <= 15_967  # bytes, which the service takes
-    assert gathered(values) == {"box": (str(tag), text)}
+    assert join(values) == {"box": (str(tag), text)}
     for key in values:
-        assert gathered({other: value for other, value in values.items() if other != key}) == {}
+        assert join({other: value for other, value in values.items() if other != key}) == {}

@@ -2,30 +2,32 @@
 
 The workers of a program that was killed go on with what they had been given, and then wait for it in vain for a while.
 What they were given stands in their mailboxes, and what has come of it in the standard output of their jobs. This
-reads both; it gives workers nothing new, and never empties a mailbox.
+reads both; it gives workers nothing new, and never empties a mailbox. Its thread alone writes what it knows; other
+threads tell it by a queue.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any, Literal
 
-from ...client.client import ProminenceClient
 from ...errors import AuthenticationError, JobDeletedError, NotFoundError, ProminenceError, WorkerLostError
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
-from ...run.future import ProminenceFuture, own_part
+from ...run.future import ProminenceFuture
 from ...run.names import Calls
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
-from .mailboxes import mailboxes, sealed, without_outcomes
+from .mailboxes import Mailboxes
+from .outcomes import read_output, release
 from .purge import remove_workers
 from .traces import MailboxScan, Outcome, Place
 
 _PAUSE = (1.0, 30.0)  # seconds between two looks: standard output is a second behind, and costly to ask for
+_RATE = 100.0  # requests to mailboxes per second
 _UNSEEN = 3  # looks in a row without a trace of a chunk, after which it is not to be found any more
 
 
@@ -53,7 +55,9 @@ class WorkerFollower:
         self._scan = scan  # the thread's alone once that runs
         self._owns = owns
         self._reroute = reroute
-        self._chunks: dict[Calls, Chunk] = {}  # likewise
+        self._mailboxes = Mailboxes(context, _RATE)
+        self._to_end: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()  # None: the thread itself
+        self._chunks: dict[Calls, Chunk] = {}  # the thread's alone, too
         self._unseen: dict[Calls, int] = {}  # likewise
         self._working_at = time.monotonic()  # when a worker was last seen active, and not held; likewise
         self._thread = threading.Thread(target=self._loop, name=f"prominence-following-{context.run_id}", daemon=True)
@@ -69,6 +73,7 @@ class WorkerFollower:
 
     def close(self, leave: bool) -> None:
         """Wait for the thread's end, the run is stopping; and end workers that nobody else will."""
+        self._to_end.put(None)
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
         if self._owns and not leave:
@@ -89,30 +94,19 @@ class WorkerFollower:
 
     def release(self, chunk: Chunk) -> None:
         """Close a chunk all of whose calls are settled."""
-        chunk.ended = True
-        self._registry.close(chunk)
+        release(self._registry, chunk)
 
     def terminate(self, chunk: Chunk) -> bool:
-        """Have the process of a running chunk ended. False if it is over. Blocks for one request."""
+        """Have the process of a running chunk ended. False if it is over. Returns at once."""
         if chunk.ended or not self._registry.is_open(chunk):
             return False
         chunk.terminated = True
-        place = self._scan.held.get(chunk.numbers)
-        if place is not None:
-            text = sealed({"end": [chunk.first, chunk.attempt]}, b"", self._context.key, f"c{place.worker}")
-            with suppress(ProminenceError):
-                self._context.client.kv_set(f"{mailboxes(self._context.run_id)}/c/{place.worker:05d}", text)
+        self._to_end.put(chunk)
         return True
 
     def output(self, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]) -> str:
         """Fetch a call's part of what its worker's job has printed; one request."""
-        job_id = chunk.job_id or 0
-
-        def ask(client: ProminenceClient) -> bytes:
-            return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
-
-        content = own_part(call, stream, self._context.connection.call(ask))
-        return without_outcomes(content).decode("utf-8", "replace")
+        return read_output(self._context.connection, chunk, call, stream)
 
     # -- its thread ------------------------------------------------------------------------------------------------
 
@@ -125,7 +119,8 @@ class WorkerFollower:
                 self._chunks = {calls: chunk for calls, chunk in self._chunks.items() if self._registry.is_open(chunk)}
                 if not self._chunks:
                     return
-                if context.stopping.wait(min(max(_PAUSE[0], (time.monotonic() - began) / 20), _PAUSE[1])):
+                pause = min(max(_PAUSE[0], (time.monotonic() - began) / 20), _PAUSE[1])
+                if not self._wait(time.monotonic() + pause):
                     return
                 try:
                     self._scan.look(context.client)
@@ -139,6 +134,20 @@ class WorkerFollower:
         except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
             context.log.exception("the thread that follows the workers of run %s failed", context.run_id)
             self._registry.break_off(error)
+
+    def _wait(self, until: float) -> bool:
+        """Wait, and have calls ended that are to end meanwhile; False when there is nothing more to follow."""
+        while (left := until - time.monotonic()) > 0:
+            try:
+                chunk = self._to_end.get(timeout=left)
+            except queue.Empty:
+                break
+            if chunk is None:
+                return False
+            place = self._scan.held.get(chunk.numbers)
+            if place is not None:
+                self._mailboxes.request_end(place.worker, chunk)
+        return not self._context.stopping.is_set()
 
     def _settle(self) -> None:
         scan, now = self._scan, time.monotonic()

@@ -1,7 +1,8 @@
 """What a run's warm workers and its client write for each other: where it stands, and how it is put together again.
 
-remote/worker.py is the other side of it, and describes the keys; remote/wire.py says how a message is signed. Pure
-functions: no HTTP, no threads.
+remote/worker.py is the other side of it, and describes the keys; remote/wire.py says how a message is signed.
+`Mailboxes` writes, reads and removes them: its methods block, any thread may call them, and it keeps nothing of what it
+has read. Everything else is pure: no HTTP, no threads.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from ...errors import ProminenceError, ServiceError, ServiceUnavailableError
 from ...remote.wire import sign, split, verify
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from .rate import RateLimiter
 
 ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 
-sealed, opened, divided = sign, verify, split
+
+_REFUSALS = 10  # answers that make no sense to one value, before it is given up
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
 
@@ -31,7 +38,7 @@ def run_of_mailbox(key: str) -> str | None:
     return match[1] if match else None
 
 
-def gathered(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def join(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The messages that are whole, by their mailbox: (tag, text). ``values`` are those of a listing."""
     boxes: dict[str, dict[int, str]] = {}
     for key, value in values.items():
@@ -55,7 +62,7 @@ def outcomes_in(content: bytes, key: bytes) -> Iterator[tuple[dict[str, Any], by
     """
     for match in _SAID.finditer(content):
         try:
-            header, body = opened(match[1].decode("ascii"), key, "stdout")
+            header, body = verify(match[1].decode("ascii"), key, "stdout")
         except (ValueError, zlib.error):
             continue
         at = 0
@@ -67,3 +74,69 @@ def outcomes_in(content: bytes, key: bytes) -> Iterator[tuple[dict[str, Any], by
 def without_outcomes(content: bytes) -> bytes:
     """A worker's standard output with what its calls have printed only."""
     return _SAID.sub(b"", content)
+
+
+class Mailboxes:
+    """The mailboxes of one run's workers.
+
+    Args:
+        rate: requests per second at most, of all threads together.
+    """
+
+    def __init__(self, context: RunContext, rate: float) -> None:
+        self.place = mailboxes(context.run_id)
+        self._context = context
+        self._client = context.client
+        self._rate = RateLimiter(rate)
+
+    def send(self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes) -> None:
+        """Put a batch into a worker's mailbox; tries again while the service is away.
+
+        Raises:
+            ServiceError: the service has been away for too long, or refuses again and again, or the run stops.
+            ProminenceError: it refuses for good.
+        """
+        text = sign(header, body, self._context.key, f"{nonce}:{batch}")
+        values = split(text, nonce)
+        refusals = 0
+        for part in reversed(range(len(values))):
+            while True:
+                self._rate.wait()
+                try:
+                    self._client.kv_set(f"{self.place}/i/{worker:05d}/{batch}/{part}", values[part])
+                    break
+                except ServiceError as error:
+                    refusals += not isinstance(error, ServiceUnavailableError)
+                    health = self._context.health
+                    away = health.unanswered() > health.timeout
+                    if refusals > _REFUSALS or away or self._context.stopping.wait(1.0):
+                        raise
+
+    def reports(self) -> dict[int, str]:
+        """Read what all workers have said, by their numbers: one list request."""
+        self._rate.wait()
+        said = {}
+        for box, (_, text) in join(self._client.kv_list(f"{self.place}/o", values=True)).items():
+            worker = box.rpartition("/")[2]
+            said[int(worker) if worker.isdecimal() else 0] = text
+        return said
+
+    def request_end(self, worker: int, chunk: Chunk) -> None:
+        """Have the process ended that runs a chunk; its worker goes on. What cannot be written is not."""
+        text = sign({"end": [chunk.first, chunk.attempt]}, b"", self._context.key, f"c{worker}")
+        with suppress(ProminenceError):
+            self._client.kv_set(f"{self.place}/c/{worker:05d}", text)
+
+    def clear(self, worker: int) -> None:
+        """Remove what an idle worker has said, once it is read: every look would bring it again."""
+        self._remove(f"{self.place}/o/{worker:05d}")
+
+    def empty(self, worker: int) -> None:
+        """Remove what a worker that is no more was given and has said: every look would bring that."""
+        self._remove(f"{self.place}/i/{worker:05d}")
+        self._remove(f"{self.place}/o/{worker:05d}")
+
+    def _remove(self, prefix: str) -> None:
+        self._rate.wait()
+        with suppress(ProminenceError):  # close() removes all
+            self._client.kv_delete(prefix, prefix=True)

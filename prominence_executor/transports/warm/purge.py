@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from ...client.client import ProminenceClient
@@ -12,9 +13,13 @@ from ...run.options import RUN_LABEL, WORKER_LABEL
 from .mailboxes import ALL_MAILBOXES, mailboxes, run_of_mailbox
 
 
-def remove_workers(client: ProminenceClient, run_id: str) -> None:
-    """End all warm workers of a run, and remove their mailboxes."""
-    ids = [job["id"] for job in client.list_jobs(constraint=(WORKER_LABEL, run_id)) if not has_ended(job)]
+def remove_workers(client: ProminenceClient, run_id: str, ids: Collection[int] | None = None) -> None:
+    """End all warm workers of a run, and remove their mailboxes.
+
+    ``ids``: those of their jobs; None when only the service knows them.
+    """
+    if ids is None:
+        ids = [job["id"] for job in client.list_jobs(constraint=(WORKER_LABEL, run_id)) if not has_ended(job)]
     if ids:
         with suppress(NotFoundError):  # they have ended meanwhile
             client.delete_jobs(ids)

@@ -1,9 +1,17 @@
-"""What is known of a warm worker: `Worker`, and what a user is shown of it, `WorkerInfo`."""
+"""What is known of the warm workers of a run: `Worker`, `PoolState`, and what a user is shown, `WorkerInfo`.
+
+Plain values: no HTTP, no threads. The thread of scheduler.py alone writes a `Worker` and a `PoolState`; batches.py and
+workers.py read them, in the same thread.
+"""
 
 from __future__ import annotations
 
 import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ...payload.modules import ModuleZip
 from ...run.chunk import Chunk
@@ -22,14 +30,24 @@ class WorkerInfo:
     requests: int  # that it had made by then
 
 
+class Kind(NamedTuple):
+    """What a worker is like: calls that want another kind need another worker."""
+
+    options: Options
+    modules: ModuleZip | None  # that it has from its start
+
+
 @dataclass(eq=False)
 class Worker:
+    """A warm worker, from the decision to start it."""
+
     number: int
     options: Options
     began: float
     modules: ModuleZip | None = None  # that it has from its start
     job_id: int | None = None
     doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
+    held_since: float | None = None  # time.monotonic() when its job was first seen to be held
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
@@ -44,4 +62,72 @@ class Worker:
     requests: int = 0
     unsigned: int = 0  # times in a row that what it says was not signed
     unread: bool = False  # its mailbox still holds what has been read
-    sending: bool = False
+    sending: bool = False  # a thread writes its mailbox, or clears it
+
+    def begin(self, nonce: str, left: float, now: float) -> None:
+        """Note that its job has started, or has been started again: it has what it was born with.
+
+        ``left``: seconds of its walltime.
+        """
+        self.nonce, self.batch = nonce, 0
+        self.total, self.until = left, now + left
+        self.known = self.brought
+
+    def take(self, chunks: Iterable[Chunk]) -> None:
+        """Note the next batch, which is about to be sent."""
+        self.chunks = dict(enumerate(chunks))
+        self.batch += 1
+        self.running, self.sending = None, True
+
+    @property
+    def brought(self) -> set[str]:
+        """What it knows from its start."""
+        return {self.modules.sha256} if self.modules is not None else set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can be given a batch now."""
+        return bool(self.nonce) and not self.chunks and not self.sending
+
+    @property
+    def state(self) -> str:
+        """Return the word that a user is shown."""
+        return "busy" if self.chunks else "idle" if self.nonce else "starting"
+
+
+@dataclass
+class PoolState:
+    """The workers of a run and the chunks that wait for them, at one moment."""
+
+    target: int  # workers that are wanted anyway
+    workers: dict[int, Worker] = field(default_factory=dict)
+    queue: OrderedDict[Chunk, None] = field(default_factory=OrderedDict)  # taken from its beginning
+    needs: dict[Chunk, float] = field(default_factory=dict)  # seconds a worker must have left, as one had not enough
+    kind: Kind | None = None  # of the next worker: what calls asked for last
+    seconds: float | None = None  # of a call, a moving average
+    shrinks: bool = False  # idle workers beyond the target end at once
+    failed_starts: int = 0  # in a row
+    job_ids: set[int] = field(default_factory=set)  # of all workers that were created
+    eventful_at: float = field(default_factory=time.monotonic)
+
+    def requeue(self, chunks: Iterable[Chunk]) -> None:
+        """Put chunks before all others, in their order."""
+        for chunk in reversed(list(chunks)):
+            self.queue[chunk] = None
+            self.queue.move_to_end(chunk, last=False)
+
+    def forget(self, chunk: Chunk) -> None:
+        """Let go of a chunk that is over, and waits no more."""
+        self.queue.pop(chunk, None)
+        self.needs.pop(chunk, None)
+
+    def learn(self, seconds: Iterable[float]) -> None:
+        """Take in how long calls have taken that were settled together."""
+        taken = list(seconds)
+        if taken:
+            mean = sum(taken) / len(taken)
+            self.seconds = mean if self.seconds is None else 0.8 * self.seconds + 0.2 * mean
+
+    def idle(self) -> list[Worker]:
+        """Return the workers that can be given a batch now."""
+        return [worker for worker in self.workers.values() if worker.is_idle]

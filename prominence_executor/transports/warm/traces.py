@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from ...client.client import ProminenceClient
 from ...client.status import has_ended, is_held
 from ...errors import NotFoundError
+from ...remote.wire import verify
 from ...run.chunk import HELD
 from ...run.names import Calls, parse_worker_name
 from ...run.options import WORKER_LABEL
-from .mailboxes import gathered, mailboxes, opened, outcomes_in
+from .mailboxes import join, mailboxes, outcomes_in
 
 
 class Outcome(NamedTuple):
@@ -67,7 +68,7 @@ class MailboxScan:
         for job_id in self._workers.keys() - self._ended:
             if self.active.get(job_id) not in ("idle", "pending", "deploying", "waiting"):
                 self._look_into_mailbox(client, job_id, returned)
-                self._listen(client, job_id)
+                self._read_stdout(client, job_id)
             if job_id not in self.active:
                 self._ended.add(job_id)
 
@@ -76,11 +77,11 @@ class MailboxScan:
     ) -> None:
         worker = self._workers[job_id] or 0
         self.held = {calls: place for calls, place in self.held.items() if place.job_id != job_id}
-        boxes = gathered(client.kv_list(f"{mailboxes(self._run_id)}/i/{worker:05d}", values=True))
+        boxes = join(client.kv_list(f"{mailboxes(self._run_id)}/i/{worker:05d}", values=True))
         for box, (nonce, text) in boxes.items():
             batch = box.rpartition("/")[2]
             with suppress(ValueError):  # it is not signed: nobody will run it
-                header, _ = opened(text, self._key, f"{nonce}:{batch}")
+                header, _ = verify(text, self._key, f"{nonce}:{batch}")
                 for number, chunk in enumerate(header["chunks"]):
                     if number not in returned.get((worker, int(batch)), ()):
                         self.held[Calls(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(worker, job_id)
@@ -88,14 +89,14 @@ class MailboxScan:
     def _returned(self, client: ProminenceClient) -> dict[tuple[int, int], list[int]]:
         """Which chunks of its batch a worker will not run, as they would have waited for a long one."""
         returned = {}
-        for box, (_, text) in gathered(client.kv_list(f"{mailboxes(self._run_id)}/o", values=True)).items():
+        for box, (_, text) in join(client.kv_list(f"{mailboxes(self._run_id)}/o", values=True)).items():
             worker = int(box.rpartition("/")[2])
             with suppress(ValueError):
-                header, _ = opened(text, self._key, f"o{worker}")
+                header, _ = verify(text, self._key, f"o{worker}")
                 returned[worker, header["batch"]] = header.get("returned", [])
         return returned
 
-    def _listen(self, client: ProminenceClient, job_id: int) -> None:
+    def _read_stdout(self, client: ProminenceClient, job_id: int) -> None:
         start = self._read.get(job_id, 0)
         try:
             content = client.stdout(job_id, offset=start)

@@ -16,14 +16,8 @@ import pytest
 
 from prominence_executor import JobDeletedError, NotSubmittedError, ProminenceExecutor, RunExistsError, WorkerLostError
 from prominence_executor.local import LocalService
-from prominence_executor.transports.warm.mailboxes import (
-    divided,
-    gathered,
-    opened,
-    outcomes_in,
-    sealed,
-    without_outcomes,
-)
+from prominence_executor.remote.wire import sign, split, verify
+from prominence_executor.transports.warm.mailboxes import join, outcomes_in, without_outcomes
 
 pytestmark = pytest.mark.once
 
@@ -212,23 +206,23 @@ def test_a_run_that_has_ended_has_its_outcomes(service: LocalService) -> None:
 
 def test_messages_come_whole_or_not_at_all() -> None:
     body = os.urandom(50_000)
-    text = sealed({"a": 1}, body, b"key", "purpose")
-    values = {f"/box/{part}": value for part, value in enumerate(divided(text, "7"))}
+    text = sign({"a": 1}, body, b"key", "purpose")
+    values = {f"/box/{part}": value for part, value in enumerate(split(text, "7"))}
     assert len(values) > 2
     assert max(map(len, values.values())) < 15_967
-    assert gathered(values) == {"box": ("7", text)}
-    assert opened(text, b"key", "purpose") == ({"a": 1}, body)
+    assert join(values) == {"box": ("7", text)}
+    assert verify(text, b"key", "purpose") == ({"a": 1}, body)
     for key in values:
-        assert gathered({k: value for k, value in values.items() if k != key}) == {}
-        assert gathered({**values, key: "8" + values[key][1:]}) == {}
+        assert join({k: value for k, value in values.items() if k != key}) == {}
+        assert join({**values, key: "8" + values[key][1:]}) == {}
     for wrong in ((b"other", "purpose"), (b"key", "other")):
         with pytest.raises(ValueError, match="not signed"):
-            opened(text, *wrong)
+            verify(text, *wrong)
 
 
 def test_what_calls_print_is_no_outcome() -> None:
-    line = b"\x1e" + sealed({"chunks": [{"job": 3, "size": 2}]}, b"ab", b"key", "stdout").encode() + b"\n"
-    forged = b"\x1e" + sealed({"chunks": [{"job": 3, "size": 2}]}, b"ab", b"other", "stdout").encode() + b"\n"
+    line = b"\x1e" + sign({"chunks": [{"job": 3, "size": 2}]}, b"ab", b"key", "stdout").encode() + b"\n"
+    forged = b"\x1e" + sign({"chunks": [{"job": 3, "size": 2}]}, b"ab", b"other", "stdout").encode() + b"\n"
     content = b"said" + line + b"more\n\x1eabc\n\x1e\n" + forged
     assert list(outcomes_in(content, b"key")) == [({"job": 3, "size": 2}, b"ab")]
     assert without_outcomes(b"said" + line + b"more\n") == b"saidmore\n"

@@ -1,0 +1,227 @@
+"""Which warm workers to start and to end, which chunk goes to which one in which batch, and when to look again.
+
+Pure functions of what is known (`PoolState`), the options and the time: they decide, scheduler.py does. They change
+nothing, ask nobody, and know no clock.
+
+A batch is sized to take a fraction of a second, so that no call waits for long behind others while a worker is idle.
+A chunk that has cost a worker goes alone from then on: if it costs another one, it takes no other chunk with it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from ...errors import JobError, ServiceError, TransferError
+from ...payload.calls import Payload
+from ...payload.modules import ModuleZip
+from ...run.chunk import Chunk
+from .options import WarmOptions
+from .state import Kind, PoolState, Worker
+
+SHORTEST = 0.02  # seconds between two looks into a mailbox
+BATCH_SIZE = 48 << 10  # bytes of a batch of several chunks
+BATCH_SECONDS = 0.25  # that a batch should take
+MODULES_SIZE = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
+STARTS = 3  # jobs in a row that may end before they work
+WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
+_CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
+_OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
+_LOOKS = 20  # a look comes after one part in so many of the time for which nothing has happened,
+_LONGEST_BUSY, _LONGEST_STARTING, _LONGEST_IDLE = 1.0, 5.0, 5.0  # and after so many seconds at the latest
+
+
+def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
+    """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
+    options, modules = chunk.options.of_worker, _modules_of(chunk)
+    if options is not worker.options and options != worker.options:
+        return False
+    if modules and len(modules.content) > MODULES_SIZE and modules.sha256 not in worker.known:
+        return False
+    needed = max(state.needs.get(chunk, 0.0), min(_CALLS_LEFT * (state.seconds or 0.0), WHOLE * worker.total))
+    return worker.batch == 0 or worker.until - now > needed
+
+
+def request_share(state: PoolState, options: WarmOptions) -> float:
+    """Requests per second that a worker may make: those that have calls share one half of all."""
+    busy = sum(bool(worker.chunks) for worker in state.workers.values())
+    return options.max_requests_per_second / 2 / max(1, busy)
+
+
+# -- workers -----------------------------------------------------------------------------------------------------------
+
+
+class WorkerPlan(NamedTuple):
+    """Idle workers that are to end, and how many of which kind are to be started."""
+
+    end: list[Worker]
+    start: int
+    kind: Kind | None
+
+
+def plan_workers(state: PoolState, options: WarmOptions, now: float) -> WorkerPlan:
+    """One worker for each queued chunk, up to the limit; at least as many as are wanted anyway.
+
+    An idle worker that can run nothing of what waits makes room for another one: at once for a chunk that no worker
+    can run, else after a while.
+    """
+    workers, most = state.workers, options.max_workers
+    queued = list(islice(state.queue, most))
+    unserved = [chunk for chunk in queued if not any(can_run(state, worker, chunk, now) for worker in workers.values())]
+    kind = state.kind
+    if queued:
+        first = (unserved or queued)[0]
+        kind = Kind(first.options.of_worker, _modules_of(first))
+    if kind is None:
+        return WorkerPlan([], 0, None)  # nobody knows yet what they are to be like
+    useless = []
+    if queued:
+        useless = [w for w in state.idle() if not any(can_run(state, w, chunk, now) for chunk in queued)]
+    lacking = max(_needed(state) - len(workers) + len(useless), bool(unserved))
+    room = most - len(workers)
+    end = [worker for worker in useless if worker.idle_since < now - _OTHERS][: max(0, lacking - room)]
+    if unserved and len(workers) - len(end) >= most:
+        end = useless[:1]
+    left = len(workers) - len(end)
+    return WorkerPlan(end, min(max(lacking, state.target - left), most - left), kind)
+
+
+def _needed(state: PoolState) -> int:
+    """Workers for what is queued and what they have: as many as there are chunks, unless those are known short."""
+    queued = len(state.queue)
+    if state.seconds is not None and queued:
+        queued = min(queued, math.ceil(queued * state.seconds / BATCH_SECONDS))
+    return sum(bool(worker.chunks) for worker in state.workers.values()) + queued
+
+
+def retire(state: PoolState, options: WarmOptions, now: float) -> list[Worker]:
+    """Choose the workers that have been idle for long, beyond those that are wanted anyway."""
+    timeout = 0.0 if state.shrinks and not state.queue else options.idle_timeout
+    over = [worker for worker in state.idle() if now - worker.idle_since > timeout]
+    return over[: max(0, len(state.workers) - state.target)]
+
+
+def pause(state: PoolState, now: float) -> float | None:
+    """Seconds until the next look, short while work flows; None when only an event can bring something to do."""
+    workers = state.workers.values()
+    if any(worker.chunks for worker in workers):
+        return _pause_since(state.eventful_at, now, _LONGEST_BUSY)
+    starting = [worker.began for worker in workers if not worker.nonce]
+    if starting:
+        return _pause_since(max(starting), now, _LONGEST_STARTING)
+    if state.queue:
+        return SHORTEST  # workers are to be started
+    return _LONGEST_IDLE if workers else None
+
+
+def _pause_since(since: float, now: float, longest: float) -> float:
+    return min(max(SHORTEST, (now - since) / _LOOKS), longest)
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """What a worker is to be given."""
+
+    worker: Worker
+    parts: list[tuple[Chunk, Payload]]
+
+
+class _Line:
+    """The queue while it is dealt out: what is taken is gone, what is put back comes first again."""
+
+    def __init__(self, queue: Iterable[Chunk]) -> None:
+        self._front: deque[Chunk] = deque()
+        self._rest = iter(queue)  # read only as far as needed: the queue may be long
+
+    def take(self) -> Chunk | None:
+        return self._front.popleft() if self._front else next(self._rest, None)
+
+    def put_back(self, chunks: list[Chunk]) -> None:
+        self._front.extendleft(reversed(chunks))
+
+
+def dispatch_batches(state: PoolState, now: float) -> list[Batch]:
+    """Deal out the queue to idle workers: to each some chunks that should take a fraction of a second, and no more
+    than its share.
+    """
+    batches: list[Batch] = []
+    if not state.queue:
+        return batches
+    line, left = _Line(state.queue), len(state.queue)
+    idle = sum(1 for worker in state.workers.values() if worker.nonce and not worker.chunks)
+    for worker in state.workers.values():
+        if worker.is_idle and left:
+            parts = _batch_for(state, worker, line, math.ceil(left / max(1, idle)), now)
+            if parts:
+                batches.append(Batch(worker, parts))
+                left, idle = left - len(parts), idle - 1
+    return batches
+
+
+def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: float) -> list[tuple[Chunk, Payload]]:
+    most = 1 if state.seconds is None else max(1, int(BATCH_SECONDS / max(state.seconds, 1e-6)))
+    parts: list[tuple[Chunk, Payload]] = []
+    passed: list[Chunk] = []
+    size = calls = losses = 0
+    while len(parts) < share and (chunk := line.take()) is not None:
+        payload = chunk.payload
+        if payload is None:
+            continue  # it is over: an event that says so is on its way
+        if not can_run(state, worker, chunk, now):
+            passed.append(chunk)
+            continue
+        weight = _weight(payload)
+        too_much = size + weight > BATCH_SIZE or calls + chunk.size > most
+        if parts and (too_much or chunk.losses or losses):
+            passed.append(chunk)
+            break
+        parts.append((chunk, payload))
+        size, calls, losses = size + weight, calls + chunk.size, chunk.losses
+    line.put_back(passed)
+    return parts
+
+
+def _modules_of(chunk: Chunk) -> ModuleZip | None:
+    payload = chunk.payload
+    return None if payload is None else payload.modules
+
+
+def _weight(payload: Payload) -> int:
+    return sum(blob.size + 100 for blob in payload.arguments if blob is not None)
+
+
+# -- what is lost ------------------------------------------------------------------------------------------------------
+
+
+class Fate(enum.Enum):
+    """What becomes of a chunk whose worker is lost."""
+
+    AGAIN = enum.auto()
+    SPLIT = enum.auto()  # again, each call alone: which of them costs workers?
+    TERMINATED = enum.auto()
+    GIVEN_UP = enum.auto()
+
+
+def fate_of(chunk: Chunk, losses: int, max_attempts: int) -> Fate:
+    """Decide what becomes of a chunk that has lost so many workers, the last one included if it was to blame."""
+    if chunk.terminated:
+        return Fate.TERMINATED
+    if losses >= max_attempts:
+        return Fate.GIVEN_UP
+    return Fate.SPLIT if losses == max_attempts - 1 and chunk.size > 1 else Fate.AGAIN
+
+
+def is_doubtful(error: BaseException, failed_starts: int) -> bool:
+    """Whether a worker's job may have been created though the POST failed, and is to be looked for."""
+    return isinstance(error, ServiceError) and error.may_have_arrived and failed_starts < STARTS
+
+
+def ends_calls(error: BaseException, failed_starts: int) -> bool:
+    """Whether calls are to have this error of a worker that did not start, as another one would fare no better."""
+    return failed_starts >= STARTS or not isinstance(error, (ServiceError, TransferError, JobError))

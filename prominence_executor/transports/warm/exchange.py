@@ -1,0 +1,173 @@
+"""What goes to warm workers, and what they say: deals out batches, and takes in reports.
+
+A part of the scheduler, in whose thread all of it runs but `Exchange._send`, and whose `PoolState` it writes. Which
+batch goes to which worker batches.py decides; what a report says messages.py reads; only `read` asks the service.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ...errors import AuthenticationError, SignatureError
+from ...run.chunk import Chunk
+from ...run.context import RunContext
+from ...run.registry import ChunkRegistry
+from . import batches
+from .events import BatchFailed, BatchSent, Event
+from .lifecycle import InBackground, Lifecycle
+from .mailboxes import Mailboxes
+from .messages import Ended, Parts, Report, batch_message, read_report
+from .options import WarmOptions
+from .outcomes import OutcomeSettler, Ran
+from .state import PoolState, Worker
+
+_UNSIGNED = 5  # times in a row that what a worker says may be damaged
+
+Settlement = tuple[Ran, list[tuple[Chunk, Ended]]]
+
+
+class Exchange:
+    """Batches and reports of one run's workers.
+
+    Args:
+        publish: shows the workers to other threads.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        registry: ChunkRegistry,
+        state: PoolState,
+        mailboxes: Mailboxes,
+        outcomes: OutcomeSettler,
+        options: WarmOptions,
+        *,
+        lifecycle: Lifecycle,
+        in_background: InBackground,
+        publish: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._state = state
+        self._mailboxes = mailboxes
+        self._outcomes = outcomes
+        self._options = options
+        self._lifecycle = lifecycle
+        self._in_background = in_background
+        self._publish = publish
+
+    def dispatch(self) -> None:
+        """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
+        state = self._state
+        dealt = batches.dispatch_batches(state, time.monotonic())
+        for worker, parts in dealt:
+            for chunk, _ in parts:
+                state.queue.pop(chunk)
+                chunk.job_id, chunk.status = worker.job_id, "idle"
+            worker.take(chunk for chunk, _ in parts)
+            state.eventful_at = time.monotonic()
+        rate = batches.request_share(state, self._options)
+        for worker, parts in dealt:
+            known = frozenset(worker.known)
+            self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate)
+        for worker in state.idle():
+            if worker.unread:
+                self._lifecycle.clear(worker)
+
+    def _send(
+        self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float
+    ) -> list[Event]:
+        """Put a batch into a worker's mailbox, in a sender."""
+        try:
+            message = batch_message(parts, known, rate)
+            self._mailboxes.send(number, nonce, batch, message.header, message.body)
+        except AuthenticationError as error:
+            self._registry.break_off(error)
+            return []
+        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+            return [BatchFailed(number, tuple(chunk for chunk, _ in parts), error)]
+        return [BatchSent(number, nonce, message.names)]
+
+    def sent(self, event: BatchSent | BatchFailed) -> None:
+        """A batch has reached its worker's mailbox, or has not."""
+        self._state.eventful_at = time.monotonic()
+        worker = self._state.workers.get(event.number)
+        if worker is None:
+            return  # it was lost meanwhile, and what it had runs elsewhere
+        worker.sending = False
+        if isinstance(event, BatchFailed):
+            failed = [chunk for chunk in worker.chunks.values() if chunk in event.chunks]
+            worker.chunks = {}
+            self._lifecycle.fail(failed, event.error)
+        elif event.nonce == worker.nonce:  # else it has been started again, and has nothing
+            worker.known |= event.names
+
+    def terminate(self, chunk: Chunk) -> None:
+        """Have the process ended that runs a chunk; its worker goes on."""
+
+        def request(number: int) -> list[Event]:
+            self._mailboxes.request_end(number, chunk)
+            return []
+
+        for worker in self._state.workers.values():
+            if chunk in worker.chunks.values():
+                self._in_background(request, worker.number)
+
+    # -- what the workers say --------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Read all that the workers have said: one request."""
+        settlements = []
+        for number, text in self._mailboxes.reports().items():
+            worker = self._state.workers.get(number)
+            if worker is None or text[:60] == worker.heard:
+                continue
+            try:
+                report = read_report(text, self._context.key, number)
+            except ValueError as error:
+                worker.unsigned += 1
+                if worker.unsigned < _UNSIGNED:
+                    continue  # it may have been damaged on its way
+                raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
+            worker.heard, worker.unsigned = text[:60], 0
+            settlements.append(self._handle_report(worker, report))
+        self._publish()
+        for ran, items in settlements:
+            if items:
+                self._in_background(self._outcomes.settle, ran, items)
+
+    def _handle_report(self, worker: Worker, report: Report) -> Settlement:
+        """Take in what a worker has said; returns what is to be settled."""
+        state, now = self._state, time.monotonic()
+        if report.nonce != worker.nonce:  # it has just started; or again, on another machine
+            self._lifecycle.requeue_lost(worker, None)
+            worker.begin(report.nonce, report.left, now)
+        worker.seen, worker.unread, worker.requests = now, True, report.requests
+        state.failed_starts = 0
+        state.eventful_at = now
+        ran = Ran(worker.number, worker.job_id, worker.total)
+        if not report.on_batch or report.batch != worker.batch:
+            worker.idle_since = now
+            if report.ending:
+                chunks, worker.chunks = worker.chunks, {}  # it has not begun with them
+                self._lifecycle.remove(worker)
+                self._lifecycle.requeue(chunks.values())
+            return ran, []
+        items = []
+        for ended in report.ended:
+            chunk = worker.chunks.pop(ended.number, None)
+            if chunk is not None:
+                worker.calls += chunk.size
+                items.append((chunk, ended))
+        returned = [worker.chunks.pop(number) for number in report.returned if number in worker.chunks]
+        self._lifecycle.requeue(returned)
+        worker.running = report.running
+        if not report.final:
+            for chunk in worker.chunks.values():
+                chunk.saw("running")
+        else:
+            worker.idle_since = now
+            if worker.chunks:  # it has not said what became of them
+                self._lifecycle.requeue_lost(worker, None)
+        return ran, items

@@ -1,0 +1,160 @@
+"""From what warm workers say to settled futures, and to what calls have printed.
+
+It runs in the threads that work for the scheduler: it may block, and what it finds out it says in events. It knows
+no worker, and changes nothing but the chunks that it settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+
+from ...client.client import ProminenceClient
+from ...errors import ProminenceError, SignatureError, WorkerLostError
+from ...payload.outcomes import Outcomes
+from ...run import diagnosis
+from ...run.chunk import Chunk
+from ...run.connection import Connection
+from ...run.context import RunContext
+from ...run.future import ProminenceFuture, own_part
+from ...run.registry import ChunkRegistry
+from ...run.settle import Settler
+from .batches import WHOLE
+from .events import ChunkReturned, ChunkSettled, Event
+from .mailboxes import outcomes_in, without_outcomes
+from .messages import Ended
+
+_LOOKS = 100  # for an outcome in a job's standard output, which may be a second behind
+
+
+class Ran(NamedTuple):
+    """The worker that has run chunks, as it was then."""
+
+    number: int
+    job_id: int | None
+    had: float  # seconds of walltime at its start
+
+
+class OutcomeSettler:
+    """Settles the chunks of one run's workers."""
+
+    def __init__(self, context: RunContext, registry: ChunkRegistry, settler: Settler) -> None:
+        self._context = context
+        self._registry = registry
+        self._settler = settler
+
+    def settle(self, worker: Ran, items: Sequence[tuple[Chunk, Ended]]) -> Iterator[Event]:
+        """Verify outcomes and give them to the futures."""
+        for chunk, ended in items:
+            if not self._registry.is_open(chunk):
+                continue
+            try:
+                records = ended.records if ended.place is None else self._read_stdout(chunk, worker.job_id, ended.place)
+            except (ProminenceError, OSError) as error:
+                chunk.settle_all(error)
+                yield self._close(chunk)
+            else:
+                yield self._settle_from(worker, chunk, records)
+
+    def _settle_from(self, worker: Ran, chunk: Chunk, records: bytes) -> Event:
+        needed: list[float] = []
+
+        def is_final(outcomes: Outcomes) -> bool:
+            needed.extend(_needed(chunk, outcomes, worker.had))
+            return not needed
+
+        outcomes = self._settler.settle_warm(chunk, records, worker.job_id, is_final)
+        ended = outcomes.calls.values() if outcomes is not None else ()
+        seconds = tuple(float(outcome.header["seconds"]) for outcome in ended)
+        if not needed:
+            return self._close(chunk, seconds)
+        self._context.log.info(
+            "run %s: worker %d's walltime was over after %.0f s of call %d, which begins again on another",
+            self._context.run_id,
+            worker.number,
+            needed[0],
+            chunk.first,
+        )
+        return ChunkReturned(chunk, needed[0], seconds)
+
+    def _close(self, chunk: Chunk, seconds: tuple[float, ...] = ()) -> ChunkSettled:
+        chunk.status = "completed"
+        with suppress(OSError):  # the journal's: what stays in it could at worst run again
+            self._context.journal.remove([chunk.name])
+        release(self._registry, chunk)
+        return ChunkSettled(chunk, seconds)
+
+    def _read_stdout(self, chunk: Chunk, job_id: int | None, place: list[int]) -> bytes:
+        """Fetch a large outcome, which the worker has put into its job's standard output."""
+        offset, size = place
+        for attempt in range(_LOOKS):
+            text = self._context.client.stdout(job_id or 0, offset=offset)[:size]
+            if len(text) == size:
+                for described, records in outcomes_in(text, self._context.key):
+                    if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
+                        return records
+                break
+            self._context.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
+        raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")
+
+    def give_up(self, chunk: Chunk, losses: int, job_id: int | None, job: dict[str, Any] | None) -> Iterator[Event]:
+        """Settle a chunk that has cost too many workers; the journal keeps it.
+
+        Args:
+            job_id, job: of the last one; in detail, where it is known to have ended.
+        """
+        stderr = ""
+        if job:
+            try:
+                stderr = self._context.client.stderr(job["id"]).decode("utf-8", "replace")[-diagnosis.STDERR_TAIL :]
+            except ProminenceError as error:
+                self._context.log.info("the standard error of job %s did not come: %s", job_id, error)
+        chunk.settle_all(lost_error(chunk, losses, job_id, job, stderr))
+        release(self._registry, chunk)
+        yield ChunkSettled(chunk)
+
+
+def _needed(chunk: Chunk, outcomes: Outcomes, had: float) -> list[float]:
+    """The seconds that a call needs more than, if it is to run again: the worker's walltime has ended it, and it would
+    have had more time on a new worker.
+    """
+    if outcomes.job is None or outcomes.job.kind != "walltime" or chunk.terminated or not chunk.is_wanted():
+        return []
+    seconds = float(outcomes.job.header["seconds"])
+    return [seconds] if seconds <= WHOLE * had else []
+
+
+def lost_error(
+    chunk: Chunk, losses: int, job_id: int | None, job: dict[str, Any] | None, stderr: str
+) -> WorkerLostError:
+    """Make the error of calls that have cost too many workers; the call that was running is named."""
+    reason = diagnosis.job_error(job) if job else None
+    what = f"call {chunk.first}" if chunk.size == 1 else f"calls {chunk.first} to {chunk.first + chunk.size - 1}"
+    return WorkerLostError(
+        f"{losses} worker{'s were' if losses > 1 else ' was'} lost while running {what} of the run"
+        + (f", {chunk.payload.name}" if chunk.payload and chunk.payload.name else "")
+        + (f"; the last one: {reason.message}" if reason else ""),
+        job_id=job_id,
+        status=job["status"] if job else None,
+        reason=job.get("statusReason") if job else None,
+        stderr=stderr,
+    )
+
+
+def release(registry: ChunkRegistry, chunk: Chunk) -> None:
+    """Close a chunk all of whose calls are settled, or cancelled."""
+    chunk.ended = True
+    registry.close(chunk)
+
+
+def read_output(
+    connection: Connection, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]
+) -> str:
+    """Fetch a call's part of what its worker's job has printed, without outcomes; one request."""
+    job_id = chunk.job_id or 0
+
+    def fetch(client: ProminenceClient) -> bytes:
+        return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
+
+    return without_outcomes(own_part(call, stream, connection.call(fetch))).decode("utf-8", "replace")

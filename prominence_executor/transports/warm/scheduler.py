@@ -1,0 +1,252 @@
+"""The thread that has the warm workers of a run: it alone writes what is known of them, and of the chunks that wait.
+
+    threads of users, senders     -- events -->     scheduler     -- tasks -->     senders
+
+Others tell it what has happened by `post`, and read what it has published by `workers`. lifecycle.py has how workers
+come and go, exchange.py what goes to them and what they say; what is to be decided, pure functions decide (batches.py,
+workers.compare). What takes its time (sending, settling, creating and deleting jobs) is done by the senders, a few
+threads, whose answers are events again; its own requests are what all workers say, and which of their jobs are there.
+No other thread may touch a `PoolState` or a `Worker`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...run.context import RunContext
+from ...run.registry import ChunkRegistry
+from ...run.threads import StartedPool, start_thread_pool
+from . import batches
+from .events import (
+    BatchFailed,
+    BatchSent,
+    ChunkReturned,
+    ChunkSettled,
+    Discarded,
+    EndFailed,
+    Event,
+    MailboxCleared,
+    Scaled,
+    Stopped,
+    Submitted,
+    Terminated,
+    WorkerCreated,
+    WorkerNotCreated,
+)
+from .exchange import Exchange
+from .lifecycle import Lifecycle
+from .mailboxes import Mailboxes
+from .options import WarmOptions
+from .outcomes import OutcomeSettler
+from .state import PoolState
+
+_SENDERS = 4
+
+
+class Published(NamedTuple):
+    """A worker as other threads see it."""
+
+    number: int
+    job_id: int | None
+    state: str
+    calls: int
+    seen: float  # time.monotonic(); 0.0 before it has said something
+    requests: int
+
+
+class Scheduler:
+    """The one writing thread; it ends after `Stopped`."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        registry: ChunkRegistry,
+        outcomes: OutcomeSettler,
+        mailboxes: Mailboxes,
+        options: WarmOptions,
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._senders: StartedPool | None = None
+        self._published: tuple[Published, ...] = ()
+        self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
+        # Of the thread alone:
+        self._state = state = PoolState(options.min_workers)
+        parts = (context, registry, state, mailboxes, outcomes, options)
+        self._lifecycle = Lifecycle(*parts, in_background=self._in_background, read=lambda: self._exchange.read())
+        self._exchange = Exchange(
+            *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
+        )
+        self._stopping = False
+
+    def start(self, first_number: int) -> None:
+        """Start the threads; the workers are numbered from ``first_number`` on."""
+        self._lifecycle.numbers = range(first_number, first_number)
+        self._senders = start_thread_pool(_SENDERS, f"prominence-warm-{self._context.run_id}")
+        self.thread.start()
+
+    # -- from other threads ----------------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Tell the thread of something; returns at once."""
+        self._events.put(event)
+
+    def workers(self) -> tuple[Published, ...]:
+        """Return the workers as they were a moment ago."""
+        return self._published
+
+    def threads(self) -> set[threading.Thread]:
+        """Return those in which futures are settled."""
+        return {self.thread, *(self._senders.threads if self._senders else ())}
+
+    def stop(self) -> None:
+        """End the threads; every chunk is settled. Blocks for what they are about."""
+        self.post(Stopped())
+        if self._senders is not None:
+            if threading.current_thread() is not self.thread:
+                self.thread.join()
+            self._senders.shutdown(wait=True)
+
+    def left(self) -> list[int] | None:
+        """Find the ids of the workers' jobs that are left after `stop`; None: only the service knows them all."""
+        ids = [worker.job_id for worker in self._state.workers.values() if worker.job_id is not None]
+        in_doubt = self._lifecycle.in_doubt
+        with suppress(queue.Empty):
+            while True:  # what the senders have said since the thread ended
+                match self._events.get_nowait():
+                    case WorkerCreated(_, job_id):
+                        ids.append(job_id)
+                    case EndFailed() | WorkerNotCreated():
+                        in_doubt = True
+        return None if in_doubt else ids
+
+    @property
+    def was_used(self) -> bool:
+        """Whether any worker was started; to be asked after `stop`."""
+        return bool(self._lifecycle.numbers)
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        run = self._context
+        try:
+            while not self._stopping:
+                try:
+                    self._round()
+                except AuthenticationError:
+                    raise
+                except ProminenceError as error:
+                    self._unanswered(error)
+                self._publish()
+                self._wait()
+        except AuthenticationError as error:
+            self._registry.break_off(error)
+        except BaseException as error:  # noqa: BLE001  a dead scheduler must not leave futures behind
+            run.log.exception("the scheduler of run %s failed", run.run_id)
+            self._registry.break_off(error)
+
+    def _round(self) -> None:
+        workers = self._state.workers
+        self._lifecycle.plan()
+        self._dispatch()
+        if any(worker.chunks or not worker.nonce for worker in workers.values()):
+            self._publish()
+            self._exchange.read()
+            self._dispatch()
+        self._lifecycle.watch()
+        self._lifecycle.retire()
+        if workers:
+            self._context.health.answered()
+
+    def _dispatch(self) -> None:
+        self._handle_waiting()  # what has been submitted since
+        self._exchange.dispatch()
+
+    def _wait(self) -> None:
+        """Wait for an event, or until it is time to look again."""
+        with suppress(queue.Empty):
+            self._handle(self._events.get(timeout=batches.pause(self._state, time.monotonic())))
+        self._handle_waiting()
+
+    def _handle_waiting(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._handle(self._events.get_nowait())
+
+    def _publish(self) -> None:
+        """Show the workers to other threads: before this one waits, and before others learn what it has found out."""
+        self._published = tuple(
+            Published(worker.number, worker.job_id, worker.state, worker.calls, worker.seen, worker.requests)
+            for worker in self._state.workers.values()
+        )
+
+    def _in_background(self, task: Callable[..., Iterable[Event]], *args: Any) -> None:
+        """Have a sender do something, and tell what came of it."""
+        assert self._senders is not None  # noqa: S101  they are started before the thread
+        self._senders.submit(self._do, partial(task, *args))
+
+    def _do(self, task: Callable[[], Iterable[Event]]) -> None:
+        """Do it, in a sender."""
+        try:
+            for event in task():
+                self.post(event)
+        except BaseException as error:  # noqa: BLE001  no future may wait for what has failed
+            self._context.log.exception("a sender of run %s failed", self._context.run_id)
+            self._registry.break_off(error)
+
+    def _unanswered(self, error: ProminenceError) -> None:
+        """The service is away: wait it out, but not for ever."""
+        if isinstance(error, SignatureError):
+            raise error
+        given_up = self._context.health.give_up_after(error)
+        if given_up is None:
+            return
+        chunks = list(self._state.queue)
+        for worker in self._state.workers.values():
+            chunks += worker.chunks.values()
+            worker.chunks = {}
+        self._lifecycle.fail(chunks, given_up)
+
+    # -- what it is told -------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        state = self._state
+        match event:
+            case Submitted(chunk):
+                if not chunk.ended:
+                    state.queue[chunk] = None
+            case Discarded(chunk):
+                state.forget(chunk)
+            case Terminated(chunk):
+                self._exchange.terminate(chunk)
+            case Scaled(workers):
+                state.target, state.shrinks = workers, True
+            case Stopped():
+                self._stopping = True
+            case WorkerCreated():
+                self._lifecycle.created(event)
+            case WorkerNotCreated(number, error):
+                self._lifecycle.not_created(number, error)
+            case BatchSent() | BatchFailed():
+                self._exchange.sent(event)
+            case MailboxCleared(number):
+                if number in state.workers:
+                    state.workers[number].sending = False
+            case EndFailed():
+                self._lifecycle.in_doubt = True
+            case ChunkSettled(chunk, seconds):
+                state.learn(seconds)
+                state.forget(chunk)
+            case ChunkReturned(chunk, needed, seconds):
+                state.learn(seconds)
+                state.needs[chunk] = needed
+                chunk.losses += 1
+                self._lifecycle.requeue([chunk])
