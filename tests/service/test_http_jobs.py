@@ -19,13 +19,12 @@ from typing import Any
 
 import pytest
 import requests
+from paths import ROOT, WIRE
 from people import files_named
 
 from prominence_executor.service import LocalService
 
 Until = Callable[..., None]
-ROOT = Path(__file__).parents[2]
-WIRE = Path(__file__).parents[3] / "shared" / "wire"
 ENDED = ("completed", "failed", "killed", "deleted")
 
 

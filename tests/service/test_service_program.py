@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from paths import ROOT
 from people import Person, alive
 
 from prominence_executor.service import LocalService
 
-ROOT = Path(__file__).parents[2]
 CHILD = [sys.executable, "-m", "prominence_executor.service", "--child"]
 PARENT = f"""
 import subprocess, sys

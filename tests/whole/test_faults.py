@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from proxy import (
     Fault,
     FaultProxy,
@@ -58,7 +59,6 @@ from prominence_executor import (
 from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
 
-ROOT = Path(__file__).parents[1]
 CREATING = r"^/jobs$"
 LISTS = r"^/jobs\?constraint="  # of the run's active jobs
 DETAILS = r"^/jobs\?detail="  # of those that have left them
