@@ -7,8 +7,8 @@ something else is recorded beside the others. So this uses the public interface 
 holds stays as it is here: samples and programs may be added, not changed.
 
 Results are plain data, and what is to run again is pickled by name, so that every version of Python can read them.
-(FOLDER is tests/data/ and the version. The host name stands in outcomes, hence the first line. The package must be installed, not in editable mode: else its
-sources travel with the calls.)
+(FOLDER is tests/data/ and the version. The host name stands in outcomes, hence the first line. The package must be
+installed, not in editable mode: else its sources travel with the calls.)
 """
 
 from __future__ import annotations
@@ -261,9 +261,9 @@ def record(directory: Path, files: Path) -> None:
         with started(service, UNSENT, files) as unsent:
             ready(unsent)
             with started(service, WARM, "") as warm, started(service, WARM, files) as with_journal:
-                for program in (warm, with_journal):
-                    ready(program)
-                    program.send_signal(signal.SIGSTOP)
+                for stopped in (warm, with_journal):
+                    ready(stopped)
+                    stopped.send_signal(signal.SIGSTOP)
                 Path(GATE, "first").rmdir()
                 time.sleep(5)  # a worker says what has come of its call, and nobody reads it
             with started(service, LEFT, "4") as left:

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from prominence_executor.errors import NotFoundError
+from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
-from prominence_executor.payload.pickling import Blob
 from prominence_executor.remote.wire import sign, split, verify
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.connection import Connection, ServiceHealth

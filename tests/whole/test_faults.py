@@ -443,7 +443,7 @@ def test_a_token_that_expires_is_asked_for_again_and_no_call_notices(
     service: LocalService, proxy: FaultProxy, lines: Lines, until: Until
 ) -> None:
     old, new = service.token_for("local", 3000), service.token_for("local", 4000)
-    given = []
+    given: list[str] = []
 
     def token() -> str:
         given.append(new if given else old)
@@ -508,7 +508,7 @@ def test_jobs_that_are_deleted_from_elsewhere_break_no_others_future(service: Lo
         running = executor.submit(time.sleep, 60)
         others = [executor.submit(pow, n, 2) for n in range(6)]
         until(lambda: running.running() and idle.job_id is not None)
-        elsewhere.delete_jobs([idle.job_id, running.job_id])
+        elsewhere.delete_jobs([future.job_id for future in (idle, running) if future.job_id])
         for future in (idle, running):
             with pytest.raises(JobDeletedError) as caught:
                 future.result(30)
