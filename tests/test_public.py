@@ -14,8 +14,7 @@ from typing import Any, get_type_hints
 
 import cloudpickle
 import pytest
-from record_state import samples
-from test_recordings import assert_equal
+from record_state import assert_equal, samples
 
 import prominence_executor
 from prominence_executor import JobFailedError, ProminenceExecutor, RemoteTraceback, Resources, Task

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import WIRE
 
 from prominence_executor.client.job import Job
 from prominence_executor.client.model import (
@@ -40,8 +41,6 @@ from prominence_executor.client.validation import BODY_LIMIT
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import prominence
-
-WIRE = Path(__file__).resolve().parents[3] / "shared" / "wire"
 
 
 def recorded(name: str) -> dict[str, Any]:

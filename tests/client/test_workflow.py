@@ -7,10 +7,10 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import WIRE
 
 from prominence_executor.client.client import ProminenceClient
 from prominence_executor.client.job import Job
@@ -26,7 +26,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import prominence
 
-WIRE = Path(__file__).resolve().parents[3] / "shared" / "wire"
 IMAGE = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 
 

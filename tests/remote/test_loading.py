@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import JobDirectory
+from job_directory import JobDirectory
 
 from prominence_executor.payload.blob import sha256_of
 from prominence_executor.payload.pickling import ObjectRef, dumps, dumps_out_of_band

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import JobDirectory
+from job_directory import JobDirectory
+from paths import SUPPORT
 from rank_calls import communicate, explode, fail_on, kill, rank_of
 
 from prominence_executor import CallCrashedError, RemoteTraceback
@@ -52,7 +53,7 @@ class Ranks(JobDirectory):
             words[:-1], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
             env={
                 **os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                "PROMINENCE_CPUS": "6", "PYTHONPATH": str(Path(__file__).parents[1]),
+                "PROMINENCE_CPUS": "6", "PYTHONPATH": str(SUPPORT),
             },
         )  # fmt: skip
         return self.outcomes()

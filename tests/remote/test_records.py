@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import IDENTITY, KEY
+from job_directory import IDENTITY, KEY
 
 from prominence_executor import OutcomeError, SignatureError
 from prominence_executor.payload.outcomes import OutcomeFile, read_outcomes, verify_body

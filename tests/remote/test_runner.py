@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs import IDENTITY, KEY, JobDirectory
+from job_directory import IDENTITY, KEY, JobDirectory
 
 from prominence_executor import RemotePicklingError, RemoteTraceback, SignatureError
 from prominence_executor.payload.calls import Identity

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ def test_an_image_has_python_and_the_requirements_and_nothing_of_the_machine_tha
     shutil.rmtree(tree)
 
 
+def begins_with(start: str) -> Callable[[str], bool]:
+    return lambda path: path.startswith(start)
+
+
 @pytest.fixture(scope="module")
 def crippled(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with two images: one without Python, and one without numpy."""
@@ -57,7 +61,7 @@ def crippled(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, lost in (("bare", "usr/bin/python"), ("plain", "usr/local/lib/python")):
         pack(
             folder / "tree", folder / f"{name}.tar", tag=f"{name}:latest", env={"PATH": "/usr/bin"}, command=["sh"],
-            scratch=folder, leave_out=lambda path, lost=lost: path.startswith(lost),
+            scratch=folder, leave_out=begins_with(lost),
         )  # fmt: skip
     shutil.rmtree(folder / "tree")
     return folder
@@ -97,7 +101,7 @@ def test_a_package_that_is_missing_is_said_with_image_and_job(executor: Prominen
     def needs_numpy() -> str:
         import numpy
 
-        return numpy.__version__
+        return str(numpy.__version__)
 
     future = executor.with_options(image=crippled / "plain.tar").submit(needs_numpy)
     error = future.exception(60)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import container_images as images
 import pytest
@@ -38,7 +39,7 @@ def executor(containers: LocalService, runtime: str, image: Path) -> Iterator[Pr
 
 
 def test_a_call_in_an_image_with_mpi_runs_on_every_rank(executor: ProminenceExecutor) -> None:
-    def total(x: int) -> tuple[int, int, str, str]:
+    def total(x: int) -> Any:  # of each rank, so that the result is a list
         from mpi4py import MPI
 
         with open("/etc/os-release") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +21,8 @@ def workflows(draw: st.DrawFn) -> dict[str, Member]:
     for number in range(draw(st.integers(1, 6))):
         parents = draw(st.sets(st.sampled_from(list(expanded)))) if expanded else set()
         count = draw(st.integers(0, 3))
-        positions = [(position, {"i": position}) for position in range(count)] if count else [(-1, None)]
-        expanded[f"m{number}"] = Member(f"m{number}", BODY, positions, parents)
+        positions: list[tuple[int, dict[str, Any] | None]] = [(position, {"i": position}) for position in range(count)]
+        expanded[f"m{number}"] = Member(f"m{number}", BODY, positions or [(-1, None)], parents)
     return expanded
 
 

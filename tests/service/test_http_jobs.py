@@ -13,19 +13,18 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from paths import ROOT, WIRE
 from people import files_named
 
 from prominence_executor.service import LocalService
 
 Until = Callable[..., None]
-ROOT = Path(__file__).parents[2]
-WIRE = Path(__file__).parents[3] / "shared" / "wire"
 ENDED = ("completed", "failed", "killed", "deleted")
 
 
@@ -337,7 +336,7 @@ class Program:
             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
-        lines = []
+        lines: list[str] = []
         while not lines or not lines[-1].startswith("export PROMINENCE_TOKEN"):
             lines.append(self.process.stdout.readline())
             assert lines[-1], "the service did not start"
@@ -351,7 +350,7 @@ class Program:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from paths import WIRE
 
 from prominence_executor.service import LocalService
 
-WIRE = Path(__file__).parents[3] / "shared" / "wire"
 ENDED = ("completed", "failed", "killed", "deleted")
 NO_CONTAINER = "tasks here are plain processes"
 DIFFERENT = {

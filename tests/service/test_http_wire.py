@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import requests
+from paths import WIRE
 
 from prominence_executor.service import LocalService
 
-WIRE = Path(__file__).parents[3] / "shared" / "wire"
 GOOD = {
     "name": "wire",
     "tasks": [{"image": "image.sif", "runtime": "singularity", "cmd": "true"}],

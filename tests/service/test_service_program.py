@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from paths import ROOT
 from people import Person, alive
 
 from prominence_executor.service import LocalService
 
-ROOT = Path(__file__).parents[2]
 CHILD = [sys.executable, "-m", "prominence_executor.service", "--child"]
 PARENT = f"""
 import subprocess, sys
@@ -125,8 +125,8 @@ def test_a_large_object_goes_round_without_filling_memory(child: subprocess.Pope
         for _ in range(size // len(piece)):
             file.write(piece)
     url = person("POST", "/data/upload", json={"filename": "large", "checksum": None}).json()["url"]
-    with open(tmp_path / "large", "rb") as file:
-        requests.put(url, data=file, timeout=120).raise_for_status()
+    with open(tmp_path / "large", "rb") as large:
+        requests.put(url, data=large, timeout=120).raise_for_status()
     ended = person.ended(person.create("mv large out", artifacts=[{"url": "large"}], outputFiles=["out"]), seconds=120)
     assert ended["outputFiles"][0]["size"] == size
     with requests.get(ended["outputFiles"][0]["url"], stream=True, timeout=120) as download:

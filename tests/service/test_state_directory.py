@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from people import Person
 
 from prominence_executor.service import LocalService
 from prominence_executor.service.sandbox.removal import remove_tree
 from prominence_executor.service.state.objects import ObjectStore
 
-ROOT = Path(__file__).parents[2]
 MARK = "0123456789abcdef" * 2
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

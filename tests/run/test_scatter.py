@@ -207,7 +207,8 @@ def test_an_object_that_somebody_deletes_is_uploaded_again(service: LocalService
         reference = executor.scatter(data())
         small = executor.scatter([1, 2])
         assert executor.submit(len, small).result(30) == 2  # the service has been asked what it has
-        [executor.client.delete_data(name) for name in stored(executor)]
+        for name in stored(executor):
+            executor.client.delete_data(name)
         assert executor.submit(total, reference).result(30) == total(data())
         with pytest.raises(NotFoundError, match="not at the service"):
             executor.submit(len, small).result(30)

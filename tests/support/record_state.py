@@ -1,14 +1,14 @@
 """Records what this version of the package leaves behind: a service's directory, journals, pickles, saved results.
 
-    unshare --user --map-root-user --uts sh -c 'hostname recorder && python tests/record_state.py tests/data/<version>'
+    unshare --user --map-root-user --uts sh -c 'hostname recorder && python tests/support/record_state.py FOLDER'
 
-test_lasts.py reads every recording with the version at hand. A recording is never made anew; a version that stores
+test_recordings.py reads every recording with the version at hand. A recording is never made anew; a version that stores
 something else is recorded beside the others. So this uses the public interface only, and what an earlier recording
 holds stays as it is here: samples and programs may be added, not changed.
 
 Results are plain data, and what is to run again is pickled by name, so that every version of Python can read them.
-(The host name stands in outcomes, hence the first line. The package must be installed, not in editable mode: else its
-sources travel with the calls.)
+(FOLDER is tests/data/ and the version. The host name stands in outcomes, hence the first line. The package must be
+installed, not in editable mode: else its sources travel with the calls.)
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from paths import SUPPORT
 
 import prominence_executor as px
 from prominence_executor.local import LocalService
@@ -259,9 +261,9 @@ def record(directory: Path, files: Path) -> None:
         with started(service, UNSENT, files) as unsent:
             ready(unsent)
             with started(service, WARM, "") as warm, started(service, WARM, files) as with_journal:
-                for program in (warm, with_journal):
-                    ready(program)
-                    program.send_signal(signal.SIGSTOP)
+                for stopped in (warm, with_journal):
+                    ready(stopped)
+                    stopped.send_signal(signal.SIGSTOP)
                 Path(GATE, "first").rmdir()
                 time.sleep(5)  # a worker says what has come of its call, and nobody reads it
             with started(service, LEFT, "4") as left:
@@ -278,7 +280,7 @@ def record(directory: Path, files: Path) -> None:
 def started(service: LocalService, program: str, argument: object) -> Iterator[subprocess.Popen[str]]:
     """A program that is killed at the end, if it has not ended by then."""
     words = [sys.executable, "-c", COMMON + program, service.url, service.token, str(argument)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
     running = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
     with running:
         try:
@@ -290,6 +292,17 @@ def started(service: LocalService, program: str, argument: object) -> Iterator[s
 def ready(program: subprocess.Popen[str]) -> None:
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
+
+
+def assert_equal(loaded: Any, made: Any) -> None:
+    """Fail unless a sample that was pickled is the one that this version makes."""
+    assert type(loaded) is type(made)
+    if isinstance(made, BaseException):
+        assert (loaded.args, vars(loaded), str(loaded)) == (made.args, vars(made), str(made))
+    else:
+        assert loaded == made
+        assert repr(loaded) == repr(made)
+        assert not hasattr(made, "json") or loaded.json() == made.json()
 
 
 if __name__ == "__main__":

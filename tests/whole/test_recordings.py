@@ -14,7 +14,8 @@ from typing import Any
 
 import leftovers
 import pytest
-from record_state import LARGE, samples
+from paths import DATA
+from record_state import LARGE, assert_equal, samples
 
 from prominence_executor import (
     CallCrashedError,
@@ -33,7 +34,7 @@ from prominence_executor import (
 )
 from prominence_executor.local import LocalService
 
-RECORDINGS = sorted((Path(__file__).parent / "data").glob("[0-9]*"))
+RECORDINGS = sorted(DATA.glob("[0-9]*"))
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
 
@@ -199,13 +200,3 @@ def test_pickles_load(recording: Path) -> None:
     for name, by_protocol in json.loads((recording / "pickles.json").read_text()).items():
         for text in by_protocol.values():
             assert_equal(pickle.loads(b64decode(text)), now[name])
-
-
-def assert_equal(loaded: Any, made: Any) -> None:
-    assert type(loaded) is type(made)
-    if isinstance(made, BaseException):
-        assert (loaded.args, vars(loaded), str(loaded)) == (made.args, vars(made), str(made))
-    else:
-        assert loaded == made
-        assert repr(loaded) == repr(made)
-        assert not hasattr(made, "json") or loaded.json() == made.json()

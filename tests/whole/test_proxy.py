@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -146,14 +146,15 @@ def test_answers_are_replaced_cut_bent_and_delayed(proxy: FaultProxy, session: r
         return session.get(f"{proxy.url}/resources", timeout=10)
 
     whole = resources().content
-    for fault, check in [
+    checks: list[tuple[Fault, Callable[[requests.Response], bool]]] = [
         (html(), lambda answer: answer.status_code == 200 and "<html>" in answer.text),
         (refused_token(), lambda answer: answer.status_code == 401 and "error" in answer.json()),
         (shortened(), lambda answer: answer.content == whole[: len(whole) // 2]),
         (corrupted(0), lambda answer: answer.content == bytes([whole[0] ^ 0x80]) + whole[1:]),
         (edited("added", lambda value: {**value, "more": 1}), lambda answer: answer.json()["more"] == 1),
         (dripped(0.2), lambda answer: answer.content == whole and answer.elapsed.total_seconds() < 5),
-    ]:
+    ]
+    for fault, check in checks:
         rule = proxy.inject(fault)
         assert check(resources()), fault.name
         proxy.heal(rule)

@@ -266,11 +266,11 @@ def test_an_exception_in_a_callback_costs_neither_the_others_nor_the_executor(
 ) -> None:
     future = pool.submit(gate.hold, "it")
     called: list[Future[str]] = []
-    future.add_done_callback(lambda f: 1 // 0)  # type: ignore[arg-type, return-value]
+    future.add_done_callback(lambda f: 1 // 0)
     future.add_done_callback(called.append)
     gate.open()
     until(lambda: called == [future])
-    future.add_done_callback(lambda f: 1 // 0)  # type: ignore[arg-type, return-value]
+    future.add_done_callback(lambda f: 1 // 0)
     assert [record.message for record in caplog.records if "exception calling callback" in record.message]
     assert pool.submit(calls.square, 3).result(PATIENCE) == 9
 
@@ -287,9 +287,10 @@ def test_a_callback_may_submit(pool: Executor, until: Until) -> None:
 
 
 def test_wait_returns_at_what_it_was_asked_for(pool: Executor, gate: Gate) -> None:
-    held, quick = pool.submit(gate.hold, "held"), pool.submit(calls.square, 2)
+    held: Future[Any] = pool.submit(gate.hold, "held")
+    quick: Future[Any] = pool.submit(calls.square, 2)
     assert futures.wait([held, quick], PATIENCE, futures.FIRST_COMPLETED) == ({quick}, {held})
-    failed = pool.submit(calls.fail, Overheated, 1.0, "wall")
+    failed: Future[Any] = pool.submit(calls.fail, Overheated, 1.0, "wall")
     assert failed in futures.wait([held, failed], PATIENCE, futures.FIRST_EXCEPTION).done
     assert held in futures.wait([held, quick, failed], 0.05, futures.ALL_COMPLETED).not_done
     gate.open()
@@ -297,8 +298,8 @@ def test_wait_returns_at_what_it_was_asked_for(pool: Executor, gate: Gate) -> No
 
 
 def test_as_completed_yields_each_once_as_it_ends(pool: Executor, gate: Gate) -> None:
-    held = pool.submit(gate.hold, "held")
-    several = [held, *(pool.submit(calls.square, x) for x in range(2))]
+    held: Future[Any] = pool.submit(gate.hold, "held")
+    several: list[Future[Any]] = [held, *(pool.submit(calls.square, x) for x in range(2))]
     ending = futures.as_completed(several, PATIENCE)
     assert {next(ending), next(ending)} == set(several[1:])
     with pytest.raises(futures.TimeoutError):
@@ -308,7 +309,7 @@ def test_as_completed_yields_each_once_as_it_ends(pool: Executor, gate: Gate) ->
 
 
 def test_asyncio_awaits_results_and_exceptions(pool: Executor) -> None:
-    async def main() -> list[Any]:
+    async def main() -> tuple[object, object, object]:
         loop = asyncio.get_running_loop()
         return await asyncio.gather(
             loop.run_in_executor(pool, calls.square, 4),

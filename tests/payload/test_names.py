@@ -34,9 +34,10 @@ def cached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
 @pytest.fixture(params=["jobs", "warm", pytest.param("mpi", marks=pytest.mark.skipif(without_mpi, reason="no mpirun"))])
 def way(request: pytest.FixtureRequest, service: LocalService) -> Iterator[ProminenceExecutor]:
-    options: dict[str, Any] = {"warm": {"workers": "warm", "max_workers": 1}, "mpi": {"task_type": "openmpi"}}.get(
-        request.param, {}
-    )
+    kinds: dict[str, dict[str, Any]] = {
+        "jobs": {}, "warm": {"workers": "warm", "max_workers": 1}, "mpi": {"task_type": "openmpi"},
+    }  # fmt: skip
+    options = kinds[request.param]
     with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5), **options) as executor:
         yield executor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-DATA = Path(__file__).parent / "data"
+from paths import ROOT
 
 
 def compare(path: Path, text: str, meaning: str, *, recording: bool) -> None:
@@ -19,7 +19,7 @@ def compare(path: Path, text: str, meaning: str, *, recording: bool) -> None:
         path.write_text(text)
         return
     before = path.read_text() if path.exists() else ""
-    name = path.relative_to(DATA.parent.parent)
+    name = path.relative_to(ROOT)
     lines = difflib.unified_diff(
         before.splitlines(), text.splitlines(), f"{name}, as recorded", f"{name}, as it is now", n=8, lineterm=""
     )

@@ -211,7 +211,7 @@ def test_no_sequence_leaves_a_future_unsettled_or_settles_it_twice(service: Loca
         pass
 
     OnThisService.service = service
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         OnThisService,
         settings=settings(
             max_examples=10,

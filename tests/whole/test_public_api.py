@@ -11,14 +11,14 @@ from typing import Any
 
 import public_api
 import pytest
-from recorded import DATA
+from paths import DATA
 
 import prominence_executor
 from prominence_executor import JobError, ProminenceExecutor, ProminenceFuture, Resources
 
 MEANING = (
     "The public interface is not the recorded one. If that is meant, say so in CHANGELOG.md as users see it, and\n"
-    "record it: python -m pytest tests/test_public_api.py --record"
+    "record it: python -m pytest tests/whole/test_public_api.py --record"
 )
 
 

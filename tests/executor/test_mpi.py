@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rank_calls import communicate, explode, fail_on, kill, rank_of
@@ -69,7 +70,7 @@ def test_a_crash_names_the_rank(executor: ProminenceExecutor) -> None:
 
 @pytest.mark.slow
 def test_mpi_calls_travel_as_arrays_with_files(executor: ProminenceExecutor) -> None:
-    def copy(call: int) -> int:
+    def copy(call: int) -> Any:
         rank, _ = rank_of()
         Path(f"out.{rank}").write_bytes(Path("given").read_bytes() * call)
         return rank
@@ -97,6 +98,9 @@ def test_warm_workers_leave_mpi_calls_to_jobs_and_others_find_their_results(serv
 
 
 def test_wrong_options_are_refused(executor: ProminenceExecutor) -> None:
-    for wrong in ({"task_type": "mpi"}, {"task_type": "sidecar"}, {"procs_per_node": 0}, {"procs_per_node": 1.5}):
+    refused: list[dict[str, Any]] = [
+        {"task_type": "mpi"}, {"task_type": "sidecar"}, {"procs_per_node": 0}, {"procs_per_node": 1.5},
+    ]  # fmt: skip
+    for wrong in refused:
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            executor.with_options(**wrong)  # type: ignore[arg-type]
+            executor.with_options(**wrong)

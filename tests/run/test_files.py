@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -38,7 +39,7 @@ def write(files: dict[str, bytes]) -> str:
     return os.getcwd()
 
 
-def contents(future: ProminenceFuture[object]) -> dict[str, bytes]:
+def contents(future: ProminenceFuture[Any]) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in future.files.items()}
 
 
@@ -48,7 +49,12 @@ def contents(future: ProminenceFuture[object]) -> dict[str, bytes]:
 def test_a_call_finds_its_files_under_the_wanted_names(executor: ProminenceExecutor, tmp_path: Path) -> None:
     mesh = tmp_path / "mesh, version 3.tar.gz"
     mesh.write_bytes(LARGE)
-    given = {"mesh.h5": mesh, "deep/er/a,b.zip": b"not an archive", "copy.h5": str(mesh), "empty": b""}
+    given: dict[str, Path | str | bytes] = {
+        "mesh.h5": mesh,
+        "deep/er/a,b.zip": b"not an archive",
+        "copy.h5": str(mesh),
+        "empty": b"",
+    }
     view = executor.with_options(files=given)
     future = view.submit(read, *given)
     assert future.result(60) == [LARGE, b"not an archive", LARGE, b""]
@@ -371,13 +377,13 @@ def threads() -> list[str | None]:
 
 
 @pytest.mark.parametrize("workers", [None, "warm"])
-def test_numerical_libraries_are_given_the_jobs_cpus(service: LocalService, workers: str | None) -> None:
+def test_numerical_libraries_are_given_the_jobs_cpus(service: LocalService, workers: Literal["warm"] | None) -> None:
     with ProminenceExecutor(
         service.url,
         service.token,
         resources=Resources(cpus=3),
         workers=workers,
-        poll_interval=(0.05, 0.5),  # type: ignore[arg-type]
+        poll_interval=(0.05, 0.5),
     ) as executor:
         assert executor.submit(threads).result(60) == ["3"] * 5
         assert list(executor.map(lambda _: threads(), range(2), chunksize=2)) == [["3"] * 5] * 2

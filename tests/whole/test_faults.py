@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from proxy import (
     Fault,
     FaultProxy,
@@ -58,7 +59,6 @@ from prominence_executor import (
 from prominence_executor.client.client import ProminenceClient
 from prominence_executor.local import LocalService
 
-ROOT = Path(__file__).parents[1]
 CREATING = r"^/jobs$"
 LISTS = r"^/jobs\?constraint="  # of the run's active jobs
 DETAILS = r"^/jobs\?detail="  # of those that have left them
@@ -443,7 +443,7 @@ def test_a_token_that_expires_is_asked_for_again_and_no_call_notices(
     service: LocalService, proxy: FaultProxy, lines: Lines, until: Until
 ) -> None:
     old, new = service.token_for("local", 3000), service.token_for("local", 4000)
-    given = []
+    given: list[str] = []
 
     def token() -> str:
         given.append(new if given else old)
@@ -508,7 +508,7 @@ def test_jobs_that_are_deleted_from_elsewhere_break_no_others_future(service: Lo
         running = executor.submit(time.sleep, 60)
         others = [executor.submit(pow, n, 2) for n in range(6)]
         until(lambda: running.running() and idle.job_id is not None)
-        elsewhere.delete_jobs([idle.job_id, running.job_id])
+        elsewhere.delete_jobs([future.job_id for future in (idle, running) if future.job_id])
         for future in (idle, running):
             with pytest.raises(JobDeletedError) as caught:
                 future.result(30)

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import calls
 import pytest
 from calls import Gate
+from paths import SUPPORT
 
 from prominence_executor import JobDeletedError, ProminenceClient, ProminenceExecutor
 from prominence_executor.local import LocalService
@@ -24,7 +25,6 @@ from prominence_executor.local import LocalService
 pytestmark = pytest.mark.once
 
 Until = Callable[..., None]
-HERE = str(Path(__file__).parent)
 
 
 @pytest.fixture(params=["processes", "ours", "lazy", "leaving", "view", "warm"])
@@ -171,8 +171,9 @@ class Program:
         self._service = service
         command = [sys.executable, "-c", PROGRAM, service.url, service.token, str(gate.folder), how]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": HERE}
-        )
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+        )  # fmt: skip
         assert self.process.stdout is not None
         self.job_id = int(self.process.stdout.readline())
 

@@ -40,6 +40,7 @@ from prominence_executor import (
 from prominence_executor.local import LocalService
 
 Until = Callable[..., None]
+begun: float  # an initializer sets it, where the calls are run
 
 
 @pytest.fixture
@@ -95,11 +96,11 @@ def test_a_crash_costs_the_call_and_not_the_worker(warm: ProminenceExecutor) -> 
     supervisors = {warm.submit(where).result(30)[0]}
     with pytest.raises(CallCrashedError, match="exit code 7"):
         warm.submit(os._exit, 7).result(30)
-    futures = [warm.submit(square, 2), warm.submit(os.abort), warm.submit(square, 3)]
-    assert futures[0].result(30) == 4
+    before, crashing, after = warm.submit(square, 2), warm.submit(os.abort), warm.submit(square, 3)
+    assert before.result(30) == 4
     with pytest.raises(CallCrashedError, match="SIGABRT"):
-        futures[1].result(30)
-    assert futures[2].result(30) == 9
+        crashing.result(30)
+    assert after.result(30) == 9
     assert {worker.job_id for worker in warm.workers()} <= {1, 2, *[w.job_id for w in warm.workers()]}
     assert supervisors
 
@@ -272,7 +273,7 @@ def test_an_initializer_runs_once_for_each_worker(service: LocalService, tmp_pat
         Path(path, str(os.getpid())).touch()
 
     def when() -> float:
-        return float(begun)  # type: ignore[name-defined]
+        return begun
 
     with ProminenceExecutor(
         service.url, service.token, workers="warm", max_workers=1, initializer=begin, initargs=(str(tmp_path),)

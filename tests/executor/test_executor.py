@@ -151,7 +151,7 @@ def test_in_a_chunk_the_outcomes_before_a_crash_stand(executor: ProminenceExecut
 
 
 def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExecutor) -> None:
-    lock = threading.Lock()
+    lock: Any = threading.Lock()
     for future in (executor.submit(lambda: lock), executor.submit(square, lock)):
         with pytest.raises(TypeError, match="pickle"):
             future.result(timeout=5)

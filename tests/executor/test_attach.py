@@ -281,7 +281,7 @@ def test_a_journal_is_one_runs_and_one_programs(
         lambda service, run_id, journal: ProminenceExecutor(service.url, service.token, journal=journal),
     ):
         with pytest.raises(RunExistsError, match="in use"):
-            use(service, run_id, journal=journal)  # type: ignore[no-untyped-call]
+            use(service, run_id, journal=journal)
     executor._run.interrupt()  # as Ctrl-C in the with block does
     executor.shutdown()
     with pytest.raises(RunExistsError, match="attach"):

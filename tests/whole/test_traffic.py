@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from calls import Gate, Overheated, exit_once, fail, fail_at, square
-from recorded import DATA
+from paths import DATA
 from traffic import Listener
 
 from prominence_executor import (
@@ -41,7 +41,7 @@ SECONDS = 120.0  # for which a busy machine is waited for
 ATTEMPTS = 10  # at calls that are to travel together: on a busy machine one of them may be late
 MEANING = (
     "{what} is not as recorded, and other versions of this package, and who watches the service, live with it.\n"
-    "If that is meant, record it: python -m pytest tests/test_traffic.py --record"
+    "If that is meant, record it: python -m pytest tests/whole/test_traffic.py --record"
 )
 
 

@@ -32,7 +32,6 @@ from prominence_executor.remote import probe
 from prominence_executor.run.diagnosis import job_error
 
 Until = Callable[..., None]
-ROOT = Path(__file__).parents[1]
 KINDS = ("job", "array", "warm")
 
 

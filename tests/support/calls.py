@@ -101,15 +101,17 @@ def fail_at(bad: int, x: int) -> int:
 
 
 def fail_from_another() -> None:
+    densities: dict[str, float] = {}
     try:
-        {}["plasma"]
+        densities["plasma"]
     except KeyError as error:
         raise Overheated(3695.0, "wall") from error
 
 
 def fail_while_handling() -> None:
+    densities: dict[str, float] = {}
     try:
-        {}["plasma"]
+        densities["plasma"]
     except KeyError:
         raise Overheated(3695.0, "wall")  # noqa: B904  the context is what the test is about
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from prominence_executor import ProminenceClient
 from prominence_executor.local import LocalService
@@ -18,7 +19,6 @@ from prominence_executor.local import LocalService
 pytestmark = pytest.mark.once
 
 Until = Callable[..., None]
-HERE = str(Path(__file__).parents[1])
 
 
 class Place:
@@ -26,7 +26,7 @@ class Place:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONPATH": HERE, **variables}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
 
     def write(self, name: str, source: str) -> None:
         path = self.folder / name
@@ -260,7 +260,7 @@ def test_importing_costs_at_most_thirty_milliseconds_more_than_requests() -> Non
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": HERE},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         times.append(float(done.stdout))
     assert min(times) < 0.030, times
