@@ -14,25 +14,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import os
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, where a file is named as a library
+sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
 
-import numpy as np  # noqa: E402
-import requests  # noqa: E402
-from proxy import FaultProxy  # noqa: E402  the tests' own, here without any faults
+import numpy as np
+import requests
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
-from prominence_executor.local.launch import launch  # noqa: E402
+from benchmarks._support import Table, argument_parser, check, machine, proxy, seconds
+from prominence_executor import ProminenceExecutor, Resources
+from prominence_executor.service.launch import launch
 
 MB = 1_000_000
 SMALL = Resources(walltime=10)
@@ -62,16 +62,11 @@ def in_memory(kind: str) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(kind))) * 1024
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def bare_upload(service: Any, values: Any) -> None:
     headers = {"Authorization": f"Bearer {service.token}"}
     answer = requests.post(f"{service.url}/data/upload", json={"filename": "bare"}, headers=headers, timeout=60)
-    requests.put(answer.json()["url"], data=memoryview(values).cast("B"), timeout=600).raise_for_status()
+    content: Any = memoryview(values).cast("B")
+    requests.put(answer.json()["url"], data=content, timeout=600).raise_for_status()
 
 
 def shared(service: Any, run: Run, megabytes: int, calls: int) -> tuple[float, float, float]:
@@ -91,7 +86,7 @@ def shared(service: Any, run: Run, megabytes: int, calls: int) -> tuple[float, f
         watcher = threading.Thread(target=watch)
         watcher.start()
         began = time.perf_counter()
-        check(run(executor, values, calls), values)
+        check(run(executor, values, calls), values[:calls].tolist())
         took = time.perf_counter() - began
         peak = (in_memory("VmHWM") - before) / values.nbytes
         watcher.join()
@@ -102,14 +97,14 @@ def shared(service: Any, run: Run, megabytes: int, calls: int) -> tuple[float, f
 def bytes_sent(service: Any, run: Run, megabytes: int, calls: int) -> float:
     values = made(megabytes)
     with (
-        FaultProxy(service.url) as proxy,
-        ProminenceExecutor(proxy.url, service.token, resources=SMALL) as executor,
+        proxy.FaultProxy(service.url) as between,
+        ProminenceExecutor(between.url, service.token, resources=SMALL) as executor,
     ):
-        check(run(executor, values, calls), values)
-        sent = proxy.bytes_sent
+        check(run(executor, values, calls), values[:calls].tolist())
+        sent: int = between.bytes_sent
     with ProminenceExecutor(service.url, service.token) as executor:
         executor.purge(older_than=0)
-    return sent / values.nbytes
+    return sent / int(values.nbytes)
 
 
 def result(service: Any, megabytes: int) -> tuple[float, float, float]:
@@ -122,7 +117,7 @@ def result(service: Any, megabytes: int) -> tuple[float, float, float]:
         url = executor.client.describe_job(future.job_id or 0)["outputFiles"][0]["url"]
         bare = [seconds(lambda: bare_download(url)) for _ in range(2)][-1]
         ours = seconds(future.result)
-        check([float(future.result()[0])], made(megabytes))
+        check(future.result()[:1].tolist(), made(megabytes)[:1].tolist())
     return bare, ours, job
 
 
@@ -135,48 +130,48 @@ def bare_download(url: str) -> str:
     return hashlib.sha256(memory.getbuffer()).hexdigest()
 
 
-def check(results: list[float], values: Any) -> None:
-    if results != values[: len(results)].tolist():
-        raise SystemExit("wrong results")
+def rounds_of(service: Any, run: Run, options: argparse.Namespace) -> tuple[float, ...]:
+    """Medians: seconds of a bare upload, until the array was there, and of all, and the peak of memory in arrays."""
+    figures = []
+    for _ in range(options.rounds + 1):
+        values = made(options.shared)
+        bare = seconds(partial(bare_upload, service, values))
+        del values
+        figures.append((bare, *shared(service, run, options.shared, options.calls)))
+    # The first one warms up: the machine has not touched that much memory before.
+    return tuple(statistics.median(column) for column in zip(*figures[1:], strict=True))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=100, help="calls that share an array (default: %(default)s)")
     parser.add_argument("--shared", type=int, default=200, help="MB of it (default: %(default)s)")
     parser.add_argument("--result", type=int, default=500, help="MB of a result (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians count (default: %(default)s)")
     options = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; medians of {options.rounds}")
+    print(f"{machine()}; medians of {options.rounds}")
     service = launch()
     try:
-        print(
-            f"{'':<26}{'calls':>6}{'bytes':>8}{'ratio':>7}{'there s':>9}{'bare s':>8}{'peak':>8}{'all s':>8}",
-            flush=True,
-        )
+        table = Table(
+            ("", "<26"), ("calls", ">6"), ("bytes", ">8"), ("ratio", ">7"), ("there s", ">9.2f"), ("bare s", ">8.2f"),
+            ("peak", ">8"), ("all s", ">8.1f"),
+        )  # fmt: skip
         runs: dict[str, Run] = {"map(chunksize=10)": mapped, "submit in a loop": submitted}
         for name, run in runs.items():
-            bare, there, took, peak = [], [], [], []
-            for number in range(options.rounds + 1):
-                values = made(options.shared)
-                bare.append(seconds(lambda values=values: bare_upload(service, values)))  # type: ignore[misc]
-                del values
-                measured = shared(service, run, options.shared, options.calls)
-                for figures, figure in zip((there, took, peak), measured, strict=True):
-                    figures.append(figure)
-                if not number:  # the first one warms up: the machine has not touched that much memory before
-                    bare, there, took, peak = [], [], [], []
-            ratio = statistics.median(there) / statistics.median(bare)
+            bare, there, took, peak = rounds_of(service, run, options)
             sent = bytes_sent(service, run, options.shared, options.calls)
-            seen = (statistics.median(figures) for figures in (there, bare, peak, took))
-            line = "{:>9.2f}{:>8.2f}{:>7.2f}x{:>8.1f}".format(*seen)
-            print(f"{name:<26}{options.calls:>6}{sent:>7.2f}x{ratio:>6.2f}x{line}", flush=True)
-        print(f"{'':<26}{'MB':>6}{'result() s':>12}{'bare s':>8}{'ratio':>7}{'job s':>8}", flush=True)
-        rounds = [result(service, options.result) for _ in range(options.rounds)]
-        bares, ours, jobs = (statistics.median(column) for column in zip(*rounds, strict=True))
-        print(
-            f"{'large result, lazy':<26}{options.result:>6}{ours:>12.2f}{bares:>8.2f}{ours / bares:>6.2f}x{jobs:>8.2f}"
+            table.row(name, options.calls, f"{sent:.2f}x", f"{there / bare:.2f}x", there, bare, f"{peak:.2f}x", took)
+        table = Table(
+            ("", "<26"),
+            ("MB", ">6"),
+            ("result() s", ">12.2f"),
+            ("bare s", ">8.2f"),
+            ("ratio", ">7"),
+            ("job s", ">8.2f"),
         )
+        rounds = [result(service, options.result) for _ in range(options.rounds)]
+        bare, ours, job = (statistics.median(column) for column in zip(*rounds, strict=True))
+        table.row("large result, lazy", options.result, ours, bare, f"{ours / bare:.2f}x", job)
     finally:
         service.stop()
 

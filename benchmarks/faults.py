@@ -9,7 +9,6 @@ that executions can be counted whatever the results say. The aim is 0 lost, 0 du
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -20,12 +19,12 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, where a file is named as a library
+sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
 
-import proxy  # noqa: E402  the tests' own; it has a place there since tests need it first
 
-from prominence_executor import ProminenceExecutor, Resources  # noqa: E402
-from prominence_executor.local import LocalService  # noqa: E402
+from benchmarks._support import Table, argument_parser, machine, proxy
+from prominence_executor import ProminenceExecutor, Resources
+from prominence_executor.local import LocalService
 
 ANYWHERE = (
     proxy.reset_before(),
@@ -119,18 +118,20 @@ def compare(calls: int, rate: float, seed: int, patience: float) -> tuple[Report
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=1000, help="jobs of one call each (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.1, help="part of the requests that go wrong (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the dice (default: a new one)")
     parser.add_argument("--patience", type=float, default=1800, help="seconds until a call is hung (%(default)s)")
     options = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, seed {options.seed}", flush=True)
+    print(f"{machine()}, seed {options.seed}", flush=True)
     reports = compare(options.calls, options.rate, options.seed, options.patience)
-    print(f"{'':<24}{'calls':>6}{'seconds':>9}{'faults':>8}{'lost':>6}{'duplicated':>12}{'wrong':>7}{'hung':>6}")
+    table = Table(
+        ("", "<24"), ("calls", ">6"), ("seconds", ">9.1f"), ("faults", ">8"), ("lost", ">6"), ("duplicated", ">12"),
+        ("wrong", ">7"), ("hung", ">6"),
+    )  # fmt: skip
     for what, r in zip(("no faults", f"{options.rate:.0%} faults"), reports, strict=True):
-        counts = f"{sum(r.faults.values()):>8}{r.lost:>6}{r.duplicated:>12}{r.wrong:>7}{r.hung:>6}"
-        print(f"{what:<24}{r.calls:>6}{r.seconds:>9.1f}{counts}")
+        table.row(what, r.calls, r.seconds, sum(r.faults.values()), r.lost, r.duplicated, r.wrong, r.hung)
     without, with_faults = reports
     print(f"slow-down: {with_faults.seconds / without.seconds:.2f}")
     print("faults:", ", ".join(f"{name} {number}" for name, number in sorted(with_faults.faults.items())))

@@ -10,7 +10,6 @@ behind them: the time from the end of a call to its future's callback, beside th
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 import os
@@ -20,8 +19,9 @@ import time
 import tracemalloc
 from pathlib import Path
 
-sys.path.pop(0)  # this folder, where a file is named as a library
+sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
 
+from benchmarks._support import Table, argument_parser, machine
 from prominence_executor import ProminenceExecutor, Resources
 
 NOWHERE = Resources(cpus=1000, walltime=10)  # no slot is that large
@@ -40,7 +40,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def outstanding(calls: int, looks: int) -> dict[str, float]:
+def outstanding(table: Table, calls: int, looks: int) -> dict[str, float]:
     with ProminenceExecutor(url="local", resources=NOWHERE, poll_interval=0.5) as executor:
         executor.submit(square, 0).cancel()
         gc.collect()
@@ -62,11 +62,7 @@ def outstanding(calls: int, looks: int) -> dict[str, float]:
         executor.shutdown(cancel_futures=True)
         cancelled = time.perf_counter() - began
     memory = allocated(calls)
-    print(
-        f"{calls:>8}{submitted:>10.2f}{accepted:>10.2f}{requests:>10}{memory:>11.0f}{rss:>11.0f}"
-        f"{cpu * 1e3:>10.1f}{took:>10.2f}{cancelled:>10.2f}",
-        flush=True,
-    )
+    table.row(calls, submitted, accepted, requests, memory, rss, cpu * 1e3, took, cancelled)
     return {
         "submit, s": submitted,
         "accepted, s": accepted,
@@ -95,7 +91,7 @@ def allocated(calls: int) -> float:
     return held / calls
 
 
-def latency(calls: int, waiting: int) -> None:
+def latency(table: Table, calls: int, waiting: int) -> None:
     """From the end of a call to its callback, while many others wait."""
     delays: list[float] = []
     with ProminenceExecutor(url="local", resources=Resources(walltime=10)) as executor:
@@ -111,7 +107,7 @@ def latency(calls: int, waiting: int) -> None:
             time.sleep(0.05)
         interval = (time.perf_counter() - began) / max(1, executor.client.requests_sent["GET /jobs"] - polls) * 2
         executor.shutdown(cancel_futures=True)
-    print(f"{calls:>8}{waiting:>10}{statistics.median(delays):>12.2f}{max(delays):>12.2f}{interval:>16.2f}", flush=True)
+    table.row(calls, waiting, statistics.median(delays), max(delays), interval)
 
 
 def plot(figures: dict[int, dict[str, float]]) -> str:
@@ -153,21 +149,26 @@ def plot(figures: dict[int, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, nargs="+", default=[100, 1000, 10_000, 100_000], help="outstanding ones")
     parser.add_argument("--running", type=int, default=200, help="calls that are executed (default: %(default)s)")
     parser.add_argument("--waiting", type=int, nargs="+", default=[0, 10_000], help="jobs that wait behind those")
     parser.add_argument("--looks", type=int, default=3, help="at all jobs, to be measured (default: %(default)s)")
     parser.add_argument("--plot", type=Path, help="a file for the first table as a picture (SVG)")
     options = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
-    print("   calls  submit s  accept s  requests  B/call py  B/call rss  ms/look    s/look  cancel s", flush=True)
-    figures = {calls: outstanding(calls, options.looks) for calls in options.calls}
+    print(machine())
+    table = Table(
+        ("calls", ">8"), ("submit s", ">10.2f"), ("accept s", ">10.2f"), ("requests", ">10"), ("B/call py", ">11.0f"),
+        ("B/call rss", ">12.0f"), ("ms/look", ">10.1f"), ("s/look", ">10.2f"), ("cancel s", ">10.2f"),
+    )  # fmt: skip
+    figures = {calls: outstanding(table, calls, options.looks) for calls in options.calls}
     if options.plot:
         options.plot.write_text(plot(figures))
-    print("  calls   waiting    median s       max s  s between looks", flush=True)
+    table = Table(
+        ("calls", ">8"), ("waiting", ">10"), ("median s", ">12.2f"), ("max s", ">12.2f"), ("s between looks", ">17.2f")
+    )
     for waiting in options.waiting:
-        latency(options.running, waiting)
+        latency(table, options.running, waiting)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,23 @@ is. Peers that start a process for each call run `--slow-calls` calls, and their
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path.pop(0)  # this folder, where a file is named as a library
+sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
 
+from benchmarks._support import CORES, Table, argument_parser, check, machine, seconds
 from prominence_executor import ProminenceExecutor, Resources
 
-WORKERS = os.cpu_count() or 1
 Map = Callable[[Callable[[int], int], int], list[int]]
 
 
@@ -65,7 +64,7 @@ def mapping(executor: Executor, **options: Any) -> Map:
 
 @contextmanager
 def process_pool(chunksize: int = 1) -> Iterator[Map]:
-    with ProcessPoolExecutor(WORKERS) as executor:
+    with ProcessPoolExecutor(CORES) as executor:
         yield mapping(executor, chunksize=chunksize)
 
 
@@ -73,7 +72,7 @@ def process_pool(chunksize: int = 1) -> Iterator[Map]:
 def loky() -> Iterator[Map]:
     from loky import ProcessPoolExecutor as LokyExecutor
 
-    executor = LokyExecutor(max_workers=WORKERS)
+    executor = LokyExecutor(max_workers=CORES)
     try:
         yield mapping(executor)
     finally:
@@ -84,7 +83,7 @@ def loky() -> Iterator[Map]:
 def executorlib(block_allocation: bool) -> Iterator[Map]:
     from executorlib import SingleNodeExecutor
 
-    with SingleNodeExecutor(max_workers=WORKERS, block_allocation=block_allocation) as executor:
+    with SingleNodeExecutor(max_workers=CORES, block_allocation=block_allocation) as executor:
 
         def run(call: Callable[[int], int], calls: int) -> list[int]:
             futures = [executor.submit(call, n) for n in range(calls)]
@@ -104,7 +103,7 @@ def parsl() -> Iterator[Map]:
 
     with TemporaryDirectory() as folder:
         executor = HighThroughputExecutor(
-            label="local", address="127.0.0.1", max_workers_per_node=WORKERS, provider=LocalProvider(max_blocks=1)
+            label="local", address="127.0.0.1", max_workers_per_node=CORES, provider=LocalProvider(max_blocks=1)
         )
         config = Config(executors=[executor], run_dir=folder, usage_tracking=0, initialize_logging=False)
         with library.load(config):
@@ -123,7 +122,7 @@ def dask() -> Iterator[Map]:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=CORES, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
 
@@ -131,19 +130,16 @@ def dask() -> Iterator[Map]:
             result: list[int] = client.gather(client.map(call, range(calls), pure=False))
             return result
 
-        run(nothing, WORKERS)
+        run(nothing, CORES)
         yield run
 
 
-def seconds(run: Map, call: Callable[[int], int], calls: int) -> float:
-    began = time.perf_counter()
-    if run(call, calls) != list(range(calls)):
-        raise SystemExit("wrong results")
-    return time.perf_counter() - began
+def timed(run: Map, call: Callable[[int], int], calls: int) -> float:
+    return seconds(lambda: check(run(call, calls), range(calls)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "--calls", type=int, default=10_000, help="of each kind; of those that sleep a tenth (%(default)s)"
     )
@@ -167,22 +163,22 @@ def main() -> None:
         "executorlib, blocks": ("executorlib", False, partial(executorlib, True)),
         "executorlib": ("executorlib", True, partial(executorlib, False)),
     }
-    print(f"Python {sys.version.split()[0]}, {WORKERS} cores; seconds, and the ratio to ProcessPoolExecutor")
-    print(f"{'':<36}" + "".join(f"{f'{calls} x {kind}':>22}" for kind, (_, calls) in kinds.items()), flush=True)
+    print(f"{machine()}; seconds, and the ratio to ProcessPoolExecutor")
+    table = Table(("", "<36"), *((f"{calls} x {kind}", ">22") for kind, (_, calls) in kinds.items()))
     base: dict[str, float] = {}
     for peer, (library, slow, start) in peers.items():
         if library and find_spec(library) is None:
-            print(f"{peer:<36}{'not installed':>22}")
+            table.row(peer, "not installed")
             continue
-        print(f"{peer:<36}", end="", flush=True)
+        table.part(peer)
         with start() as run:
-            for kind, (call, calls) in kinds.items():
+            for column, (kind, (call, calls)) in enumerate(kinds.items(), 1):
                 few = min(calls, options.slow_calls) if slow else calls
-                took = statistics.median(seconds(run, call, few) for _ in range(1 if slow else options.rounds))
+                took = statistics.median(timed(run, call, few) for _ in range(1 if slow else options.rounds))
                 took *= calls / few
                 base.setdefault(kind, took)
-                print(f"{took:>14.2f}{'*' if few < calls else ' '}{took / base[kind]:>7.2f}", end="", flush=True)
-        print(flush=True)
+                table.part(f"{took:.2f}{'*' if few < calls else ' '}{took / base[kind]:>7.2f}", first=column)
+        table.end()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ map. Then calls while every worker is killed at a random moment, twice: lost, wr
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -27,8 +26,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-sys.path.pop(0)  # this folder, where a file is named as a library
+sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
 
+from benchmarks._support import Table, argument_parser, check, machine, seconds
 from prominence_executor import ProminenceExecutor, Resources
 
 WORKERS = 4
@@ -49,7 +49,7 @@ def counted(n: int, folder: str) -> int:
 
 
 @contextmanager
-def service() -> Iterator[dict[str, str]]:
+def service() -> Iterator[dict[str, Any]]:
     """The embedded service as a process of its own, with a slot for each worker: its URL and token."""
     command = [sys.executable, "-m", "prominence_executor.local", "--child", "--cpus", str(WORKERS)]
     global serving
@@ -57,52 +57,42 @@ def service() -> Iterator[dict[str, str]]:
         child = subprocess.Popen([*command, "--dir", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         serving = child.pid
         try:
-            yield json.loads(child.stdout.readline())  # type: ignore[union-attr]
+            assert child.stdout is not None
+            yield json.loads(child.stdout.readline())
         finally:
             child.communicate()  # closes its standard input: it ends then
 
 
-def warm(at: dict[str, str], **options: Any) -> ProminenceExecutor:
+def warm(at: dict[str, Any], **options: Any) -> ProminenceExecutor:
     return ProminenceExecutor(**at, resources=SMALL, workers="warm", max_workers=WORKERS, **options)
 
 
 def latency(executor: Executor, calls: int) -> list[float]:
-    seconds = []
-    for n in range(calls):
-        began = time.perf_counter()
-        if executor.submit(nothing, n).result() != n:
-            raise SystemExit("wrong result")
-        seconds.append(time.perf_counter() - began)
-    return sorted(seconds)
+    """Seconds of one call after the other, the shortest first."""
+    return sorted(seconds(lambda: check([executor.submit(nothing, 1).result()], [1])) for _ in range(calls))
 
 
 def submitted(executor: Executor, calls: int) -> float:
-    began = time.perf_counter()
-    futures = [executor.submit(nothing, n) for n in range(calls)]
-    check([future.result() for future in futures])
-    return calls / (time.perf_counter() - began)
+    def loop() -> None:
+        futures = [executor.submit(nothing, n) for n in range(calls)]
+        check([future.result() for future in futures], range(calls))
+
+    return calls / seconds(loop)
 
 
 def mapped(executor: Executor, calls: int) -> float:
-    began = time.perf_counter()
-    check(list(executor.map(nothing, range(calls))))
-    return calls / (time.perf_counter() - began)
+    return calls / seconds(lambda: check(executor.map(nothing, range(calls)), range(calls)))
 
 
-def check(results: list[int]) -> None:
-    if results != list(range(len(results))):
-        raise SystemExit("wrong results")
-
-
-def ours(at: dict[str, str], calls: int, idle: list[float]) -> None:
+def ours(table: Table, at: dict[str, Any], calls: int, idle: list[float]) -> None:
     with warm(at, min_workers=WORKERS) as executor:
         latency(executor, 5)
         while sum(worker.state == "idle" for worker in executor.workers()) < WORKERS:
             time.sleep(0.05)
         cost = Cost(executor)
-        seconds = latency(executor, 200)
+        one = latency(executor, 200)
         print(
-            f"warm, one call at a time: median {seconds[100] * 1e3:.0f} ms, p99 {seconds[198] * 1e3:.0f} ms; "
+            f"warm, one call at a time: median {one[100] * 1e3:.0f} ms, p99 {one[198] * 1e3:.0f} ms; "
             f"for each {cost.per(200)}",
             flush=True,
         )
@@ -115,11 +105,11 @@ def ours(at: dict[str, str], calls: int, idle: list[float]) -> None:
             print(f"warm, after {pause:g} s without calls: median {statistics.median(waited) * 1e3:.0f} ms", flush=True)
         print(f"warm, idle but for these: for each second {idle_cost.per(idle_cost.seconds())}", flush=True)
         cost = Cost(executor)
-        row("ProminenceExecutor, warm", executor, calls)
+        row(table, "ProminenceExecutor, warm", executor, calls)
         print(f"    for each of the 2 x {calls} calls {cost.per(2 * calls)}; {cost.rate():.0f} requests/s", flush=True)
     with ProminenceExecutor(**at, resources=SMALL, max_workers=WORKERS) as executor:
         latency(executor, 1)
-        row("ProminenceExecutor, a job a call", executor, max(20, calls // 50))
+        row(table, "ProminenceExecutor, a job a call", executor, max(20, calls // 50))
 
 
 class Cost:
@@ -155,13 +145,12 @@ class Cost:
         return [now - before for now, before in zip(self._all(), self._begun, strict=True)]
 
 
-def row(name: str, executor: Executor, calls: int) -> None:
+def row(table: Table, name: str, executor: Executor, calls: int) -> None:
     counts = getattr(executor, "client", None)
     before = counts.requests_sent if counts else None
     loop, whole = submitted(executor, calls), mapped(executor, calls)
     sent = sum((counts.requests_sent - before).values()) if counts else ""
-    seconds = latency(executor, 30)
-    print(f"{name:<36}{calls:>7}{loop:>12.0f}{whole:>12.0f}{seconds[15] * 1e3:>12.1f}{sent:>10}", flush=True)
+    table.row(name, calls, loop, whole, latency(executor, 30)[15] * 1e3, sent)
 
 
 def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
@@ -187,7 +176,7 @@ def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
     return {"dask LocalCluster": dask, "Parsl HTEX": parsl, "executorlib, blocks": blocks}
 
 
-def killed(at: dict[str, str], calls: int, seed: int) -> None:
+def killed(at: dict[str, Any], calls: int, seed: int) -> None:
     """Kill each worker's processes, at random moments, until twice as many have gone as there are."""
     chance = random.Random(seed)
     patient = 2 * WORKERS + 1  # one call may have all of the workers that are killed
@@ -239,24 +228,27 @@ def processes_of(job_id: int | None) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=4000, help="calls that do nothing (default: %(default)s)")
     parser.add_argument("--idle", type=float, nargs="*", default=[10, 60], help="seconds without calls")
     parser.add_argument("--lost", type=int, default=1000, help="calls while workers are killed (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20261124, help="of the moments at which they are")
     options = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {WORKERS} workers")
-    print(f"{'':<36}{'calls':>7}{'submit /s':>12}{'map /s':>12}{'latency ms':>12}{'requests':>10}", flush=True)
+    print(f"{machine()}, {WORKERS} workers")
+    table = Table(
+        ("", "<36"), ("calls", ">7"), ("submit /s", ">12.0f"), ("map /s", ">12.0f"), ("latency ms", ">12.1f"),
+        ("requests", ">10"),
+    )  # fmt: skip
     with service() as at:
-        ours(at, options.calls, options.idle)
+        ours(table, at, options.calls, options.idle)
     modules = {"dask LocalCluster": "distributed", "Parsl HTEX": "parsl", "executorlib, blocks": "executorlib"}
     for name, make in peers().items():
         if importlib.util.find_spec(modules[name]) is None:
-            print(f"{name:<36} not installed", flush=True)
+            table.row(name, "  not installed")
             continue
         with make() as executor:
             latency(executor, 5)
-            row(name, executor, options.calls // 4)
+            row(table, name, executor, options.calls // 4)
     with service() as at:
         killed(at, options.lost, options.seed)
 
