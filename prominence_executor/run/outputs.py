@@ -1,6 +1,6 @@
 """The files that a call has written, on this side: from the service to a directory, streamed, verified, then unpacked.
 
-A job's calls share one object, in which each has a tar archive of its own (see remote/files.py); only that part of it is
+A job's calls share one object, in which each has a tar archive of its own (see remote/files.py); only that part is
 fetched. The call's signed record says where it lies, and its SHA-256: nothing is unpacked that has another one. Even
 so, only regular files are taken out, and only to below the call's own directory.
 """
