@@ -10,7 +10,7 @@ although a long one, so that the tree is seen whole.
         NotFoundError             no such job, key or path (404)
           OutputNotFoundError     the job has no such output file or directory
         KeyValueConflictError     a compare-and-swap that found another value
-      ServiceError                the service answered, but with an error of its own or not in its own language
+      ServiceError                the service answered, but with an error of its own or not as its API says
         ServiceUnavailableError   no answer at all, or one that says "later" (429, 502, 503, 504)
       TransferError               a file did not arrive whole at, or from, the object store
       JobError                    what the platform did to a job; carries job_id, status, reason, stderr
@@ -139,7 +139,7 @@ class KeyValueConflictError(InvalidRequestError):
 
 @public
 class ServiceError(ProminenceError):
-    """The service answered with an error of its own (500), or with something that is not its own language."""
+    """The service answered with an error of its own (500), or with something that is not in its API."""
 
     def __init__(self, message: str, status_code: int | None = None) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """The formats of what is stored have numbers, so that what a newer version has written is refused and not misread.
 
-The number stands in the first line of a file (``PXOBJ1``), in JSON (``"format": 1``), or as SQLite's ``user_version``.
+The number is in the first line of a file (``PXOBJ1``), in JSON (``"format": 1``), or as SQLite's ``user_version``.
 It goes up when earlier versions would misread what is written. This module makes the sentences; it reads no file, and
 imports nothing of this package.
 """
@@ -16,7 +16,7 @@ def newer(what: str, found: int, known: int) -> str:
 
 
 def newer_file(what: str, line: bytes, known: bytes) -> str | None:
-    """Say the same of a file that begins with ``line``, not with ``known``; None when it is no file of that kind."""
+    """Say the same of a file that begins with ``line``, not with ``known``; None when it is not a file of that kind."""
     kind, number = _parts(known)
     found_kind, found = _parts(line)
     return newer(what, found, number) if found_kind == kind and found > number else None

@@ -77,7 +77,7 @@ def test_a_journal(service: LocalService, tmp_path: Path) -> None:
 def test_a_file_of_calls() -> None:
     with pytest.raises(ValueError, match=f"the file of calls {REFUSED}"):
         read_calls_file(b'PXCALLS2\n{"function": 0, "calls": []}\n', None, frozenset())
-    with pytest.raises(ValueError, match="no file of calls"):
+    with pytest.raises(ValueError, match="not a file of calls"):
         read_calls_file(b'{"function": 0, "calls": []}\n', None, frozenset())
 
 

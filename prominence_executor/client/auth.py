@@ -112,7 +112,7 @@ class TokenSource:
         return str(content["access_token"])
 
     def _checked(self, token: Any) -> str:
-        """Return the token without surrounding white space, if it can stand in a header line at all."""
+        """Return the token without surrounding white space, if a header line can hold it at all."""
         if isinstance(token, str) and re.fullmatch(r"[\x21-\x7e]+", token.strip()):
             return token.strip()
         raise AuthenticationError(f"{self._origin} holds no token: it must be one word of printable ASCII")
@@ -125,7 +125,7 @@ class TokenSource:
 
 
 def expiry(token: str) -> float | None:
-    """Return the seconds since the epoch at which a JWT says that it expires; None if it does not say, or is no JWT.
+    """Return the seconds since the epoch at which a JWT says that it expires; None if it does not say, or is not a JWT.
 
     The signature is not verified: this is for a clear sentence before a request, not for trust.
     """
@@ -151,7 +151,9 @@ def base_url(url: str | None = None) -> str:
         raise InvalidRequestError("there is no URL of the service: give the url argument or set PROMINENCE_URL")
     parts = urlsplit(url)
     if parts.username or parts.password:
-        raise InvalidRequestError("the service's URL must hold no user name and no password; the service takes tokens")
+        raise InvalidRequestError(
+            "the service's URL must not contain a user name or password: the service takes tokens"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise InvalidRequestError(f"the service's URL must look like https://host/prominence/v1, not {url!r}")
     return url.rstrip("/")

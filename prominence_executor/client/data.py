@@ -35,7 +35,7 @@ class DataVerbs:
             source: bytes, the path of a file, an open binary file (from its position on), or buffers. One that can be
                 gone through again is sent again after a failure.
             size: bytes; needed for buffers that are not in a list or tuple, and for files that cannot seek.
-            checksum: SHA-256 in hexadecimal to be stored beside the object, or True to compute it (which reads the
+            checksum: SHA-256 in hexadecimal to be stored with the object, or True to compute it (which reads the
                 source twice). Ignored from 2 GiB on.
 
         Raises:

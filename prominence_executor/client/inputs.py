@@ -53,9 +53,9 @@ class InputFile(Value):
         if not name or name in (".", "..") or name != name.strip() or has_control_characters(name):
             raise wrong_field(self, "filename", "the name of a file")
         if "," in name:
-            raise wrong_field(self, "filename", "free of commas, which hold the job until it fails")
+            raise wrong_field(self, "filename", "a name without commas, with which a job is held until it fails")
         if name in _WORKERS_OWN_NAMES:
-            raise wrong_field(self, "filename", "another name: the worker uses this one itself")
+            raise wrong_field(self, "filename", "another name: the service's worker uses this one")
         return name
 
     def _base64(self) -> str:

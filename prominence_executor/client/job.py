@@ -158,7 +158,7 @@ class Job(Submitted):
         """Return an output file, by the name given in ``output_files``, or stream it to the path ``save_as``.
 
         Raises:
-            OutputNotFoundError: there is none of that name, or the job has not, or not yet, left it behind.
+            OutputNotFoundError: the job has no output of that name, or has not uploaded it (yet).
             TransferError: it did not arrive whole; nothing is at ``save_as`` then.
         """
         return self._download("outputFiles", name, save_as)
@@ -252,4 +252,4 @@ def _check_collisions(wire: Mapping[str, Any]) -> None:
     for field, names in (("input_files and artifacts", inputs + artifacts), ("output_files", outputs)):
         for name in names:
             if names.count(name) > 1:
-                raise wrong(f"Job.{field}", "different in their base names, under which they are stored", name)
+                raise wrong(f"Job.{field}", "paths with different base names, under which they are stored", name)

@@ -45,7 +45,7 @@ def id_lists(ids: Iterable[int]) -> Iterator[str]:
 
 
 def object_path(path: str, field: str, *, may_be_empty: bool = False) -> str:
-    """Return the path of an object or key as it stands in a URL, with a leading slash."""
+    """Return the path of an object or key as a URL has it, with a leading slash."""
     path = path.removeprefix("/")
     if not path and may_be_empty:
         return ""

@@ -83,7 +83,7 @@ def read_only(response: requests.Response) -> dict[str, Any]:
     """Return the first object of a list; NotFoundError when the list is empty."""
     for item in _read(response, list):
         return field_of({"job or workflow": item}, "job or workflow", dict)
-    raise NotFoundError(f"{what_of(response)}: there is none, or it is somebody else's", response.status_code)
+    raise NotFoundError(f"{what_of(response)}: it does not exist, or belongs to somebody else", response.status_code)
 
 
 def read_id(response: requests.Response) -> int:

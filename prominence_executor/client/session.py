@@ -125,7 +125,7 @@ class ApiSession:
             body: as it is sent.
             kind: its Content-Type.
             repeat: False for what must not happen twice.
-            accept: a status that is an answer beside 2xx.
+            accept: a status that is accepted besides 2xx.
         """
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
         headers = {} if body is None else {"Content-Type": kind}
@@ -261,7 +261,7 @@ class _Session(requests.Session):
         self.trust_env = False  # with it, requests would look into ~/.netrc, too; what else it means stands here
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Make the settings of one request; those of the session are none."""
+        """Make the settings of one request; the session has none."""
         if verify is True:
             verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         return super().merge_environment_settings(url, _proxies_to(url), stream, verify, cert)

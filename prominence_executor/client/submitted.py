@@ -83,10 +83,14 @@ class Submitted:
     def wait(self, timeout: float = 0) -> None:
         """Block until it has ended, or ``timeout`` seconds are over: then ``done()`` is still False.
 
-        0 waits for ever. Asks often at first and ever more seldom, but at least every 30 s.
+        0 waits forever. Asks often at first and then less and less often, but at least every 30 s.
+
+        Raises:
+            ValueError: ``timeout`` is negative.
+            ServiceUnavailableError: the service has not answered for the client's ``retry_for`` seconds.
         """
         if timeout < 0:
-            raise wrong("timeout", "0 (for ever) or a number of seconds", timeout)
+            raise wrong("timeout", "0 (forever) or a number of seconds", timeout)
         began = time.monotonic()
         while True:
             self.refresh()

@@ -80,7 +80,7 @@ class Stream:
             self.repeatable = iter(source) is not source
             self._open = lambda: buffers
         if size is None:
-            raise ValueError("size must be given for a source that does not tell it")
+            raise ValueError("size must be given for a source that does not have one")
         self.size = size
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Stream:
             yield view
         if left:
             has = "more" if left < 0 else "fewer"
-            raise TransferError(f"the source of an upload has {has} than the {self.size} bytes that it should have")
+            raise TransferError(f"the source of an upload has {has} than the {self.size} bytes of its size")
 
     def sha256(self) -> str:
         """Read the source once, and return its SHA-256 in hexadecimal."""
@@ -187,4 +187,4 @@ class Download:
             self._have += len(useful)
         check_whole(response)
         if self._wanted is not None and self._have < self._wanted:
-            raise TransferError(f"{self._have} bytes of an object came, not the {self._wanted} that were asked for")
+            raise TransferError(f"the object ended after {self._have} bytes, {self._wanted} were asked for")

@@ -1,7 +1,7 @@
 """Workflow: jobs that depend on each other, and factories that make many jobs of one.
 
 As with Job, a description is made offline, and each question asks the service when it is asked. Of what the service
-accepts, only what it also does right is let through: the rest hangs, runs nothing, or loses outputs without a word.
+accepts, only what it also does right is let through: the rest hangs, runs nothing, or loses outputs silently.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Workflow(Submitted):
         """Return the JSON that creates this workflow, checked as a whole; nothing is sent.
 
         Raises:
-            ValueError: the service would refuse it, or accept it and go wrong without a word.
+            ValueError: the service would refuse it, or accept it and go wrong silently.
             OSError: an input file without content cannot be read.
         """
         jobs = self._checked_jobs()
@@ -208,10 +208,10 @@ class Workflow(Submitted):
         jobs: dict[str, dict[str, Any]] = {}
         for job in self.jobs:
             if not isinstance(job, Job):
-                raise wrong("Workflow.jobs", "made of Job", job)
+                raise wrong("Workflow.jobs", "a list of Job", job)
             name = _checked_word("Job.name", job.name)
             if name in jobs:
-                raise wrong("Workflow.jobs", "different in their names", name)
+                raise wrong("Workflow.jobs", "jobs with different names", name)
             jobs[name] = job.json()
         if not jobs:
             raise wrong("Workflow.jobs", "at least one Job", self.jobs)
@@ -265,4 +265,4 @@ def _check_factory(factory: Mapping[str, Any], jobs: Mapping[str, Mapping[str, A
         lost = {parameter["name"] for parameter in factory.get("parameters", [])[:-1]}
         for output in outputs:
             if lost & {braced or plain for braced, plain in _REFERENCE.findall(output)}:
-                raise wrong("Job.output_files", "free of any but the last parameter, which alone is replaced", output)
+                raise wrong("Job.output_files", "without parameters but the last, which alone is replaced", output)

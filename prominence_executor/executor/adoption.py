@@ -96,7 +96,7 @@ class AdoptionPlan:
         if unsent:
             parts.append(f"{unsent} of them are submitted now")
         if not complete:
-            parts.append(f"whether there were more behind number {self.count - 1}, only a journal knows")
+            parts.append(f"only a journal could tell whether there were more after call {self.count - 1}")
         level = logging.INFO if complete and not self.missing else logging.WARNING
         return level, f"run {self.run_id}: " + "; ".join(parts)
 

@@ -129,4 +129,4 @@ def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
 
 
 def _not_ours(run_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"the jobs that carry the label of run {run_id!r} are not an executor's")
+    return RunNotFoundError(f"the jobs that carry the label of run {run_id!r} were not made by an executor")

@@ -63,7 +63,7 @@ class ChunkProbe:
         self._free = free_slots(resources, self.rest.options.resources.json()) + running
 
     def size(self, now: float) -> int | None:
-        """Decide how many calls each job of the rest has, or None to wait on."""
+        """Decide how many calls each job of the rest has, or None to go on waiting."""
         left = self.rest.size
         seen = sum(chunk.status in ("running", *ENDED) for chunk in self._first)
         slots = self._slots or max(1, seen, self._free or 0)

@@ -1,11 +1,11 @@
 """`ProminenceExecutor`: the ``concurrent.futures`` contract, kept by jobs of a PROMINENCE service.
 
     submit, map      the caller's thread: pickles, queues, returns at once
-    Dispatcher       its thread and pool: chunks -> jobs, the only writer to the service
-    Tracker          its thread and pool: polls, fetches outcomes, settles the futures
-    Run              joins the two; outlives a forgotten executor until its futures are done
+    JobTransport     transports/jobs: calls as jobs, created, polled and fetched by its threads
+    WarmPool         transports/warm: calls in batches to jobs that stay
+    Run              joins them; outlives a forgotten executor until its futures are done
 
-This module may not talk to the service itself.
+This module may not talk to the service itself. It is longer than others, since its docstrings are what users read.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ProminenceExecutor(Executor):
         runtime: ``"singularity"`` or ``"udocker"``; by default chosen by the image's name.
         resources: CPUs, memory (GB), disk (GB), walltime (minutes) of each job.
         policies: the service's job policies.
-        labels: labels of each job beside the executor's own.
+        labels: labels of each job in addition to the executor's own.
         env: environment variables of each call. ``OMP_NUM_THREADS`` and its like are set to the job's CPUs (of MPI:
             those of a rank) where neither this nor the image says anything.
         files: local files (a path, or bytes) by the names, relative paths, under which each call finds them in its
@@ -74,7 +74,7 @@ class ProminenceExecutor(Executor):
         outputs: patterns of the files that a call writes and that come back as ``future.files``: ``"field.*.vtk"``,
             ``"**/*.log"``, or a directory. Relative to the job's directory. A pattern may match nothing.
         outputs_dir: where they go, each call's to ``outputs_dir/<run_id>/<number of the call>``; by default a temporary
-            directory, which goes when the program ends.
+            directory, which is removed when the program ends.
         task_type: ``"openmpi"``, ``"mpich"`` or ``"intelmpi"``: each call runs on all ranks of an MPI job, and returns
             the list of their results by rank (see the README).
         procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
@@ -165,7 +165,7 @@ class ProminenceExecutor(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
         if name is not None and run_id is not None:
-            raise ValueError("name and run_id exclude each other: name is the beginning of an id that is made")
+            raise ValueError("name and run_id exclude each other: name is the beginning of a new run_id")
         for field, value in (("name", name), ("run_id", run_id)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
@@ -209,7 +209,7 @@ class ProminenceExecutor(Executor):
 
         Args:
             run_id: the id that the executor had (it is printed when a program is interrupted).
-            takeover: take new calls, too; only when the program that began the run is no more. Its functions and
+            takeover: take new calls, too; only when the program that began the run has ended. Its functions and
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
@@ -218,6 +218,7 @@ class ProminenceExecutor(Executor):
 
         Raises:
             RunNotFoundError: there is no such run.
+            ServiceUnavailableError: the service does not answer.
             RunExistsError: the journal is in use: the program that began the run is still there.
             ValueError: the journal is another run's; a newer version has begun the run, or written the journal.
         """
@@ -269,7 +270,7 @@ class ProminenceExecutor(Executor):
 
     @property
     def run_id(self) -> str:
-        """The name under which all jobs of this executor stand at the service (label ``pxrun``)."""
+        """The name of the run to which all jobs of this executor belong (label ``pxrun``)."""
         return self._run.context.run_id
 
     @property
@@ -308,7 +309,8 @@ class ProminenceExecutor(Executor):
         or losing it cancels what has not started (see `Results`).
 
         Args:
-            timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing.
+            timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing;
+                by default it waits as long as it takes.
             chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
                 alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
                 of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
@@ -319,7 +321,7 @@ class ProminenceExecutor(Executor):
 
         Raises:
             ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
-            TypeError: ``buffersize`` is no integer.
+            TypeError: ``buffersize`` is not an integer.
         """
         return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=True)
 
@@ -332,7 +334,7 @@ class ProminenceExecutor(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
     ) -> Results[T]:
-        """Run the calls as `map` does; each result comes as soon as it is there."""
+        """Run the calls as `map` does; each result comes as soon as it is there, in whatever order."""
         return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=False)
 
     def _map(
@@ -378,6 +380,10 @@ class ProminenceExecutor(Executor):
         needs it, unless the service has it from an earlier run; it stays there until `purge` removes it.
 
         A large argument (1 MB) of several calls is uploaded once without this, too, but has to be hashed for each call.
+
+        Raises:
+            RuntimeError: after `shutdown`, or in a forked child.
+            Exception: what pickling the object raises, such as ``TypeError`` for a lock.
         """
         self._check_usable()
         return cast(T, self._run.context.objects.scatter(value))
@@ -424,7 +430,7 @@ class ProminenceExecutor(Executor):
 
         Raises:
             TimeoutError: the job has not ended in time; it has been deleted.
-            JobFailedError: there is no ``python3`` in the image; other kinds of `JobError` for what befell the job.
+            JobFailedError: there is no ``python3`` in the image; other kinds of `JobError` for other ends of the job.
             ProminenceError: the service does not answer, or refuses.
         """
         self._check_usable()
@@ -449,6 +455,10 @@ class ProminenceExecutor(Executor):
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
+
+        Raises:
+            ValueError: a value that the service would not take.
+            FileNotFoundError: the image, or one of the files, is not there.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -483,7 +493,7 @@ class ProminenceExecutor(Executor):
     ) -> None:
         """Wait for all futures; but interrupted, delete the outstanding jobs (or leave them, see ``on_interrupt``).
 
-        A call's own ``sys.exit`` or KeyboardInterrupt, which its future has raised, is no interruption.
+        A call's own ``sys.exit`` or KeyboardInterrupt, which its future has raised, is not an interruption.
         """
         interrupted = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
         if interrupted and not raised_by_call(value, self.run_id):
@@ -523,7 +533,7 @@ class ProminenceExecutor(Executor):
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
-        With ``patience`` the calls are no chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
         """
         self._check_usable()
         futures: list[ProminenceFuture[Any] | None] = []

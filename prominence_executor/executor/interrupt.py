@@ -13,7 +13,7 @@ _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are delete
 
 
 def report_left(context: RunContext, chunks: Sequence[Chunk], jobs: Transport, has_workers: bool) -> str:
-    """Say what is left at the service; ``jobs`` carries those that are no warm worker's."""
+    """Say what is left at the service; ``jobs`` carries those that no warm worker has."""
     sent = [chunk for chunk in chunks if chunk.job_id is not None]
     count = sum(chunk.transport is jobs for chunk in sent)
     said = f"its {count} outstanding jobs are left at the service"

@@ -1,4 +1,4 @@
-"""A `Run`: the identity under which an executor's jobs stand at the service, and the parts that look after them.
+"""A `Run`: the identity that an executor's jobs have at the service, and the parts that look after them.
 
 It puts the parts together, routes each chunk to the transport that is to carry it, and knows when everything is over.
 Its threads hold no reference to the executor, so that a forgotten executor can be collected. It makes no requests.
@@ -183,7 +183,7 @@ class Run:
 
         Args:
             options: of calls whose own the journal does not have.
-            owns: that program is no more: what its workers have lost can be sent again.
+            owns: that program has ended: what its workers have lost can be sent again.
         """
         futures = _futures(0, plan.count)
         for index, error in plan.missing.items():

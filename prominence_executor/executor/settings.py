@@ -62,8 +62,11 @@ def warm_options(
         raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
     _check_workers(max_workers)
     max_workers = max_workers or _WORKERS
-    if not 0 <= min_workers <= max_workers or not idle_timeout > 0 or not max_requests_per_second > 0:
-        raise ValueError("min_workers must be 0 to max_workers, idle_timeout and max_requests_per_second above 0")
+    if not 0 <= min_workers <= max_workers:
+        raise ValueError(f"min_workers must be 0 to max_workers, {max_workers}, not {min_workers!r}")
+    for name, value in (("idle_timeout", idle_timeout), ("max_requests_per_second", max_requests_per_second)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value!r}")
     if not isinstance(max_attempts, int) or max_attempts < 1:
         raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
     return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
@@ -94,7 +97,7 @@ def find_service(url: str | None, token: str | Callable[[], str] | None, service
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
-        ValueError: there is no URL, or it is none.
+        ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
     """
     if (url or os.environ.get("PROMINENCE_URL")) != "local":

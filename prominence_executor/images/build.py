@@ -124,7 +124,7 @@ def build(
 
 def _check_files(target: Path, requirements: Sequence[str | os.PathLike[str]]) -> None:
     if not target.name.endswith((".tar", ".tgz", ".tar.gz")):
-        raise ValueError(f"the image must be called .tar, .tgz or .tar.gz, by which runtimes know it, not {target}")
+        raise ValueError(f"the image's name must end in .tar, .tgz or .tar.gz, which runtimes go by, not {target}")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {target.parent} for the image")
     for file in requirements:

@@ -28,7 +28,7 @@ _APT = Path("/etc/apt")
 def check_able() -> None:
     """Raise ImageBuildError where no image can be built."""
     if os.geteuid() != 0:
-        raise ImageBuildError("an image is built by root only (debootstrap and chroot need it): use sudo")
+        raise ImageBuildError("only root can build an image (debootstrap and chroot need it): use sudo")
     if _debootstrap() is None:
         raise ImageBuildError("debootstrap is not installed: apt-get install debootstrap")
 
@@ -41,7 +41,7 @@ def running_suite() -> str:
     """Return the name of this machine's release."""
     suite = _os_release().get("VERSION_CODENAME")
     if not suite:
-        raise ImageBuildError("this machine does not say which Debian release it is: give one by --suite")
+        raise ImageBuildError("the Debian release of this machine is unknown: give one by --suite")
     return suite
 
 
@@ -66,8 +66,8 @@ def bootstrap(tree: Path, suite: str, mirror: str | None, packages: Sequence[str
 
 def install(tree: Path, downloads: Path, suite: str, packages: Sequence[str]) -> None:
     """Install more packages: apt runs outside with this machine's configuration, dpkg inside."""
-    if suite != running_suite():
-        raise ImageBuildError(f"--package needs the lists of packages of {suite}, and this machine has its own only")
+    if suite != (running := running_suite()):
+        raise ImageBuildError(f"--package needs the package lists of {suite}, this machine has those of {running}")
     (downloads / "partial").mkdir(parents=True)
     status = tree / "var" / "lib" / "dpkg" / "status"
     run(

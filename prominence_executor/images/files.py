@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PREFIX = "pximage-"
 
 _ENDINGS = {".tar.gz": ".tgz", ".tgz": ".tgz", ".tar": ".tar", ".sif": ".sif"}  # of a file, and of its object's name
-_AT_SITES = "/cvmfs/"  # paths below it are the same everywhere, and are no files of this machine
+_AT_SITES = "/cvmfs/"  # paths below it are the same everywhere, and are not files of this machine
 
 
 class ImageFile(NamedTuple):
@@ -140,7 +140,7 @@ def upload(
 
 
 def missing_object(refusal: str) -> str | None:
-    """Return the object of ours that the service refused a job for, because it has it no longer; None if it is none."""
+    """Return our object whose absence made the service refuse a job; None when that was not the reason."""
     match = re.search(rf"Image ({PREFIX}[0-9a-f]+\.[a-z]+) does not exist", refusal)
     return match and match[1]
 

@@ -77,7 +77,7 @@ def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozense
     file = io.BytesIO(content)
     magic = file.readline(len(CALLS_MAGIC))
     if magic != CALLS_MAGIC:
-        raise ValueError(newer_file("the file of calls", magic, CALLS_MAGIC) or "this is no file of calls")
+        raise ValueError(newer_file("the file of calls", magic, CALLS_MAGIC) or "this is not a file of calls")
     index = json.loads(file.readline())
     function = Blob([file.read(index["function"])])
     arguments = [None if size is None else Blob([file.read(size)]) for size in index["calls"]]

@@ -1,6 +1,6 @@
 """Outcome files as they come back: records that have been verified, and nothing that has not.
 
-It unpickles nothing. How a record is framed stands in remote/wire.py.
+It unpickles nothing. remote/wire.py says how a record is framed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> OutcomeFile
     if magic != OUTCOME_MAGIC:
         if sentence := newer_file(f"an outcome of run {identity.run!r}", magic, OUTCOME_MAGIC):
             raise OutcomeError(sentence)
-        raise SignatureError("the outcome file is not one of this run's runner")
+        raise SignatureError("the outcome file was not written by this run's runner")
     outcomes = OutcomeFile()
     begin, end = file.tell(), file.seek(0, io.SEEK_END)
     file.seek(begin)

@@ -182,7 +182,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     you have made yourself.
 
     Raises:
-        ValueError: the file is none of those, or of a newer version.
+        ValueError: it did not write the file, or a newer version did.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:

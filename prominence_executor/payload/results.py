@@ -107,7 +107,7 @@ def _rebuild_link(link: dict[str, Any], header: dict[str, Any], where: str) -> B
             problem = error
     substitute = RemotePicklingError(
         f"the call raised {link['type']}: {link['text']}\n"
-        f"({where}; that exception could not be brought back itself"
+        f"({where}; that exception itself could not be unpickled here"
         + (f": {type(problem).__name__}: {problem}" if problem else "")
         + ")"
     )

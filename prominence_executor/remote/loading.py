@@ -42,7 +42,7 @@ class Unpickler(pickle.Unpickler):
     def persistent_load(self, pid):
         """Return the object for which this stands in the pickle."""
         if self._objects is None:
-            raise pickle.UnpicklingError("an object that refers to another one: %r" % (pid,))
+            raise pickle.UnpicklingError("an object cannot refer to another one: %r" % (pid,))
         return self._objects(pid)
 
 
@@ -86,8 +86,9 @@ def read_object(path):
 
     with open(path, "rb") as file:
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        if file.readline() != OBJECT_MAGIC:
-            raise ValueError("%s is not in the format of this runner" % path)
+        magic = file.readline(len(OBJECT_MAGIC))
+        if magic != OBJECT_MAGIC:
+            raise ValueError("%s begins with %r, this runner reads %r" % (path, magic, OBJECT_MAGIC))
         parts = json.loads(file.readline().decode("utf-8"))
         start = file.tell()
         buffers = []
@@ -99,8 +100,9 @@ def read_object(path):
 
 def read_calls(job, file, load):
     """Return what stands before the calls, and the offset of each call's arguments in the file of calls."""
-    if file.readline() != CALLS_MAGIC:
-        raise ValueError("the file of calls is not in the format of this runner")
+    magic = file.readline(len(CALLS_MAGIC))
+    if magic != CALLS_MAGIC:
+        raise ValueError("the file of calls begins with %r, this runner reads %r" % (magic, CALLS_MAGIC))
     index = json.loads(file.readline().decode("utf-8"))
     start = file.tell()
     if "function" in job:

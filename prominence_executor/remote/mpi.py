@@ -13,7 +13,7 @@ to tell each other lies in a directory ``pxranks-...``, whose name all processes
 On one node the ranks share their directory. On several they may not: then results go to rank 0 through mpi4py, and a
 rank that fails says so on its standard error as well.
 
-An exception ends the job, since the other ranks may wait for the failed one for ever: rank 0's supervisor puts its
+An exception ends the job, since the other ranks may wait for the failed one forever: rank 0's supervisor puts its
 record into ``pxoutcome``, and the rank's exit code makes mpirun end the others.
 """
 
@@ -107,7 +107,7 @@ class Rank:
         return 1
 
     def exit_code(self, status):
-        """Handle the child's end: a good one, a failure that it has written down, or none of both."""
+        """Handle the child's end: a good one, a failure that it has written down, or neither."""
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         if code == 0 and (self.rank or ended_well(self.job)):
             return 0
@@ -159,7 +159,7 @@ class Rank:
                 code = 0
             except Abandoned:
                 pass
-            except BaseException as error:  # whatever it is, rank 0 and the client must hear of it
+            except BaseException as error:  # whatever it is, rank 0 and the client must learn of it
                 write_failure(outcomes, error)
             if code == 0:
                 outcomes.finish()
@@ -198,7 +198,7 @@ class Rank:
 
 
 def end(child):
-    """End the child, and what it has started as far as that stays with it: mpirun sees to the rest."""
+    """End the child, and what it has started as far as that stays with it: mpirun ends the rest."""
     try:
         os.kill(child, signal.SIGKILL)
     except OSError:

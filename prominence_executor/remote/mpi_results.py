@@ -130,8 +130,8 @@ def wait_for_notes(rank, names, seconds=None):
         if not missing:
             return
     raise RuntimeError(
-        "of rank %s nothing is seen in the directory of rank %d: the nodes do not share it, and the image has no "
-        "mpi4py that fits mpirun, through which results could go instead" % (missing[0].rpartition("-")[2], rank.rank)
+        "rank %s has left nothing in the directory of rank %d: the nodes do not share it, and the image has no mpi4py "
+        "that fits mpirun, through which results could travel instead" % (missing[0].rpartition("-")[2], rank.rank)
     )
 
 

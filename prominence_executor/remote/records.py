@@ -1,6 +1,6 @@
 """The file of outcomes: signed records, one behind the other, and none that is only half there.
 
-It travels as source, too: a Python that is the wrong one says so in a record. How a record is framed stands in wire.py.
+It travels as source, too: a Python that is the wrong one says so in a record. wire.py says how a record is framed.
 """
 
 import hashlib

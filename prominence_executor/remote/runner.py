@@ -69,7 +69,7 @@ def read_job(argv):
 
 
 def run_in_child(job):
-    """Fork the child that runs the calls, and see to it; never returns."""
+    """Fork the child that runs the calls, and supervise it; never returns."""
     from . import calling, reporting, supervisor
 
     outcomes = OutcomeWriter(job)
@@ -81,7 +81,7 @@ def run_in_child(job):
             os.setpgid(0, 0)
             calling.run_calls(job, outcomes)
             code = 0
-        except BaseException as error:  # whatever it is, the supervisor and the client must hear of it
+        except BaseException as error:  # whatever it is, the supervisor and the client must learn of it
             code = reporting.write_failure(outcomes, error)
         finally:
             reporting.flush_streams()

@@ -17,7 +17,7 @@ LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
 
 
 class Batch:
-    """The chunks of one message, and what has come of each."""
+    """The chunks of one message, and what has become of each."""
 
     def __init__(self, worker, chunks, contents, extras):
         self.worker = worker

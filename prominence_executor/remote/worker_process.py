@@ -201,7 +201,7 @@ class ChunkRunner:
         records = RecordSender(self.job, chunk, send)
         try:
             self.run_calls(records, chunk, body)
-        except BaseException as error:  # whatever it is, the client must hear of it
+        except BaseException as error:  # whatever it is, the client must learn of it
             write_failure(records, error)
         flush_streams()
         send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))

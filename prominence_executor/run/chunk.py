@@ -35,7 +35,7 @@ class Transport(Protocol):
         """Let go of a chunk all of whose calls were cancelled."""
 
     def terminate(self, chunk: Chunk) -> bool:
-        """End a running chunk in the background; its futures hear of it later. False if it is over."""
+        """End a running chunk in the background; its futures learn of it later. False if it is over."""
 
     def output(self, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]) -> str:
         """Fetch a call's part of what its job has printed."""

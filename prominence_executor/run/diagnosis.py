@@ -97,15 +97,15 @@ def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts:
     """Explain why the runner did not write its file: it was killed, there is no Python, or nobody knows."""
     if exit_code == -_SIGKILL:
         memory = (job.get("resources") or {}).get("memory")
-        limit = f" of {memory} GB" if memory else ""
-        return OutOfMemoryError(f"the job was killed by signal 9, probably out of its memory{limit}", **facts)
+        limit = f" (it had {memory} GB)" if memory else ""
+        return OutOfMemoryError(f"the job was killed by signal 9, probably out of memory{limit}", **facts)
     if exit_code is not None and exit_code < 0:
         return CallCrashedError(f"the job was ended by {signal_name(-exit_code)}", **facts)
     no_program = exit_code in (126, 127, 255) or (exit_code == 2 and _UDOCKER_HAS_NONE in facts["stderr"])
     if no_program and "python3" in facts["stderr"]:
-        return JobFailedError(f"the image {_image_of(job)!r} has no python3 that runs, which calls need", **facts)
+        return JobFailedError(f"the image {_image_of(job)!r} has no working python3, which calls need", **facts)
     if exit_code == 255 and "image format not recognized" in facts["stderr"]:
-        return ImagePullError(f"the image {_image_of(job)!r} is none that the runtime can open", **facts)
+        return ImagePullError(f"the image {_image_of(job)!r} is not in a format that the runtime can open", **facts)
     if exit_code:
         return JobFailedError(f"{meaning}; its command ended with exit code {exit_code}", **facts)
     if facts["reason"] and facts["status"] == "failed":

@@ -1,6 +1,6 @@
 """`ProminenceFuture`: a ``concurrent.futures.Future`` that knows its job.
 
-It stands for its call everywhere in the package. It may not talk to the service itself: what it needs done there, it
+Everywhere in the package it represents its call. It may not talk to the service itself: what it needs done there, it
 asks of its `CallHandle`, as a rule a chunk. Futures are settled by what carries their call, never by the user; the
 functions at the end are for that, and for nobody else.
 """
@@ -127,7 +127,11 @@ class ProminenceFuture(Future[T]):
         return self._handle.output(self, "stdout") if self._handle else ""
 
     def stderr(self) -> str:
-        """Fetch what the call has written to its standard error so far; see `stdout`."""
+        """Fetch what the call has written to its standard error so far; see `stdout`. Blocks for one request.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer.
+        """
         return self._handle.output(self, "stderr") if self._handle else ""
 
     def cancel(self) -> bool:
@@ -153,18 +157,29 @@ class ProminenceFuture(Future[T]):
         return not self.done() and self._handle is not None and self._handle.terminate()
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the call and return its result, or raise its exception, as the base class's.
+        """Wait for the call and return its result, or raise its exception, as the base class does.
 
-        With ``lazy=True`` a large result is fetched now, which takes its time beyond ``timeout``; when it does not
-        come, this raises `ServiceUnavailableError` or `TransferError`, and may be called again.
+        With ``lazy=True`` a large result is fetched now, which takes its time beyond ``timeout`` seconds.
+
+        Raises:
+            TimeoutError: the call has not ended in time.
+            CancelledError: the call was cancelled.
+            JobError: the platform ended the call's job, or lost it; its subclass says how.
+            ServiceUnavailableError, TransferError: a result that is still at the service did not come; it may be asked
+                for again.
+            Exception: what the call raised; its ``__cause__`` is the remote traceback.
         """
         result: Any = super().result(timeout)
         return cast(T, result.value() if isinstance(result, DeferredResult) else result)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the call and return what `result` would raise, or None, as the base class's.
+        """Wait for the call and return what `result` would raise, or None, as the base class does.
 
         With ``lazy=True`` a large result is fetched for that, too: it may still turn out not to be there.
+
+        Raises:
+            TimeoutError: the call has not ended within ``timeout`` seconds.
+            CancelledError: the call was cancelled.
         """
         error = super().exception(timeout)
         if error is None:
@@ -177,7 +192,8 @@ class ProminenceFuture(Future[T]):
     def save(self, path: str | os.PathLike[str], timeout: float | None = None) -> None:
         """Wait for the call and write its result to a file, for `load`; the file appears when it is whole.
 
-        With ``lazy=True`` a large result goes from the service to the file without being held in memory.
+        Blocks for at most ``timeout`` seconds until the call has ended, and for the file. With ``lazy=True`` a large
+        result goes from the service to the file without being held in memory.
 
         Raises:
             OSError: the file cannot be written.
@@ -203,7 +219,7 @@ class ProminenceFuture(Future[T]):
             JobError, CancelledError: what became of a call that has no outcome.
             StageOutError: they could not be collected where the call ran.
             SignatureError: they are not what was signed.
-            ServiceUnavailableError, TransferError, OSError: they do not come now; it may be asked again.
+            ServiceUnavailableError, TransferError, OSError: they do not come now; they may be asked for again.
         """
         error = super().exception()
         if self._files is not None:
@@ -232,7 +248,7 @@ class ProminenceFuture(Future[T]):
 
 
 def bind(future: ProminenceFuture[Any], handle: CallHandle) -> None:
-    """Let a future stand for a call of this job from now on."""
+    """Let a future represent a call of this job from now on."""
     future._handle = handle
 
 

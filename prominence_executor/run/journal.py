@@ -104,7 +104,7 @@ class Journal:
             raise RunExistsError(f"the journal {path} is in use by another program ({error})") from None
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise ValueError(f"{path} is no journal: {error}") from None
+            raise ValueError(f"{path} is not a journal: {error}") from None
         self.run_id: str = row[0] if row else ""
         self.key: bytes = row[1] if row else b""
         self.next_call: int = row[2] if row else 0

@@ -1,7 +1,7 @@
 """Results that stay at the service until somebody asks for them (``lazy=True``).
 
-Of an outcome file only the records' headers are read, by `RemoteFile`; a `LazyResult` then stands in the future for a
-large result, and fetches it once. Nothing is unpickled here: that is the payload's, which verifies it.
+Of an outcome file only the records' headers are read, by `RemoteFile`; a `LazyResult` then takes the place of a
+large result in its future, and fetches it once. Nothing is unpickled here: that is the payload's, which verifies it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `Objects` is a run's. It pickles calls, leaving large arguments apart, and uploads what the service does not have. An
 object that several calls use stays at the service for the next run; only `purge` removes it. What one call alone uses
-goes when that call is over. It knows nothing of jobs; the describers of jobs tell it when one needs its objects.
+is removed when that call is over. It knows nothing of jobs; the describers of jobs tell it when one needs its objects.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Objects:
         """See that a local file's content is at the service, as `place`; streams it. Return its name there.
 
         Raises:
-            ValueError, OSError: the file is not what it was, or is no more.
+            ValueError, OSError: the file is not what it was, or is gone.
             ProminenceError: it could not be uploaded.
         """
         name = f"{PREFIX}{source.sha256[:40]}"

@@ -116,11 +116,11 @@ def unpack(file: BinaryIO, folder: Path) -> dict[str, Path]:
             name = PurePosixPath(member.name)
             content = archive.extractfile(member) if member.isreg() else None
             if content is None or name.is_absolute() or ".." in name.parts or not name.parts:
-                raise SignatureError(f"the archive of output files has a member {member.name!r}, which is not taken")
+                raise SignatureError(f"the archive of output files has a member {member.name!r}, which is refused")
             target = folder.joinpath(*name.parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (os.path.realpath(target.parent) + os.sep).startswith(inside + os.sep):
-                raise SignatureError(f"the output file {member.name!r} would come to lie outside of {folder}")
+                raise SignatureError(f"the output file {member.name!r} would lie outside of {folder}")
             handle, partial = tempfile.mkstemp(dir=target.parent)
             try:
                 with open(handle, "wb") as copy:
@@ -137,7 +137,7 @@ def unpack(file: BinaryIO, folder: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=1)
 def _temporary_folder() -> str:
-    """Make one for the program; it goes when the program ends."""
+    """Make one for the program; it is removed when the program ends."""
     path = tempfile.mkdtemp(prefix="prominence-")
     weakref.finalize(_temporary_folder, _remove, path, os.getpid())
     return path

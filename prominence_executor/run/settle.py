@@ -91,7 +91,7 @@ class Settler:
             try:
                 files.fetch(url)
             except (ProminenceError, OSError) as error:
-                text = "run %s: the output files of job %s did not come: %s"
+                text = "run %s: the output files of job %s could not be fetched: %s"
                 context.log.info(text, context.run_id, job_id, error)
 
     def finish_unsettled(

@@ -77,6 +77,6 @@ def launch() -> Child:
         if process.stdin is not None:
             process.stdin.close()
         code = process.wait()
-        raise RuntimeError(f"the embedded service did not start (exit code {code}); its own message stands above")
+        raise RuntimeError(f"the embedded service did not start (exit code {code}); its message is above")
     answer = json.loads(line)
     return Child(answer["url"], answer["token"], process)

@@ -31,7 +31,7 @@ class LocalService:
     dir: where its state lives; without one, a temporary directory that goes with the service.
     port: 0 takes a free one. cpus, memory (GB): the slots that jobs share, by default the machine's.
     seconds_per_minute: shortens walltimes and queue times, for tests.
-    containers: "process" runs tasks as plain processes and takes images for names; "real" runs them in containers,
+    containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
 
@@ -52,7 +52,7 @@ class LocalService:
         smtp: str | None = None,
     ) -> None:
         if containers not in ("process", "real"):
-            raise ValueError(f"containers is 'process' or 'real', not {containers!r}")
+            raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
         self._wanted_dir = None if dir is None else Path(dir)
         self._port = port
         self.cpus = cpus if cpus is not None else os.cpu_count() or 1

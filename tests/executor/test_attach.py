@@ -124,7 +124,7 @@ def test_what_is_not_there_is_said(
     with caplog.at_level(logging.WARNING, "prominence_executor"), attach(service, run_id) as again:
         assert [type(future.exception(30)) for future in again.futures()] == [type(None), NotSubmittedError, type(None)]
     assert "1 of them were not submitted" in caplog.text
-    assert "behind number 2, only a journal knows" in caplog.text
+    assert "only a journal could tell whether there were more after call 2" in caplog.text
 
 
 def test_an_unknown_run_is_a_clear_error(service: LocalService) -> None:
@@ -143,7 +143,7 @@ def test_jobs_of_others_that_carry_the_label_are_not_believed(service: LocalServ
             "labels": {"pxrun": run_id},
         }
         executor.client.create_job(description)
-    with pytest.raises(RunNotFoundError, match="not an executor's"):
+    with pytest.raises(RunNotFoundError, match="not made by an executor"):
         attach(service, run_id)
 
 
@@ -293,7 +293,7 @@ def test_a_journal_is_one_runs_and_one_programs(
         assert [future.result(30) for future in again.futures()] == ["went on"] * 3
     assert not journal.exists()
     (tmp_path / "text").write_text("no database" * 100)
-    with pytest.raises(ValueError, match="no journal"):
+    with pytest.raises(ValueError, match="not a journal"):
         ProminenceExecutor(service.url, service.token, journal=tmp_path / "text")
 
 

@@ -69,7 +69,7 @@ def test_without_root_and_without_debootstrap_it_says_what_is_needed() -> None:
         "else: debian.SYSTEM_PATH = '/nowhere'; os.environ['PATH'] = '/nowhere'\n"
         f"build('/refused.tar', python={HERE!r}, suite='sid')"
     )
-    for who, said in (("nobody", "by root only"), ("someone", "apt-get install debootstrap")):
+    for who, said in (("nobody", "only root"), ("someone", "apt-get install debootstrap")):
         if who == "someone" and os.geteuid() != 0:
             continue
         done = subprocess.run([sys.executable, "-c", program, who], capture_output=True, text=True, check=False)

@@ -92,7 +92,7 @@ def test_an_image_without_python_is_said_on_the_future_and_by_check_image(
     for error in errors:
         assert type(error) is JobFailedError
         assert f"{crippled / 'bare.tar'} (pximage-" in str(error)
-        assert "has no python3 that runs" in str(error)
+        assert "has no working python3" in str(error)
         assert error.job_id
 
 

@@ -212,7 +212,7 @@ def test_an_output_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
     secret.chmod(0o640)
     (tmp_path / "output").symlink_to(secret)
     objects = ObjectStore(tmp_path / "objects")
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="not a file"):
         objects.put_file("scratch/place/output", tmp_path / "output")
     assert not objects.exists("scratch/place/output")
     assert secret.stat().st_mode & 0o777 == 0o640

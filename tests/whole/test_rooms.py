@@ -142,6 +142,31 @@ def test_what_travels_to_jobs_imports_nothing_outside_of_itself() -> None:
     assert {room_of(other) for module, other in ARROWS if room_of(module) == "remote"} <= {"remote"}
 
 
+# Names with a leading underscore that others define, and that there is no other way to.
+FOREIGN = {("executor.executor", "_register_atexit"), ("payload.outcomes", "_Hash")}
+# What `ProminenceFuture` needs of its base class to be asked twice whether it runs.
+FOREIGN |= {("run.future", "_condition"), ("run.future", "_state")}
+
+
+def test_no_private_name_is_used_from_another_file() -> None:
+    used = set()
+    for module, path in FILES.items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        own |= {
+            node.attr
+            for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+        }
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {
+            alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.level for alias in node.names
+        }
+        used |= {(module, name) for name in names - own if name.startswith("_") and not name.startswith("__")}
+    assert {(module, name) for module, name in used if name != "_exit"} == FOREIGN  # os._exit is public
+
+
 def test_every_module_says_first_what_it_is_for() -> None:
     for path in FILES.values():
         assert ast.get_docstring(ast.parse(path.read_text())), path

@@ -1,7 +1,7 @@
 """Containers run by Apptainer or Singularity, whichever is installed.
 
 An image is run from one file, read-only. A `docker save` archive and what a registry has are made into such a file
-once; any other file is given to the runtime as it is, which refuses what is no image (exit code 255).
+once; any other file is given to the runtime as it is, which refuses what is not an image (exit code 255).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Apptainer:
             return self._version
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of the runtime itself, with variables beside its own."""
+        """Return the environment of the runtime itself, with variables in addition to its own."""
         own = {f"{_prefix()}_CACHEDIR": str(self._directory / "cache"), f"{_prefix()}_TMPDIR": str(self._incoming)}
         path = os.pathsep.join(filter(None, [os.environ.get("PATH"), SYSTEM_PATH]))
         return {**proxy_variables(), **own, "PATH": path, "HOME": str(self._directory), **more}

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ..sandbox.sandbox import Sandbox
 
-Env = dict[str, str]  # the variables of a task's environment, beside those of its runtime
+Env = dict[str, str]  # the variables of a task's environment, in addition to those of its runtime
 Stopped = Callable[[], bool]  # whether the run was ended from outside
 
 
@@ -50,7 +50,7 @@ class TaskRunner(Protocol):
         """Return what runs the words of a task, whose image is ready. Raises Unstartable."""
 
     def beside(self, words: list[str], env: Env) -> Command | None:
-        """Return what runs words beside the run's tasks, or None when nothing could."""
+        """Return what runs words next to the run's tasks, or None when nothing could."""
 
     def close(self) -> None:
         """End it after the run's last task."""

@@ -50,7 +50,7 @@ class Udocker:
             return self._version
 
     def _install(self) -> str | None:
-        """Make the directory what udocker expects of an installed one; its own tools beside PRoot are not needed."""
+        """Make the directory what udocker expects of an installed one; of its own tools only PRoot is needed."""
         own_directory(self._directory)
         shutil.rmtree(self._incoming, ignore_errors=True)
         for name in ("bin", "lib", "tmp", "unpacked", "incoming"):
@@ -147,7 +147,7 @@ class _Container:
         self.layer.close()
 
     def _accounts(self) -> list[tuple[Path, str]]:
-        """Return the image's accounts with an ordinary user beside them, as files to be mounted over its own."""
+        """Return the image's accounts with an ordinary user added, as files to be mounted over its own."""
         number, group = os.getuid() or _OLDEST_NUMBER, os.getgid() or _OLDEST_NUMBER
         lines = {
             "passwd": f"user:x:{number}:{group}::/home/user:/bin/sh\n",

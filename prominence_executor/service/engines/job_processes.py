@@ -57,7 +57,7 @@ class JobProcesses:
                 processes.kill_group(pid)
 
     def output(self, command: Command, seconds: float) -> bytes | None:
-        """Run a command beside the tasks; what it prints, or None when it fails or takes longer. Ends with the job."""
+        """Run a command next to the tasks; return its output, None when it fails or takes longer. Ends with the job."""
         try:
             process = subprocess.Popen(  # noqa: S603
                 command.argv, cwd=command.cwd, env=command.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -55,7 +55,7 @@ class JobRun:
         self._processes.stop()
 
     def execute(self, command: str) -> bytes | None:
-        """Run a command beside the tasks; its output, or None when it fails. Ends with the job."""
+        """Run a command next to the tasks; return its output, or None when it fails. Ends with the job."""
         with self._lock:
             if self._verdict or not self.sandbox.home.is_dir():
                 return None

@@ -17,7 +17,7 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
 
 @dataclass(frozen=True)
 class JobLogs:
-    """Where the logs of a job lie: those of its first node, and beside them the others'."""
+    """Where the logs of a job lie: those of its first node, and next to them the others'."""
 
     stdout: Path
     stderr: Path
@@ -44,7 +44,7 @@ class JobLogs:
 
 
 def node_log(first: Path, node: int) -> Path:
-    """Return where a node's log lies, beside that of the first node."""
+    """Return where a node's log lies, next to that of the first node."""
     return first.with_name(f"{first.name}.{node}") if node else first
 
 

@@ -34,7 +34,7 @@ def server_address(text: str) -> tuple[str, int]:
     """Read HOST:PORT, the port 25 by default. Raises ValueError."""
     host, colon, port = text.rpartition(":") if ":" in text else (text, "", "25")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"an SMTP server is given as HOST:PORT, not {text!r}")
+        raise ValueError(f"an SMTP server must be HOST:PORT, not {text!r}")
     return host.strip("[]"), int(port)
 
 
@@ -83,7 +83,7 @@ def message(row: sqlite3.Row) -> EmailMessage:
     """Write the mail about an ended job. Raises ValueError for an owner whose name cannot be one of an address."""
     name, at, domain = str(row["user"]).rpartition("@")
     if at and not (name and _DOMAIN.fullmatch(domain)):
-        raise ValueError(f"{row['user']!r} is no address")
+        raise ValueError(f"{row['user']!r} is not an address")
     mail = EmailMessage(policy=SMTP)
     mail["From"] = Address("PROMINENCE", "prominence", "localhost")
     mail["To"] = Address(username=name, domain=domain) if at else Address(username=domain, domain="localhost")

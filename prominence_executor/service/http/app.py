@@ -58,7 +58,7 @@ def limit_and_identify() -> Any:
 @routes.app_errorhandler(Refused)
 @routes.app_errorhandler(BadKey)
 def refused(error: ValueError) -> tuple[Response, int]:
-    """Answer the sentence that refuses a request."""
+    """Return the sentence that refuses a request."""
     return refuse(str(error))
 
 
@@ -78,7 +78,7 @@ def health() -> Response:
 
 @routes.get(f"{BASE}/resources")
 def resources() -> Response:
-    """Answer the slots of this machine and how many are free."""
+    """Return the slots of this machine and how many are free."""
     engine = api.service.engine
     cpus, memory = engine.free()
     capacity = {"cpus": engine.cpus, "memory": engine.memory}

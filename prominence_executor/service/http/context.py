@@ -68,7 +68,7 @@ def owns(name: str) -> bool:
 
 
 def refuse(sentence: str, status: int = 400) -> tuple[Response, int]:
-    """Answer an error with a sentence."""
+    """Return an error with a sentence."""
     return jsonify({"error": sentence}), status
 
 
@@ -109,7 +109,7 @@ def constraint() -> tuple[str, str] | None:
 
 
 def raw(path: Path, offset: int) -> Response:
-    """Answer the bytes of a log file from an offset up to its present end; '' when there is none."""
+    """Return the bytes of a log file from an offset up to its present end; '' when there is none."""
     size = max(0, path.stat().st_size - offset) if path.exists() else 0
 
     def pieces() -> Iterator[bytes]:

@@ -40,7 +40,7 @@ class UploadRequest(Request):
 @routes.post(f"{BASE}/data/upload")
 @routes.post(f"{BASE}/data")
 def new_upload() -> Answer:
-    """Answer where an object can be uploaded: a form for one with a checksum, else a URL."""
+    """Return where an object can be uploaded: a form for one with a checksum, else a URL."""
     name, checksum = request.args.get("name"), request.args.get("checksum")
     if not name or not checksum:
         document = request.get_json()
@@ -62,7 +62,7 @@ def new_upload() -> Answer:
 
 @routes.post(f"{BASE}/data/output")
 def new_output() -> Answer:
-    """Answer where a job can upload an output by itself."""
+    """Return where a job can upload an output by itself."""
     document = request.get_json()
     name = document.get("name") if isinstance(document, dict) else None
     if not isinstance(name, str) or not name:
@@ -77,13 +77,13 @@ def new_output() -> Answer:
 
 @routes.get(f"{BASE}/data")
 def list_own() -> Answer:
-    """Answer the asking user's uploads."""
+    """List the asking user's uploads."""
     return jsonify(api.service.objects.uploads(me().username))
 
 
 @routes.get(f"{BASE}/data/<path:path>")
 def list_group(path: str) -> Answer:
-    """Answer a group's uploads."""
+    """List a group's uploads."""
     group, slash, rest = path.partition("/")
     if group not in me().groups:
         return refuse("Not authorized to access this path", 403)
@@ -102,7 +102,7 @@ def delete_object(name: str) -> Answer:
 
 @routes.get(f"/{BUCKET}/<path:key>")
 def get_object(key: str) -> Answer:
-    """Answer an object by its signed URL."""
+    """Return an object by its signed URL."""
     path = _allowed("GET", key)
     if not path.is_file():
         abort(404)

@@ -31,7 +31,7 @@ class _Denied(Exception):
 
 @routes.app_errorhandler(_Denied)
 def denied(error: _Denied) -> Answer:
-    """Answer what ended a view."""
+    """Return the response that ended a view."""
     return refuse(*error.answer)
 
 
@@ -90,7 +90,7 @@ def clone_job(job: int) -> Answer:
 
 @routes.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
 def job_stream(job: int, stream: str) -> Answer:
-    """Answer what a job has printed."""
+    """Return what a job has printed."""
     node, offset = whole("node", 0, 0), whole("offset", 0, 0)
     _own(job)
     return raw(api.service.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
@@ -98,7 +98,7 @@ def job_stream(job: int, stream: str) -> Answer:
 
 @routes.post(f"{BASE}/jobs/<int:job>/exec")
 def execute(job: int) -> Answer:
-    """Run a command beside the tasks of a running job."""
+    """Run a command next to the tasks of a running job."""
     run = _running(job)
     command = request.args.get("command")
     if not command:
@@ -128,7 +128,7 @@ def create_snapshot(job: int) -> Answer:
 
 @routes.get(f"{BASE}/jobs/<int:job>/snapshot")
 def snapshot_url(job: int) -> Answer:
-    """Answer where the snapshot of a running job lies."""
+    """Return where the snapshot of a running job lies."""
     key = _snapshot_key(_running(job))
     return jsonify({"url": api.service.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
 

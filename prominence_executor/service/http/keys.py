@@ -19,7 +19,7 @@ routes = Blueprint("kv", __name__)
 @routes.get(f"{BASE}/kv", defaults={"key": ""})
 @routes.get(f"{BASE}/kv/<path:key>")
 def get_value(key: str) -> Answer:
-    """Answer a value, or a list of keys."""
+    """Return a value, or a list of keys."""
     if flag("list"):
         return _listing(key, flag("values"))
     if not key:
@@ -72,7 +72,7 @@ def _store(key: str, value: str, previous: str | None) -> Answer:
 
 
 def _listing(prefix: str, values: bool) -> Answer:
-    """Answer keys with a leading slash, in order; with values, each as an object of its own."""
+    """Return keys with a leading slash, in order; with values, each as an object of its own."""
     pairs = api.pairs.under(me().username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"

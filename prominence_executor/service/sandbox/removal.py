@@ -18,7 +18,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(root: Path) -> None:
     """Remove a directory and all below it, however deep and whatever its modes; a link is removed itself.
 
-    What cannot be removed (somebody else's) stays without a word.
+    What cannot be removed (somebody else's) stays; nothing is said of it.
     """
     with contextlib.suppress(OSError, RecursionError):
         if root.is_symlink():
@@ -60,7 +60,7 @@ def _flatten(top: int) -> bool:
 
 
 def _removed(directory: int, name: str) -> bool:
-    """Remove what is no directory; whether it was."""
+    """Remove what is not a directory; return whether it was that."""
     try:
         os.unlink(name, dir_fd=directory)
     except (IsADirectoryError, PermissionError):  # PermissionError: a directory, on other systems than Linux

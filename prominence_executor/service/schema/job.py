@@ -1,7 +1,7 @@
 """What a job description may contain, and the sentences that refuse it.
 
 The sentences and their order are the service's own. Where it would answer with an HTML page, or accept something that
-then breaks without a word, a sentence of this service's own stands. Nothing here looks at stored state.
+then breaks silently, there is a sentence of this service's own. Nothing here looks at stored state.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _check_env(env: Any) -> None:
 
 
 def _check_command(command: str) -> None:
-    """Refuse what the real service accepts, whose worker then crashes without a word."""
+    """Refuse what the real service accepts, whose worker then crashes silently."""
     if "\0" in command:
         raise Refused("cmd must not contain null characters")
     try:

@@ -83,7 +83,7 @@ class ObjectStore:
             Path(file.name).unlink(missing_ok=True)
 
     def incoming_file(self) -> IO[bytes]:
-        """Make a file to be kept later; one that never is goes when the service starts again."""
+        """Make a file to be kept later; one that never is kept is removed when the service starts again."""
         return tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)
 
     def keep(self, file: Path, key: str) -> None:
@@ -112,7 +112,7 @@ class ObjectStore:
         try:
             state = place.lstat()
             if not stat.S_ISREG(state.st_mode):
-                raise OSError(f"{source.name} is no file")
+                raise OSError(f"{source.name} is not a file")
             if state.st_nlink == 2:
                 place.chmod(0o600)  # whatever the task left: it is the service that reads it now
                 self.keep(place, key)

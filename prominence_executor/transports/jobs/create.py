@@ -107,7 +107,7 @@ def create_once(
                 raise
             if next_in is None:
                 raise ServiceUnavailableError(
-                    f"run {context.run_id}: the call was not accepted by a service that has not answered for "
+                    f"run {context.run_id}: the service has not accepted the call, and not answered for "
                     f"{away:.0f} s: {error}"
                 ) from error
             wait = next_in

@@ -1,4 +1,4 @@
-"""Chunks and arrays to the JSON that creates them; uploads first what is too large to stand in it, or shared.
+"""Chunks and arrays to the JSON that creates them; uploads first what is too large for it, or shared.
 
 One call's small payload goes inline, the payload of a whole array in one object. It creates no jobs and settles no
 futures; its methods make requests, and may be called from any thread.

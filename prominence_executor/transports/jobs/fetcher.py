@@ -180,7 +180,7 @@ class Fetcher:
                 seconds = [call.header.get("seconds") for call in outcomes.calls.values()]
                 observer(job, [second for second in seconds if second is not None])
             if size and came != size:
-                raise _Damaged(f"of an outcome file of {size} bytes came {came}")
+                raise _Damaged(f"{came} of the {size} bytes of an outcome file came")
             if outcomes.job is None:
                 self._believe(file, chunk, lazily)
         self._settler.finish_unsettled(chunk, outcomes, job, lambda: self._stderr_of(chunk))
@@ -205,7 +205,7 @@ class Fetcher:
             raise _Damaged("the outcome file has no end")
 
     def _stderr_of(self, chunk: Chunk) -> str:
-        """Fetch the job's standard error for a message, or nothing: it must not stand in the way of the message."""
+        """Fetch the job's standard error for a message, or nothing: its absence must not prevent the message."""
         try:
             return self._context.client.stderr(cast(int, chunk.job_id)).decode("utf-8", "replace")
         except (ProminenceError, OSError):

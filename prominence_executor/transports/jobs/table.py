@@ -1,4 +1,4 @@
-"""`JobTable`: what is known of the jobs of a run's chunks, beside what the chunks themselves show.
+"""`JobTable`: what is known of the jobs of a run's chunks, besides what the chunks themselves show.
 
 Which count against ``max_workers``, which belong to an array, which are still to be seen in the service's list, and
 which jobs of that list are nobody's. Bookkeeping only; what is to be done about it, its callers do. The lock is the
@@ -36,7 +36,7 @@ class Dropped(NamedTuple):
     """What a chunk that is over leaves to be deleted."""
 
     bundle: str  # the object of its array, whose last job it was; or ""
-    unwanted: list[Chunk]  # the others of its array, which are wanted no more
+    unwanted: list[Chunk]  # the others of its array, which nobody wants any more
 
 
 class JobTable:

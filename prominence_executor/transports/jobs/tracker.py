@@ -187,7 +187,7 @@ class Tracker:
                     with suppress(NotFoundError):  # it has ended meanwhile
                         client.delete_workflow(workflow["id"])
         except ProminenceError as error:
-            self._context.log.info("run %s: not looked for jobs that exist twice: %s", run_id, error)
+            self._context.log.info("run %s: could not look for jobs that exist twice: %s", run_id, error)
 
     def _active(self) -> list[dict[str, Any]]:
         return self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id))
@@ -226,7 +226,7 @@ class Tracker:
                 self._fetcher.fetch(chunk, job)
             elif is_held(job):  # it may have been, and have left the queue without an end
                 if self._progress.absent(chunk) >= _LEFT_AFTER:
-                    self._give_up(chunk, job, "the service held the job, and it is not active any more")
+                    self._give_up(chunk, job, "the service held the job, which is not active any more")
             else:
                 self._saw(chunk, job)
 
@@ -238,7 +238,7 @@ class Tracker:
             self._fetcher.give_up(chunk, OutcomeLostError(text, job_id=chunk.job_id))
 
     def _unanswered(self, entries: list[JobEntry], error: ProminenceError) -> None:
-        """Wait for a service that is away, but not for ever."""
+        """Wait for a service that is away, but not forever."""
         given_up = self._context.health.give_up_after(error)
         if given_up is not None:
             for entry in entries:
