@@ -34,7 +34,7 @@ import requests
 from measuring import Table, argument_parser, check, machine, seconds
 
 from prominence_executor import ProminenceExecutor, Resources
-from prominence_executor.local.launch import launch
+from prominence_executor.service.launch import launch
 
 MB = 1_000_000
 SMALL = Resources(walltime=10)

@@ -23,7 +23,7 @@ import requests
 from measuring import CORES, Table, argument_parser, check, machine, seconds, upstream_loop
 
 from prominence_executor import ProminenceExecutor, Resources
-from prominence_executor.local.launch import launch
+from prominence_executor.service.launch import launch
 
 
 def nothing(x: int) -> int:

@@ -16,7 +16,7 @@ def newer(what: str, found: int, known: int) -> str:
 
 
 def newer_file(what: str, line: bytes, known: bytes) -> str | None:
-    """The same of a file that begins with ``line`` and not with ``known``; None when it is no file of that kind."""
+    """Say the same of a file that begins with ``line``, not with ``known``; None when it is no file of that kind."""
     kind, number = _parts(known)
     found_kind, found = _parts(line)
     return newer(what, found, number) if found_kind == kind and found > number else None

@@ -41,6 +41,7 @@ class OldNames:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find a module under its old name; None for all other names."""
         old = self._old(fullname)
         if old and any(key.partition(":")[0] == old for key in self._moved):
             is_package = any(key.startswith(f"{old}.") for key in self._moved)
@@ -51,10 +52,11 @@ class OldNames:
         """Leave it to the import system."""
 
     def exec_module(self, module: ModuleType) -> None:
+        """Give the module a ``__getattr__`` that looks its names up where they are now."""
         vars(module)["__getattr__"] = self.names_of(module.__name__)
 
     def names_of(self, fullname: str) -> Callable[[str], Any]:
-        """The ``__getattr__`` of a module (PEP 562) that answers for the names that it had."""
+        """Make the ``__getattr__`` of a module (PEP 562) that looks up the names that it had."""
         old = self._old(fullname)
 
         def find(name: str) -> Any:
@@ -67,7 +69,7 @@ class OldNames:
         return find
 
     def _old(self, fullname: str) -> str:
-        """The name without the package's, or nothing."""
+        """Return the name without the package's, or nothing."""
         package, _, old = fullname.partition(".")
         return old if package == self._package else ""
 
@@ -76,7 +78,7 @@ _old_names = OldNames(_PACKAGE, MOVED)
 
 
 def names_of(fullname: str) -> Callable[[str], Any]:
-    """What a folder assigns to ``__getattr__`` that has the name of a module whose names are in `MOVED`."""
+    """Make the ``__getattr__`` of a folder that has the name of a module whose names are in `MOVED`."""
     return _old_names.names_of(fullname)
 
 

@@ -53,7 +53,7 @@ def _build(arguments: argparse.Namespace) -> int:
         suite=arguments.suite,
         mirror=arguments.mirror,
         from_python=arguments.from_python,
-        tell=_report,
+        report=_report,
     )
     print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")
     return 0

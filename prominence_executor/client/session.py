@@ -261,24 +261,24 @@ class _Session(requests.Session):
         self.trust_env = False  # with it, requests would look into ~/.netrc, too; what else it means stands here
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """The settings of one request; those of the session are none."""
+        """Make the settings of one request; those of the session are none."""
         if verify is True:
             verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         return super().merge_environment_settings(url, _proxies_to(url), stream, verify, cert)
 
     def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
-        """The proxies of the address that a redirect leads to."""
+        """Return the proxies of the address that a redirect leads to."""
         proxies = _proxies_to(prepared_request.url or "")
         return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
 
 
 def _proxies_to(url: str) -> dict[str, str]:
-    """The environment's proxies for an address; none for one of this machine."""
+    """Return the environment's proxies for an address; none for one of this machine."""
     return {} if _is_loopback(urlsplit(url).hostname or "") else dict(requests.utils.get_environ_proxies(url))
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host's name or address always means this machine. Nothing is looked up."""
+    """Return whether a host's name or address always means this machine. Nothing is looked up."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -294,7 +294,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An auth that adds nothing; without any, requests would take what an address holds before its @."""
+    """Add nothing to a request; without any auth, requests would take what an address holds before its @."""
     return request
 
 
@@ -314,5 +314,5 @@ def kind_of(method: str, path: str) -> str:
 
 
 def _backoff(attempt: int) -> float:
-    """Seconds: 0.1 and twice as long each time, up to 5, less up to a half so that many clients do not ask at once."""
+    """Return seconds: 0.1 and twice as long each time, up to 5, less up to a half, so that clients come apart."""
     return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * _jitter.uniform(0.5, 1.0)

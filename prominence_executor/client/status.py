@@ -13,7 +13,7 @@ ENDED = frozenset({"completed", "failed", "killed", "deleted"})
 
 
 def is_held(described: Mapping[str, Any]) -> bool:
-    """Whether a job or workflow, as a list or a description has it, is held: ``failed``, but without an end.
+    """Return whether a job or workflow, as a list or a description has it, is held: ``failed``, but without an end.
 
     It is still in the queue, and when it is released it runs and completes. So ``failed`` without an ``endTime`` is a
     question; one that is not among the active ones any more has ended all the same. The other words are an end without
@@ -23,5 +23,5 @@ def is_held(described: Mapping[str, Any]) -> bool:
 
 
 def has_ended(described: Mapping[str, Any]) -> bool:
-    """Whether a job or workflow, as a list or a description has it, has ended."""
+    """Return whether a job or workflow, as a list or a description has it, has ended."""
     return described.get("status") in ENDED and not is_held(described)

@@ -138,7 +138,7 @@ class Submitted:
             self._left = is_held(self._seen)
 
     def _is_over(self) -> bool:
-        """Whether it had ended when it was last asked."""
+        """Return whether it had ended when it was last asked."""
         return self._left or has_ended(self._seen)
 
     def delete(self) -> None:
@@ -193,5 +193,5 @@ def default_client() -> ProminenceClient:
 
 
 def poll_interval(elapsed: float) -> float:
-    """Seconds to wait before asking again after ``elapsed`` seconds: a tenth of them, from 0.2 up to 30, and jitter."""
+    """Return the seconds to wait before asking again after so many: a tenth of them, from 0.2 up to 30, and jitter."""
     return min(30.0, max(0.2, elapsed / 10)) * _jitter.uniform(0.8, 1.0)

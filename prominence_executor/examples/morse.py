@@ -28,7 +28,7 @@ TOLERANCE = 1e-6  # relative; Numerov's error is of the fourth order in the step
 
 
 def morse_level(v: int, omega: float, anharmonicity: float, mass: float, points: int = 4000) -> float:
-    """The energy of level ``v`` in 1/cm, found numerically."""
+    """Compute the energy of level ``v`` in 1/cm numerically."""
     kinetic = HBAR2_OVER_2U / mass
     depth = omega**2 / (4 * anharmonicity)
     width = math.sqrt(anharmonicity / kinetic)  # the Morse parameter a, in 1/Angstrom
@@ -72,11 +72,12 @@ def morse_level(v: int, omega: float, anharmonicity: float, mass: float, points:
 
 
 def morse_exact(v: int, omega: float, anharmonicity: float) -> float:
-    """The energy of level ``v`` in 1/cm, as Morse's formula gives it."""
+    """Compute the energy of level ``v`` in 1/cm by Morse's formula."""
     return omega * (v + 0.5) - anharmonicity * (v + 0.5) ** 2
 
 
 def main() -> int:
+    """Run the sweep, print the table, and return the exit status: 0 if all levels are within the tolerance."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--levels", type=int, default=3, help="how many levels of each molecule (default: %(default)s)")
     levels = range(parser.parse_args().levels)

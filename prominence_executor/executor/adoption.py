@@ -17,7 +17,7 @@ from ..payload.calls import Payload
 from ..run.chunk import HELD, Chunk, Transport
 from ..run.future import ProminenceFuture
 from ..run.journal import Kept
-from ..run.names import Calls, Span, parse_job_name
+from ..run.names import ArrayRange, CallRange, parse_job_name
 from ..run.options import Options
 from ..transports.jobs.array import Array
 from ..transports.warm.traces import MailboxScan
@@ -29,13 +29,13 @@ class RunSnapshot:
 
     run_id: str
     key: bytes
-    jobs: dict[Calls, dict[str, Any]]
+    jobs: dict[CallRange, dict[str, Any]]
     job_ids: frozenset[int]
-    arrays: dict[Span, dict[str, Any]]
+    arrays: dict[ArrayRange, dict[str, Any]]
     scan: MailboxScan | None  # of its warm workers, if it has had any
 
     @property
-    def with_workers(self) -> set[Calls]:
+    def with_workers(self) -> set[CallRange]:
         """What its warm workers have, or have run."""
         return set() if self.scan is None else {*self.scan.outcomes, *(self.scan.held.keys() - self.jobs)}
 
@@ -44,8 +44,8 @@ class RunSnapshot:
         """A number that no warm worker of it has."""
         return self.scan.next_worker if self.scan else 1
 
-    def in_arrays(self) -> dict[Calls, Array]:
-        """The array of the calls that travel in one; it holds no chunk yet."""
+    def in_arrays(self) -> dict[CallRange, Array]:
+        """Return for calls that travel in an array that array, which holds no chunk yet."""
         found = {}
         for span, workflow in self.arrays.items():
             begun = 0.0 if has_ended(workflow) else time.monotonic()
@@ -58,7 +58,7 @@ class RunSnapshot:
 class AdoptedChunk:
     """Calls that travel as one job, and where they are."""
 
-    calls: Calls
+    calls: CallRange
     current: frozenset[int]  # the numbers of those whose last attempt this is
     job: dict[str, Any] | None = None  # None in an array whose job has not been made, and where it is not sent
     kept: Kept | None = None  # what the journal has of it
@@ -88,7 +88,7 @@ class AdoptionPlan:
     obsolete: tuple[str, ...]
 
     def report(self, complete: bool) -> tuple[int, str]:
-        """What to log of it, and at which level; ``complete``: there can be no call behind the last one known."""
+        """Return level and text of what to log; ``complete``: there can be no call behind the last one known."""
         parts = [f"{self.count} calls"]
         if self.missing:
             parts.append(f"{len(self.missing)} of them were not submitted")

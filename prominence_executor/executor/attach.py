@@ -15,7 +15,7 @@ from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
 from ..formats import newer
 from ..remote.wire import FORMAT, JOB_FILE
 from ..run.journal import Journal
-from ..run.names import Calls, Span, parse_array_name, parse_job_name, parse_worker_name
+from ..run.names import ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan
 from .adoption import RunSnapshot
@@ -34,7 +34,7 @@ def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> RunS
         RunNotFoundError: there is no such run.
         ValueError: a newer version has begun it.
     """
-    jobs: dict[Calls, dict[str, Any]] = {}
+    jobs: dict[CallRange, dict[str, Any]] = {}
     listed = _ours(client, run_id)
     newest = max(((job.get("events") or {}).get("createTime", 0) for job in listed), default=time.time())
     if newest > time.time() - _RECENT:
@@ -70,13 +70,13 @@ def _is_ours(run_id: str, name: str) -> bool:
     return parse_job_name(run_id, name) is not None or parse_worker_name(run_id, name) is not None
 
 
-def _arrays(client: ProminenceClient, run_id: str) -> dict[Span, dict[str, Any]]:
-    """The run's workflows by what they consist of; of two that are the same, the one that came first."""
+def _arrays(client: ProminenceClient, run_id: str) -> dict[ArrayRange, dict[str, Any]]:
+    """List the run's workflows by what they consist of; of two that are the same, the one that came first."""
     try:
         listed = client.list_workflows(constraint=(RUN_LABEL, run_id), all=True)
     except InvalidRequestError:
         return {}  # this service has no workflows
-    arrays: dict[Span, dict[str, Any]] = {}
+    arrays: dict[ArrayRange, dict[str, Any]] = {}
     for workflow in sorted(listed, key=lambda workflow: int(workflow["id"])):
         span = parse_array_name(run_id, str(workflow.get("name") or ""))
         if span:
@@ -85,7 +85,7 @@ def _arrays(client: ProminenceClient, run_id: str) -> dict[Span, dict[str, Any]]
 
 
 def list_run(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
-    """All jobs that carry the run's label, active and ended: one request."""
+    """List all jobs that carry the run's label, active and ended; one request."""
     return client.list_jobs(constraint=(RUN_LABEL, run_id), all=True)
 
 
@@ -100,7 +100,7 @@ def check_new(client: ProminenceClient, run_id: str) -> None:
 
 
 def _key_of(client: ProminenceClient, run_id: str, job_ids: list[int]) -> bytes:
-    """The key stands in the description of each of the run's jobs."""
+    """Find the run's key, which stands in the description of each of its jobs."""
     for job_id in job_ids[:3]:
         for job in client.list_jobs(ids=[job_id], detail=True):
             if key := _key_in(job, run_id):
@@ -109,7 +109,7 @@ def _key_of(client: ProminenceClient, run_id: str, job_ids: list[int]) -> bytes:
 
 
 def _key_of_array(client: ProminenceClient, run_id: str, workflow_ids: list[int]) -> bytes:
-    """It stands in the description of an array as well, which may have no job yet."""
+    """Find the run's key in the description of an array, which may have no job yet."""
     for workflow_id in workflow_ids[:3]:
         for job in client.describe_workflow(workflow_id).get("jobs") or ():
             if key := _key_in(job, run_id):

@@ -26,7 +26,7 @@ _LOOK = 0.5  # seconds between two looks at what has become of the first wave
 
 
 def first_wave(calls: int, max_workers: int | None) -> int:
-    """How many calls go out at first, one to a job."""
+    """Return how many calls go out at first, one to a job."""
     return min(calls, max_workers or _UNKNOWN_SLOTS)
 
 
@@ -54,7 +54,7 @@ class ChunkProbe:
         self._overheads.append(overhead(job, sum(seconds)))
 
     def wants_slots(self, now: float) -> bool:
-        """Whether the rest is about to be divided, and nobody has said among how many slots."""
+        """Return whether the rest is about to be divided, and nobody has said among how many slots."""
         return self._slots is None and self._free is None and (bool(self._seconds) or now >= self.until)
 
     def set_free_slots(self, resources: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class ChunkProbe:
         self._free = free_slots(resources, self.rest.options.resources.json()) + running
 
     def size(self, now: float) -> int | None:
-        """Calls for each job of the rest, or None to wait on."""
+        """Decide how many calls each job of the rest has, or None to wait on."""
         left = self.rest.size
         seen = sum(chunk.status in ("running", *ENDED) for chunk in self._first)
         slots = self._slots or max(1, seen, self._free or 0)
@@ -142,7 +142,7 @@ class AutoChunks:
                     text = "run %s: %d calls go in chunks of %d"
                     self._context.log.info(text, self._context.run_id, rest.size, size)
                     self._divide(rest, size)
-        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+        except BaseException as error:  # a dead thread must not leave futures behind
             self._context.log.exception("the thread that divides calls of run %s failed", self._context.run_id)
             self._failed(error)
 
@@ -184,7 +184,7 @@ class AutoChunks:
 
 
 def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
-    """How many jobs that want these CPUs and this memory could start at once, as the service describes its sites."""
+    """Count the jobs of these CPUs and this memory that could start at once, as the service describes its sites."""
     slots = 0
     with suppress(AttributeError, KeyError, TypeError, ValueError):
         for site in resources.get("existing") or ():
@@ -194,7 +194,7 @@ def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
 
 
 def overhead(job: Mapping[str, Any], seconds: float) -> float:
-    """The seconds for which a job kept its slot beyond those of its calls: images, files, the start of Python.
+    """Compute the seconds that a job kept its slot beyond those of its calls: images, files, the start of Python.
 
     The service gives the task's time and those of the transfers as fractions, the job's own only in whole seconds.
     """
@@ -208,7 +208,7 @@ def overhead(job: Mapping[str, Any], seconds: float) -> float:
 
 
 def chunk_size(seconds: Sequence[float], overhead: float, left: int, slots: int, walltime: float) -> int:
-    """Calls for each job, so that the overhead is small against their time.
+    """Compute the number of calls for each job with which the overhead is small against their time.
 
     Never so many that a slot would stay empty, or that they would not fit well into the walltime.
 

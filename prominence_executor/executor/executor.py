@@ -30,7 +30,7 @@ from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call, settle
 from ..run.journal import Journal
 from ..run.names import new_run_id
-from ..run.objects import Known
+from ..run.objects import RefCache
 from ..run.options import Options
 from ..transports.warm.state import WorkerInfo
 from .adoption import plan_adoption
@@ -200,7 +200,7 @@ class ProminenceExecutor(Executor):
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | None = None,
     ) -> ProminenceExecutor:
-        """An executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
+        """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
         Reads, and cancels; any number of programs may be attached to one run. It makes three requests here (two more,
         and two for each warm worker, if the run has had any), and blocks for them. What the service has of the run is
@@ -255,7 +255,7 @@ class ProminenceExecutor(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        """What every new executor begins with."""
+        """Set what every new executor begins with."""
         self._run = run
         self._initializer = (initializer, tuple(initargs))
         self._options = options
@@ -278,12 +278,12 @@ class ProminenceExecutor(Executor):
         return self._run.context.client
 
     def futures(self) -> list[ProminenceFuture[Any]]:
-        """The run's calls in the order of their submission: those that are not done, and all that `attach` found."""
+        """Return the run's calls in the order of their submission: those not done, and all that `attach` found."""
         calls = {future.index: future for future in (*self._run.registry.futures(), *self._found)}
         return [calls[index] for index in sorted(calls)]
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
-        """Run ``fn(*args, **kwargs)`` as a job; returns its future at once, before anything is sent.
+        """Run ``fn(*args, **kwargs)`` as a job; return its future at once, before anything is sent.
 
         What cannot be pickled is the future's exception, as in the standard library.
 
@@ -302,7 +302,7 @@ class ProminenceExecutor(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
     ) -> Results[T]:
-        """As ``map(fn, *iterables)``, the calls running as jobs; the results come in order.
+        """Run ``map(fn, *iterables)`` as jobs; the results come in order.
 
         With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
         or losing it cancels what has not started (see `Results`).
@@ -332,7 +332,7 @@ class ProminenceExecutor(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
     ) -> Results[T]:
-        """As `map`, but each result comes as soon as it is there."""
+        """Run the calls as `map` does; each result comes as soon as it is there."""
         return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=False)
 
     def _map(
@@ -360,7 +360,7 @@ class ProminenceExecutor(Executor):
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
         # No code runs between two elements of these, so that a value which comes again is still what it was.
         still = buffersize is None and all(type(values) in (list, tuple, range, repeat) for values in iterables)
-        known: Known | None = {} if still else None
+        known: RefCache | None = {} if still else None
 
         def submit() -> list[ProminenceFuture[T]]:
             chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
@@ -371,7 +371,7 @@ class ProminenceExecutor(Executor):
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
 
     def scatter(self, value: T) -> T:
-        """Store an object at the service once, for many calls; returns a reference to give to calls in its place.
+        """Store an object at the service once, for many calls; return a reference to give to calls in its place.
 
         The reference may stand anywhere inside the arguments; the call finds the object itself there. The calls of one
         job share it, so they should not change it. It is pickled now, and uploaded when the first call is sent that
@@ -394,7 +394,7 @@ class ProminenceExecutor(Executor):
         self._run.scale(workers)
 
     def workers(self) -> list[WorkerInfo]:
-        """The warm workers: job, state, calls done, and how many seconds ago each was last seen."""
+        """List the warm workers: job, state, calls done, and how many seconds ago each was last seen. Asks nobody."""
         return self._run.workers()
 
     def purge(self, older_than: float, *, images: bool = False) -> list[str]:
@@ -446,7 +446,7 @@ class ProminenceExecutor(Executor):
         procs_per_node: int | None = None,
         retries: int | None = None,
     ) -> ProminenceExecutor:
-        """A view of this executor whose calls run with other options; the rest stays as it is.
+        """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
         """
@@ -519,7 +519,7 @@ class ProminenceExecutor(Executor):
         function: PickledFunction,
         calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
         patience: float | None = None,
-        known: Known | None = None,
+        known: RefCache | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
@@ -559,7 +559,7 @@ _exiting = threading.Event()
 
 
 def _at_exit() -> None:
-    """A program that ends without shutdown waits for its futures, as with the standard library's executors."""
+    """Wait for the futures of a program that ends without shutdown, as the standard library's executors do."""
     _exiting.set()
     for run in list(_runs):
         _shut_down(run)

@@ -36,7 +36,7 @@ class PickledFunction:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """What a message may call a function."""
+    """Return what a message may call a function."""
     while isinstance(function, partial):
         function = function.func
     name = getattr(function, "__qualname__", None) or type(function).__qualname__

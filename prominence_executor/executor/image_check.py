@@ -38,6 +38,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
+        """How the two versions compare."""
         if self.here is None:
             return "only there"
         if self.there is None:
@@ -75,7 +76,7 @@ class ImageReport:
         return _minor(self.python) == _minor(self.here["python"])
 
     def rows(self, verdict: Verdict | None = None) -> list[Row]:
-        """The packages by name: all, or those with this verdict."""
+        """Return the packages by name: all, or those with this verdict."""
         here: dict[str, str] = self.here["packages"]
         rows = [Row(name, here.get(name), self.packages.get(name)) for name in sorted({*here, *self.packages})]
         return [row for row in rows if verdict is None or row.verdict == verdict]

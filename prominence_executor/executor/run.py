@@ -66,7 +66,7 @@ class Run:
         if settings.warm is not None:
             self._pool = WarmPool(self.context, self.registry, self._settler, settings.warm)
         self._held_back = AutoChunks(
-            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self.registry.break_off
+            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self.registry.fail
         )
         self._process = os.getpid()
         self._ended = threading.Event()
@@ -78,7 +78,7 @@ class Run:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def submit(self, payload: Payload, options: Options) -> list[ProminenceFuture[Any]]:
-        """Queue the calls as one chunk; returns their futures at once (a journal has been written then).
+        """Queue the calls as one chunk; return their futures at once (a journal has been written then).
 
         Raises:
             RuntimeError: after shutdown.
@@ -137,7 +137,7 @@ class Run:
             with suppress(OSError):  # the journal's: its calls have been told
                 self._queue(part)
         self.context.journal.remove([chunk.name])
-        chunk.let_go()
+        chunk.release()
 
     def _resend(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """Send calls of a chunk, whose job ended without an outcome of theirs, once more."""
@@ -179,7 +179,7 @@ class Run:
     def adopt(
         self, snapshot: RunSnapshot, plan: AdoptionPlan, options: Options, *, owns: bool
     ) -> list[ProminenceFuture[Any]]:
-        """Look after the calls of a run that another program has begun; returns the futures of all, in their order.
+        """Look after the calls of a run that another program has begun; return the futures of all, in their order.
 
         Args:
             options: of calls whose own the journal does not have.
@@ -235,7 +235,7 @@ class Run:
         self._pool.scale(workers)
 
     def workers(self) -> list[WorkerInfo]:
-        """The warm workers."""
+        """List the warm workers."""
         return self._pool.workers() if self._pool is not None else []
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Run:
         return self._held_back.threads().union(*own)
 
     def interrupt(self) -> None:
-        """The program was interrupted: delete the jobs that are outstanding, or leave them, and end soon."""
+        """Delete the jobs that are outstanding, or leave them, and end soon: the program was interrupted."""
         self.registry.stop_admitting()
         chunks = self.registry.chunks()
         if not chunks:
@@ -282,13 +282,13 @@ class Run:
         if self.settings.on_interrupt == "leave":
             self._left = True
             said = report_left(self.context, chunks, self._jobs, self.is_warm)
-            self.registry.break_off(ProminenceError("the program was interrupted and left its jobs at the service"))
+            self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
         else:
             said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
 
     def _end(self) -> None:
-        """The last act, in the tracker's thread: everything is settled; let go of threads, sockets and the service."""
+        """Let go of threads, sockets and the service, in the tracker's thread: everything is settled."""
         self.context.stopping.set()
         self._held_back.close()
         for transport in (self._pool, self._follower, self._jobs):

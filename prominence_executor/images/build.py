@@ -70,7 +70,7 @@ def build(
     suite: str | None = None,
     mirror: str | None = None,
     from_python: str | os.PathLike[str] | None = None,
-    tell: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Built:
     """Build an image and write it as a ``docker save`` archive, which udocker, Apptainer and docker load.
 
@@ -84,7 +84,7 @@ def build(
         suite: the Debian release; by default this machine's.
         mirror: the URL of its packages; by default what apt is configured to use here.
         from_python: the prefix of a Python that is installed here; its standard library is copied into the image.
-        tell: called with a line for each step.
+        report: called with a line for each step.
 
     Raises:
         ImageBuildError: what is needed is not here, or a step failed; the message says which.
@@ -101,20 +101,20 @@ def build(
         tree = scratch / "tree"
         source = Path(sys.executable) if prefix is None else _interpreter(prefix)
         libraries = ["python3"] if prefix is None else _libraries(prefix)
-        tell(f"debootstrap: {suite} with {', '.join(libraries)}")
+        report(f"debootstrap: {suite} with {', '.join(libraries)}")
         debian.bootstrap(tree, suite, mirror, libraries)
         if packages:
-            tell(f"packages: {', '.join(packages)}")
+            report(f"packages: {', '.join(packages)}")
             debian.install(tree, scratch / "debs", suite, packages)
         if prefix is not None:
-            tell(f"Python {wanted} from {prefix}")
+            report(f"Python {wanted} from {prefix}")
             _copy_python(prefix, tree, wanted)
         _check_python(tree, wanted, suite)
         if requirements:
-            tell(f"pip: {', '.join(os.fspath(file) for file in requirements)}")
+            report(f"pip: {', '.join(os.fspath(file) for file in requirements)}")
             _pip(tree, scratch, source, wanted, requirements, site="dist" if prefix is None else "site")
         debian.forget_this_machine(tree, suite)
-        tell("packing")
+        report("packing")
         pack(
             tree, target, tag=_tag(target.name), env=_ENV, command=["python3"], scratch=scratch,
             leave_out=lambda name: _NEEDLESS.match(name) is not None,

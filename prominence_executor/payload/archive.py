@@ -13,7 +13,7 @@ import cloudpickle
 
 from .. import remote
 from ..remote.wire import RUNNER_FILE
-from .compact import bare, compiled
+from .compact import compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
 _BEFORE = ("runner", "wire", "records", "inputs")  # all that is imported before the Python is known to be the right one
@@ -39,12 +39,12 @@ def runner_archive(*parts: str) -> bytes:
     compiling = platform.python_implementation() == "CPython"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
-        pyz.writestr(zip_entry("__main__.py"), bare((folder / "archive_start.py").read_bytes()))
+        pyz.writestr(zip_entry("__main__.py"), (folder / "archive_start.py").read_bytes())
         pyz.writestr(zip_entry(f"{_PACKAGE}/__init__.py"), b"")
         for name, path, as_source in _members(folder, parts):
             source = path.read_bytes()
             if as_source or not compiling:
-                pyz.writestr(zip_entry(name), bare(source))
+                pyz.writestr(zip_entry(name), source)
             if compiling:
                 pyz.writestr(zip_entry(name + "c"), compiled(source, f"{RUNNER_FILE}/{name}"))
     return archive.getvalue()

@@ -45,9 +45,11 @@ class Blob:
         return self.size
 
     def sha256(self) -> str:
+        """Return the digest of the content, in hexadecimal."""
         return sha256_of(self)
 
     def tobytes(self) -> bytes:
+        """Return the content in one piece, a copy."""
         return b"".join(self)
 
 

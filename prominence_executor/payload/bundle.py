@@ -25,12 +25,12 @@ from .blob import Blob
 from .calls import Identity, Payload, calls_file
 
 
-def bundle(
+def array_archive(
     jobs: Iterable[tuple[Identity, Payload]],
     parts: Iterable[str] = (),
     files: Mapping[str, Iterable[bytes]] | None = None,
 ) -> Blob:
-    """Pack the jobs of an array, in the order of their positions.
+    """Pack the jobs of an array into its bundle, in the order of their positions.
 
     Args:
         parts: of the runner; see `runner_archive`.

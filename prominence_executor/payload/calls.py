@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ..formats import newer_file
 from ..remote.wire import CALLS_MAGIC
 from .blob import Blob
-from .pickling import Reference
+from .pickling import ObjectRef
 
 if TYPE_CHECKING:
     from .modules import ModuleZip
@@ -41,7 +41,7 @@ class Payload:
     function: Blob  # of (function, initializer or None, initializer's arguments)
     arguments: list[Blob | None]  # each of (args, kwargs); None: this call is not to run
     modules: ModuleZip | None = None
-    objects: frozenset[Reference] = frozenset()  # to which the pickles refer
+    objects: frozenset[ObjectRef] = frozenset()  # to which the pickles refer
     name: str = ""  # of the function, for messages; not known of what was read from somewhere
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
@@ -68,7 +68,7 @@ def calls_body(payload: Payload) -> bytes:
     return b"".join(blob.tobytes() for blob in payload.arguments if blob is not None)
 
 
-def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[Reference]) -> Payload:
+def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[ObjectRef]) -> Payload:
     """Invert `calls_file`; ``objects`` are those that the calls refer to.
 
     Raises:

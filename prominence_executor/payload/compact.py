@@ -1,12 +1,11 @@
-"""Programs as they travel: without what only their readers would miss.
+"""Byte code as it travels: without what only its readers would miss.
 
 It knows no archives. Since Python 3.11 a third of compressed byte code says in which columns of a line an instruction
-stands; the lines stay. Of compressed source, comments and docstrings are nearly half.
+stands; the lines stay.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import marshal
 import sys
@@ -17,15 +16,6 @@ _UNCHECKED = (1).to_bytes(4, "little")  # PEP 552: valid whatever its source is
 _NO_COLUMNS, _NO_LINE = 13, 15  # kinds of entries in a location table
 _LONGEST = 8  # code units of an entry
 _UNIT = 2  # bytes of a code unit
-
-
-def bare(source: bytes) -> bytes:
-    """Return the same program without comments and docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree).encode() + b"\n"
 
 
 @lru_cache(maxsize=32)

@@ -26,7 +26,7 @@ _BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """What one file of a call consists of: a local file as it was when it was looked at, or bytes."""
 
     path: str | None = None
@@ -35,8 +35,8 @@ class Source:
     content: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, name: str, given: str | os.PathLike[str] | bytes) -> Source:
-        """Raises FileNotFoundError, or ValueError for what is no file."""
+    def of(cls, name: str, given: str | os.PathLike[str] | bytes) -> FileSource:
+        """Look at a file. Raises FileNotFoundError, or ValueError for what is not a file."""
         if isinstance(given, (bytes, bytearray, memoryview)):
             return cls(size=len(bytes(given)), content=bytes(given))
         try:
@@ -48,7 +48,7 @@ class Source:
             raise wrong(f"files[{name!r}]", "a regular file", path)
         return cls(path, facts.st_size, facts.st_mtime_ns)
 
-    def seen_again(self) -> Source:
+    def seen_again(self) -> FileSource:
         """Return it as it is now; the same object if nothing has changed. FileNotFoundError: it is gone."""
         if self.path is None:
             return self
@@ -87,13 +87,13 @@ class Source:
 
 
 _lock = threading.Lock()
-_reading: dict[Source, threading.Lock] = {}
-_digests: dict[Source, str] = {}
+_reading: dict[FileSource, threading.Lock] = {}
+_digests: dict[FileSource, str] = {}
 
-Files = Mapping[str, Source]
+Files = Mapping[str, FileSource]
 
 
-def checked_files(given: Mapping[str, str | os.PathLike[str] | bytes | Source]) -> dict[str, Source]:
+def checked_files(given: Mapping[str, str | os.PathLike[str] | bytes | FileSource]) -> dict[str, FileSource]:
     """Return the sources by the names that a call finds them under, in its working directory.
 
     Raises:
@@ -108,7 +108,7 @@ def checked_files(given: Mapping[str, str | os.PathLike[str] | bytes | Source]) 
             if other != name and longer[: len(parts)] == parts:
                 raise ValueError(f"files: {name!r} and {other!r} cannot both be there")
     return {
-        "/".join(names[name]): source if isinstance(source, Source) else Source.of(name, source)
+        "/".join(names[name]): source if isinstance(source, FileSource) else FileSource.of(name, source)
         for name, source in given.items()
     }
 

@@ -24,6 +24,7 @@ import time
 import types
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,8 @@ from pathlib import Path
 from .archive import zip_entry
 
 _OWN = __name__.partition(".")[0]
+_PARSED_AGAIN = 5
+_parsing = threading.Lock()
 _SAME = 0.2  # seconds in which no file is looked at again
 _Asked = tuple[frozenset[str], frozenset[types.CodeType]]
 
@@ -166,10 +169,18 @@ def _imports_of_source(path: Path) -> list[str]:
     return _imports_as_of(path, _stamp(path))
 
 
+def _parsed(source: bytes) -> ast.Module:
+    """Parse a source, alone among our threads: CPython 3.11 fails where two do it at once (its issue 106905)."""
+    for _ in range(_PARSED_AGAIN):
+        with _parsing, suppress(SystemError):  # another thread of the program was about it, too
+            return ast.parse(source)
+    return ast.parse(source)
+
+
 @lru_cache(maxsize=1000)
 def _imports_as_of(path: Path, stamp: tuple[int, int]) -> list[str]:
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = _parsed(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return []  # Python itself will say it when the module is imported
     names = []

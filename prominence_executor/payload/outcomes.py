@@ -29,15 +29,17 @@ class Outcome:
 
     @property
     def call(self) -> int:
+        """The position of the call in its job."""
         return int(self.header["call"])
 
     @property
     def kind(self) -> str:
+        """What the record says: "result", "exception", "crashed" ...; see `OutcomeFile`."""
         return str(self.header["kind"])
 
 
 @dataclass
-class Outcomes:
+class OutcomeFile:
     """All that an outcome file says: by call, and of the job as a whole."""
 
     calls: dict[int, Outcome] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Outcomes:
         return max(open_calls, default=None)
 
 
-def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
+def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> OutcomeFile:
     """Read and verify every finished record of an outcome file; what a killed runner left half-written is ignored.
 
     Raises:
@@ -63,7 +65,7 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> Outcomes:
         if sentence := newer_file(f"an outcome of run {identity.run!r}", magic, OUTCOME_MAGIC):
             raise OutcomeError(sentence)
         raise SignatureError("the outcome file is not one of this run's runner")
-    outcomes = Outcomes()
+    outcomes = OutcomeFile()
     begin, end = file.tell(), file.seek(0, io.SEEK_END)
     file.seek(begin)
     while True:

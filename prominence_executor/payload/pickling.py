@@ -27,7 +27,7 @@ from .blob import Blob, Piece
 
 
 @dataclass(eq=False)
-class Reference:
+class ObjectRef:
     """Stands in a pickle for an object that is stored apart; `ProminenceExecutor.scatter` gives one to the user.
 
     It may stand anywhere inside the arguments of a call, which is given the object itself.
@@ -56,7 +56,7 @@ class Pickled:
     blob: Blob
     modules: frozenset[str]
     code: frozenset[types.CodeType]
-    objects: frozenset[Reference] = frozenset()
+    objects: frozenset[ObjectRef] = frozenset()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no annotations
@@ -80,22 +80,22 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
 
 
 class _ReferringPickler(_Pickler):
-    """Writes references; apart from the other, since it is asked about every object of a pickle."""
+    """Writes references; a class of its own, since it is asked about every object of a pickle."""
 
-    def __init__(self, file: Blob, references: Mapping[int, Reference]) -> None:
+    def __init__(self, file: Blob, references: Mapping[int, ObjectRef]) -> None:
         super().__init__(file)
         self._references = references
-        self.objects: set[Reference] = set()
+        self.objects: set[ObjectRef] = set()
 
     def persistent_id(self, obj: Any) -> str | None:
-        reference = obj if type(obj) is Reference else self._references.get(id(obj))
+        reference = obj if type(obj) is ObjectRef else self._references.get(id(obj))
         if reference is None:
             return None
         self.objects.add(reference)
         return reference.pid
 
 
-def dumps(value: Any, references: Mapping[int, Reference] | None = None) -> Pickled:
+def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None) -> Pickled:
     """Pickle a value for the remote side.
 
     Args:
@@ -120,7 +120,7 @@ def dumps(value: Any, references: Mapping[int, Reference] | None = None) -> Pick
 
 
 @dataclass
-class Apart:
+class OutOfBandPickle:
     """A value as a file of its own: the pieces are the value's own memory, where that is possible."""
 
     pieces: list[Piece]
@@ -129,10 +129,11 @@ class Apart:
 
     @property
     def size(self) -> int:
+        """Bytes of the file."""
         return sum(len(piece) for piece in self.pieces)
 
 
-def dumps_apart(value: Any) -> Apart:
+def dumps_out_of_band(value: Any) -> OutOfBandPickle:
     """Pickle a value as a file of its own; raises what `dumps` raises. The value must not change while it is used."""
     buffers: list[memoryview] = []
 
@@ -153,17 +154,17 @@ def dumps_apart(value: Any) -> Apart:
         pieces += [bytes(gap), view]
         places.append([at + gap, view.nbytes, view.readonly])
         at += gap + view.nbytes
-    head = head_of({"pickle": blob.size, "buffers": places})
-    return Apart([head, *blob, *pieces], frozenset(pickler.modules), frozenset(pickler.code))
+    head = object_header({"pickle": blob.size, "buffers": places})
+    return OutOfBandPickle([head, *blob, *pieces], frozenset(pickler.modules), frozenset(pickler.code))
 
 
-def head_of(parts: Mapping[str, Any]) -> bytes:
+def object_header(parts: Mapping[str, Any]) -> bytes:
     """Return the lines before a pickle and its buffers, which make a file of them."""
     line = json.dumps({"pickle": parts["pickle"], "buffers": parts["buffers"]}).encode()
     return OBJECT_MAGIC + line + b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
 
 
-def loads_apart(memory: memoryview, parts: Mapping[str, Any]) -> Any:
+def loads_out_of_band(memory: memoryview, parts: Mapping[str, Any]) -> Any:
     """Unpickle a pickle with its buffers behind it, which stay where they are: the value keeps the memory.
 
     ``parts`` says how long the pickle is, and where each buffer lies: [offset, bytes, readonly].
@@ -191,4 +192,4 @@ def load(path: str | os.PathLike[str]) -> Any:
             raise ValueError(sentence or f"{os.fspath(path)} was not written by ProminenceFuture.save")
         parts = json.loads(file.readline())
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        return loads_apart(memory[file.tell() :], parts)
+        return loads_out_of_band(memory[file.tell() :], parts)

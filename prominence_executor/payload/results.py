@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from ..errors import RemotePicklingError
 from ..public import public
 from .outcomes import Outcome, read_body
-from .pickling import loads_apart
+from .pickling import loads_out_of_band
 
 
 def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
@@ -37,7 +37,7 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
     try:
         if body is not None and outcome.kind == "ranks":
             return True, _of_ranks(body, header["ranks"])
-        return True, pickle.load(file) if body is None else loads_apart(body, header)  # noqa: S301  likewise
+        return True, pickle.load(file) if body is None else loads_out_of_band(body, header)  # noqa: S301  likewise
     except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
         problem = RemotePicklingError(
             f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
@@ -51,7 +51,7 @@ def _of_ranks(body: memoryview, ranks: list[dict[str, Any]]) -> list[Any]:
     results, at = [], 0
     for parts in ranks:
         whole = {"pickle": parts["size"], "buffers": [], **parts}
-        results.append(loads_apart(body[at : at + parts["size"]], whole))
+        results.append(loads_out_of_band(body[at : at + parts["size"]], whole))
         at += parts["size"]
     return results
 

@@ -18,4 +18,4 @@ with open(bundle["name"], "rb") as file:
 if digest.hexdigest() != bundle["sha256"]:
     sys.exit("prominence-executor: " + bundle["name"] + " did not arrive as it was sent (its SHA-256 differs)")
 sys.stdout.flush()
-os.execv(sys.executable, [sys.executable, bundle["name"]] + sys.argv[1:])  # noqa: S606  a program of its own
+os.execv(sys.executable, [sys.executable, bundle["name"]] + sys.argv[1:])  # a program of its own

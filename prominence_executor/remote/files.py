@@ -56,7 +56,7 @@ class Collector:
     """Finds what each call has written, by its patterns."""
 
     def __init__(self, job, since=None):
-        """``since``: collect what has been written since then, else what is not as it is now."""
+        """Collect what has been written since a time, or without one, what is not as it is now."""
         self.home = os.path.realpath(os.getcwd())  # a call may change the working directory
         self.patterns = job["outputs"]
         self.path = os.path.join(self.home, FILES_FILE)
@@ -112,6 +112,7 @@ class Collector:
             time.sleep(TICK)
 
     def append(self):
+        """Append a tar archive of what has changed; return what the call's record is to say of it."""
         changed = {name: entry for name, entry in self.matches().items() if self.seen.get(name) != entry}
         if not changed:
             return {"size": 0}

@@ -57,6 +57,7 @@ class Service:
             wait = min(max(wait * 2, 0.1), 10.0)
 
     def keep_rate(self):
+        """Wait until the next request is due."""
         now = time.monotonic()
         self.requests += 1
         self.free_at = max(self.free_at, now - 1.0) + 1.0 / self.rate
@@ -64,4 +65,5 @@ class Service:
             time.sleep(self.free_at - now)
 
     def close(self):
+        """Close the connection."""
         self.connection.close()

@@ -24,6 +24,7 @@ class Unpickler(pickle.Unpickler):
         self._objects = objects
 
     def find_class(self, module, name):
+        """Look a name up, but none of this program's own, which are not the script's."""
         if module == "__main__":
             try:
                 if name.partition(".")[0] not in OWN_NAMES:
@@ -39,6 +40,7 @@ class Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, pid):
+        """Return the object for which this stands in the pickle."""
         if self._objects is None:
             raise pickle.UnpicklingError("an object that refers to another one: %r" % (pid,))
         return self._objects(pid)

@@ -78,7 +78,7 @@ class Rank:
         return code
 
     def terminate(self, number, frame):
-        """mpirun ends this rank because another one has failed."""
+        """Note that mpirun ends this rank, since another one has failed."""
         self.terminated = True
 
     # -- the supervisor ----------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Rank:
         return 1
 
     def exit_code(self, status):
-        """The child has ended: well, with a failure that it has written down, or without a word."""
+        """Handle the child's end: a good one, a failure that it has written down, or none of both."""
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         if code == 0 and (self.rank or ended_well(self.job)):
             return 0
@@ -119,13 +119,14 @@ class Rank:
         return 1
 
     def take_last_words(self):
-        """mpirun ends all ranks: see whether one says why."""
+        """See whether a rank says why mpirun ends all of them."""
         for _ in looks(LAST_WORDS):
             if self.take_over():
                 return
         self.append("crashed", exit=-signal.SIGTERM)
 
     def failures(self):
+        """List the records of ranks that have failed."""
         return glob.glob(os.path.join(glob.escape(self.folder), "failed-*[0-9]"))
 
     def take_over(self):
@@ -142,6 +143,7 @@ class Rank:
         return True
 
     def append(self, kind, **facts):
+        """Append a record of the whole job to the outcome file."""
         OutcomeWriter(self.job, append=True).write(NO_CALL, kind, **facts)
 
     # -- the child ---------------------------------------------------------------------------------------------------
@@ -172,9 +174,11 @@ class Rank:
     # -- the common directory ----------------------------------------------------------------------------------------
 
     def place(self, name):
+        """Return the path of a file in the common directory."""
         return os.path.join(self.folder, name)
 
     def has(self, name):
+        """Return whether a file is in the common directory."""
         return os.path.exists(self.place(name))
 
     def claims(self, name):

@@ -44,7 +44,7 @@ class RankOutcomeWriter(OutcomeWriter):
             super().__init__(rank.job, append=True)
 
     def ready(self):
-        """Before the first call: see that the files are in their places, and how results go to rank 0."""
+        """See that the files are in their places, and how results go to rank 0, before the first call."""
         if self.places:
             self.supervisor.note("placed")
         else:
@@ -52,6 +52,7 @@ class RankOutcomeWriter(OutcomeWriter):
         self.channel = channel(self.supervisor)
 
     def write(self, call, kind, dump=None, **facts):
+        """Keep a result for `ended`; a failure ends this rank, and what has no result goes to the file on rank 0."""
         if kind in ("started", "end"):
             if self.rank == 0:
                 super().write(call, kind, dump, **facts)
@@ -69,14 +70,16 @@ class RankOutcomeWriter(OutcomeWriter):
                 raise Abandoned
 
     def own_result(self, call):
+        """Return the path of this rank's result of a call."""
         return self.supervisor.place("%d.%d.part" % (call, self.rank))
 
     def close(self):
+        """Close the outcome file, which rank 0 alone has."""
         if self.rank == 0:
             super().close()
 
     def ended(self, call):
-        """This rank has its result: hand it to rank 0, which waits for all and writes them down."""
+        """Hand this rank's result to rank 0, which waits for all and writes them down."""
         own = self.own_result(call)
         if self.rank:
             self.channel.send(call, own, self.facts)
@@ -105,7 +108,7 @@ class RankOutcomeWriter(OutcomeWriter):
 
 
 def channel(rank):
-    """Through the common directory; of several nodes, which may have none, through mpi4py if the image has it."""
+    """Choose the common directory; for several nodes, which may have none, mpi4py if the image has it."""
     several = rank.job["mpi"]["nodes"] != 1 and rank.size > 1  # None: the service chooses
     if several:
         try:
@@ -120,6 +123,7 @@ def channel(rank):
 
 
 def wait_for_notes(rank, names, seconds=None):
+    """Wait until all of these files are in the common directory; RuntimeError when the seconds are over."""
     missing = names
     for _ in looks(seconds):
         missing = [name for name in missing if not rank.has(name)]
@@ -139,10 +143,12 @@ class Directory:
         self.facts = {}  # type: dict[str, object]
 
     def send(self, call, path, facts):
+        """Put this rank's result of a call, and the facts of it, into the common directory."""
         shutil.copyfile(path, self._rank.place("%d.%d" % (call, self._rank.rank)))
         self._rank.note("%d.%d.json" % (call, self._rank.rank), json.dumps(facts).encode("utf-8"))
 
     def receive(self, call, other):
+        """Return another rank's result of a call as an open file, its facts in `facts`; blocks until it is there."""
         path = self._rank.place("%d.%d" % (call, other))
         for _ in looks():
             if os.path.exists(path + ".json"):
@@ -164,6 +170,7 @@ class Messages(Directory):
         self._world = mpi.COMM_WORLD.Dup()
 
     def send(self, call, path, facts):
+        """Send this rank's result of a call, and the facts of it, to rank 0."""
         text = json.dumps(facts).encode("utf-8")
         self._world.Send([struct.pack(">Q", len(text)), self._mpi.BYTE], 0, 1)
         self._world.Send([text, self._mpi.BYTE], 0, 1)
@@ -172,6 +179,7 @@ class Messages(Directory):
                 self._world.Send([piece, self._mpi.BYTE], 0, 1)
 
     def receive(self, call, other):
+        """Return another rank's result of a call as a file, its facts in `facts`; blocks until it comes."""
         head = bytearray(8)
         self._world.Recv([head, self._mpi.BYTE], other, 1)
         text = bytearray(struct.unpack(">Q", head)[0])
@@ -187,6 +195,7 @@ class Incoming:
         self._world, self._mpi, self._other, self._left = world, mpi, other, size
 
     def read(self, size=-1):
+        """Return the next piece, b"" at the end; blocks until it has come."""
         if not self._left:
             return b""
         piece = bytearray(min(PIECE, self._left))
@@ -202,7 +211,7 @@ class Incoming:
 
 
 def looks(seconds=None):
-    """Time after time, ever less often, until the seconds are over."""
+    """Yield time after time, ever less often, until the seconds are over."""
     began = time.monotonic()
     while True:
         yield

@@ -35,16 +35,16 @@ class OutcomeWriter:
         try:
             write_record(self._file, self._job, call, kind, dump, self.collector, facts)
         except BaseException:
-            self._take_back(start)
+            self._truncate(start)
             raise
 
     def ready(self):
-        """Hear that the files that the calls are given are in their places."""
+        """Go on: the files that the calls are given are in their places."""
 
     def ended(self, call):
-        """Hear that a call has ended, and its outcome has been written."""
+        """Go on: a call has ended, and its outcome has been written."""
 
-    def _take_back(self, start):
+    def _truncate(self, start):
         try:
             self._file.close()  # drops what is still buffered, on a full disk with an error
         except OSError:
@@ -55,6 +55,7 @@ class OutcomeWriter:
         self._file.seek(start)
 
     def close(self):
+        """Close the file."""
         self._file.close()
 
 
@@ -67,6 +68,7 @@ class HashingWriter:
         self.size = 0
 
     def write(self, data):
+        """Write, hash and count; return the number of bytes."""
         data = memoryview(data).cast("B")
         self._file.write(data)
         self._digest.update(data)
@@ -74,6 +76,7 @@ class HashingWriter:
         return data.nbytes
 
     def hexdigest(self):
+        """Return the SHA-256 of all that was written."""
         return self._digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ TEXT_LIMIT = 100000  # characters of a traceback or message that travel
 
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
+    """Write a call's result, or that it could not be pickled or stored."""
     facts = call_facts(began, position)
     try:
         outcomes.write(call, "result", lambda file: dump_out_of_band(cloudpickle, result, file), **facts)
@@ -47,6 +48,7 @@ def dump_out_of_band(cloudpickle, value, file):
 
 
 def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):
+    """Write what a call, or the initializer, has raised, with its chain of causes."""
     facts = call_facts(began, position)
     facts.update(type=type_name(error), error=error_text(error), traceback=traceback_text(error, 1))
     chain = exception_chain(cloudpickle, error)
@@ -79,6 +81,7 @@ def write_failure(outcomes, error):
 
 
 def call_facts(began, position):
+    """Return what every record of an ended call says: seconds, host, its part of the standard streams."""
     end = stream_positions()
     facts = {"seconds": round(time.time() - began, 6), "host": os.uname().nodename}
     if position and end:
@@ -87,7 +90,7 @@ def call_facts(began, position):
 
 
 def exception_chain(cloudpickle, error):
-    """The exception and what it was raised from, each pickled for itself so that one that cannot be costs no other.
+    """List the exception and what it was raised from, each pickled by itself: one that cannot be costs no other.
 
     Each link: its default pickle, a pickle of (class, args, attributes) for classes whose constructor does not take
     its own ``args``, its type and text, and the positions of its cause and context in the list.
@@ -110,6 +113,7 @@ def exception_chain(cloudpickle, error):
 
 
 def try_dumps(cloudpickle, value):
+    """Pickle a value; None when it cannot be pickled."""
     try:
         return cloudpickle.dumps(value, protocol=5)
     except BaseException:  # __reduce__ is somebody else's code; the text travels anyway
@@ -117,11 +121,13 @@ def try_dumps(cloudpickle, value):
 
 
 def type_name(value):
+    """Return the name of a value's class, with its module unless that is builtins."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
 
 
 def error_text(error):
+    """Return an exception's text, cut to `TEXT_LIMIT`."""
     try:
         return str(error)[:TEXT_LIMIT]
     except BaseException:  # __str__ is somebody else's code
@@ -154,6 +160,7 @@ def buffer_lines():
 
 
 def flush_streams():
+    """Flush standard output and error as far as the call has left them usable."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -112,6 +112,7 @@ class Worker:
         return self.child
 
     def end_child(self):
+        """End the child, if there is one, with all that it has started."""
         if self.child is not None:
             self.child.end()
             self.child = None

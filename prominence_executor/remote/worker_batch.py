@@ -35,6 +35,7 @@ class Batch:
         self.room = worker.job["room"]
 
     def run(self):
+        """Run the batch, and report its progress and its end to the client."""
         while self.current is not None or self.start_next():
             self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic())))
             self.end_at_walltime()
@@ -58,6 +59,7 @@ class Batch:
         return True
 
     def next_event(self):
+        """Return when there is something to do though the child says nothing, by time.monotonic()."""
         return min(self.report_at, self.look_at, self.worker.until or self.report_at)
 
     def take(self, frame):
@@ -71,6 +73,7 @@ class Batch:
                 self.settle()
 
     def end_at_walltime(self):
+        """End the present chunk, and give the others back, when the worker's time is up."""
         now = time.monotonic()
         if self.current is not None and self.worker.until is not None and now >= self.worker.until:
             self.worker.end_child()
@@ -78,6 +81,7 @@ class Batch:
             self.give_back()
 
     def end_if_wanted(self):
+        """End the present chunk if the client wants that; asks ever less often."""
         now = time.monotonic()
         if self.current is not None and now >= self.look_at:
             if self.worker.is_to_end(self.chunks[self.current]):
@@ -86,6 +90,7 @@ class Batch:
             self.look_at = time.monotonic() + min(max((now - self.began) / 10, LOOK[0]), LOOK[1])
 
     def report_progress(self):
+        """Report what has ended so far, now and then; after a while give back what waits."""
         now = time.monotonic()
         if self.current is not None and now >= self.report_at:
             if now - self.began > FIRST_REPORT:
@@ -94,6 +99,7 @@ class Batch:
             self.report_at = time.monotonic() + (REPORT if now - self.began > FIRST_REPORT else FIRST_REPORT)
 
     def give_back(self):
+        """Leave to other workers the chunks that have not begun."""
         self.returned += [number for number, _ in self.waiting]
         self.waiting = []
 
@@ -103,10 +109,11 @@ class Batch:
         self.settle()
 
     def add(self, data):
+        """Keep records of the present chunk."""
         self.records[self.current] += data
 
     def settle(self):
-        """The chunk has ended; its child writes nothing to the standard output now."""
+        """Keep what an ended chunk left; its child writes nothing to the standard output now."""
         number, self.current = self.current, None
         if len(self.records[number]) > self.room:
             place = self.print_chunks([number])
@@ -119,6 +126,7 @@ class Batch:
                 self.print_all()
 
     def print_all(self):
+        """Put into the standard output what is not there yet."""
         if self.unprinted:
             self.print_chunks(self.unprinted)
         self.unprinted, self.printed_at = [], time.monotonic()
@@ -135,6 +143,7 @@ class Batch:
         return print_line(wire.sign({"chunks": described}, body, self.worker.key, "stdout"))
 
     def report(self, final):
+        """Publish what has ended, what runs, and what is given back."""
         ready = {number: data for number, data in self.records.items() if number != self.current}
         header = {
             "final": final,

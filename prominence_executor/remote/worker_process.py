@@ -25,6 +25,7 @@ CLOSED = object()
 
 
 def send_frame(pipe, header, body):
+    """Write a header and a body to a pipe; blocks until all of it is taken."""
     text = json.dumps(header).encode("utf-8")
     view = memoryview(FRAME.pack(len(text), len(body)) + text + body)
     while view:
@@ -79,6 +80,7 @@ class Child:
         return True
 
     def send(self, header, body):
+        """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
         try:
             send_frame(self._requests, header, body)
         except BrokenPipeError:
@@ -112,6 +114,7 @@ class Child:
         return json.loads(text.decode("utf-8")), body
 
     def exit_code(self):
+        """Wait for the dead child; return its exit code, or minus the signal that ended it."""
         end_group(self.pid)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._requests)
@@ -136,6 +139,7 @@ class RecordSender:
         self._send = send
 
     def write(self, call, kind, dump=None, **facts):
+        """Send a record to the supervisor."""
         file = io.BytesIO()
         write_record(file, self._job, call, kind, dump, None, facts)
         self._send(file.getvalue())
@@ -158,6 +162,7 @@ class ChunkRunner:
         self.initialized = False
 
     def run(self, requests):
+        """Handle the supervisor's frames, one after the other, until it closes the pipe."""
         sys.argv = [""]
         buffer_lines()
         source = os.fdopen(requests, "rb", buffering=1 << 16)
@@ -170,6 +175,7 @@ class ChunkRunner:
             self.handle(header, source.read(size))
 
     def handle(self, header, body):
+        """Keep what later chunks need, or run a chunk."""
         if header["kind"] == "modules":
             sys.path.insert(1, self.keep("pxmods-%d-%s" % (os.getpid(), header["name"][:32]), body))
         elif header["kind"] == "object":
@@ -180,12 +186,14 @@ class ChunkRunner:
             self.run_chunk(header["chunk"], body)
 
     def keep(self, name, content):
+        """Write a file in the worker's directory; return its path."""
         path = os.path.join(self.home, name)
         with open(path, "wb") as file:
             file.write(content)
         return path
 
     def run_chunk(self, chunk, body):
+        """Run a chunk, and send its records and its end."""
         # Of several calls each record goes at once: a crash is to cost none of those that have ended.
         kept_back = []  # type: list[bytes]
         alone = len(chunk["calls"]) == 1
@@ -199,6 +207,7 @@ class ChunkRunner:
         send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))
 
     def run_calls(self, records, chunk, body):
+        """Run the initializer, if that has not been done, and the calls of a chunk."""
         name = chunk["function"]
         if name not in self.functions:
             self.functions[name] = self.load(io.BytesIO(self.pickles.pop(name)))

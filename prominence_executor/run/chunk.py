@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from ..payload.calls import Identity, Payload
 from .future import ProminenceFuture, bind, settle
-from .names import Calls, job_name
+from .names import CallRange, job_name
 from .options import Options
 
 HELD = "held"  # the status of a future whose job the service lists as failed, and holds
@@ -23,8 +23,9 @@ Observer = Callable[[Mapping[str, Any], Sequence[float]], None]
 
 
 class Transport(Protocol):
-    """How calls reach the service and come back. Its methods may be called from any thread, and block for no request
-    but `output` and `close`.
+    """How calls reach the service and come back.
+
+    Its methods may be called from any thread, and block for no request but `output` and `close`.
     """
 
     def submit(self, chunk: Chunk) -> None:
@@ -81,9 +82,9 @@ class Chunk:
         return Identity(self.run_id, self.first, self.attempt)
 
     @property
-    def numbers(self) -> Calls:
+    def numbers(self) -> CallRange:
         """Which calls of the run it has."""
-        return Calls(self.first, self.size, self.attempt)
+        return CallRange(self.first, self.size, self.attempt)
 
     @property
     def name(self) -> str:
@@ -91,8 +92,9 @@ class Chunk:
         return job_name(self.run_id, self.numbers)
 
     def part(self, positions: range, wanted: Iterable[int], attempt: int, transport: Transport) -> Chunk:
-        """Make a chunk of some of its calls, which belong to that one from now on; it has not been sent, or may be
-        repeated.
+        """Make a chunk of some of its calls, which belong to that one from now on.
+
+        This one has not been sent, or may be repeated.
         """
         payload = self.payload
         assert payload is not None  # noqa: S101  kept for as long as `may_repeat`
@@ -104,14 +106,14 @@ class Chunk:
     # -- what its transport says -----------------------------------------------------------------------------------
 
     def accepted(self, job_id: int | None) -> None:
-        """The service has taken the job: the payload is there, and is kept here only if it may be sent again."""
+        """Note that the service has taken the job: the payload stays here only if it may be sent again."""
         self.job_id = job_id
         self.status = "idle"
         if not self.may_repeat():
             self.payload = None
 
     def saw(self, status: str) -> None:
-        """A poll has shown the job with this status."""
+        """Note the status that a poll has shown."""
         self.status = status
         if status == "running":
             for call in self.calls:
@@ -122,26 +124,26 @@ class Chunk:
         for call in self.calls:
             settle(call, False, error)
 
-    def let_go(self) -> None:
-        """The chunk is over: it keeps no payload, and no results."""
+    def release(self) -> None:
+        """Let go of payload and results: the chunk is over."""
         self.calls, self.payload, self.observer = [], None, None
 
     # -- what is to be known of it ---------------------------------------------------------------------------------
 
     def may_repeat(self) -> bool:
-        """Whether the calls may have another attempt."""
+        """Return whether the calls may have another attempt."""
         return self.payload is not None and self.attempt <= self.options.retries and not self.terminated
 
     def cancelled(self) -> bool:
-        """Whether no call of the chunk is wanted any more."""
+        """Return whether no call of the chunk is wanted any more."""
         return all(call.cancelled() for call in self.calls)
 
     def is_wanted(self) -> bool:
-        """Whether a call is not done; False whatever became of them."""
+        """Return whether a call is not done; False whatever became of them."""
         return not all(call.done() for call in self.calls)
 
     def unsettled(self) -> list[int]:
-        """The positions of the calls that have no outcome."""
+        """Return the positions of the calls that have no outcome."""
         return [position for position, call in enumerate(self.calls) if not call.done()]
 
     # -- what a future asks for (see future.CallHandle) ------------------------------------------------------------
@@ -152,7 +154,7 @@ class Chunk:
         return self.attempt + self.losses
 
     def call_cancelled(self) -> None:
-        """A future of this chunk was cancelled: when it was the last one, the job goes."""
+        """Have the job deleted when the last future of the chunk was cancelled."""
         if self.cancelled():
             self.transport.discard(self)
 

@@ -75,7 +75,7 @@ class ServiceHealth:
             self._reached, self._away_since = True, None
 
     def unanswered(self) -> float:
-        """Note that a request got no answer; returns the seconds for which that has been so."""
+        """Note that a request got no answer; return the seconds for which that has been so."""
         now = time.monotonic()
         with self._lock:
             if self._away_since is None:
@@ -83,7 +83,7 @@ class ServiceHealth:
             return now - self._away_since
 
     def give_up_after(self, error: ProminenceError) -> ServiceUnavailableError | None:
-        """Note that a request got no answer; returns what open futures are to raise when the patience is over."""
+        """Note that a request got no answer; return what open futures are to raise when the patience is over."""
         away = self.unanswered()
         if away < self.timeout:
             self._log.info("run %s: no answer for %.0f s, asking again: %s", self._run_id, away, error)

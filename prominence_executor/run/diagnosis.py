@@ -29,7 +29,7 @@ from ..errors import (
     WalltimeExceededError,
 )
 from ..images.files import shown
-from ..payload.outcomes import Outcome, Outcomes
+from ..payload.outcomes import Outcome, OutcomeFile
 from ..payload.results import RemoteTraceback
 from ..remote.wire import OUTCOME_FILE
 
@@ -53,12 +53,12 @@ _UDOCKER_HAS_NONE = "command not found or has no execute bit set"
 
 
 def outcome_url(job: dict[str, Any]) -> str | None:
-    """The signed URL of the outcome file in a detailed description, or None when it was not uploaded."""
+    """Return the signed URL of the outcome file in a detailed description, or None when it was not uploaded."""
     return output_url(job, OUTCOME_FILE)
 
 
 def output_url(job: dict[str, Any], name: str) -> str | None:
-    """Likewise of any output file."""
+    """Return the signed URL of any output file, or None when it was not uploaded."""
     for output in job.get("outputFiles") or ():
         if isinstance(output, dict) and output.get("name") == name:
             return output.get("url") or None
@@ -66,7 +66,7 @@ def output_url(job: dict[str, Any], name: str) -> str | None:
 
 
 def outcome_size(job: dict[str, Any]) -> int:
-    """The size of the outcome file in bytes, 0 when the service does not say."""
+    """Return the size of the outcome file in bytes, 0 when the service does not say."""
     return next(
         (int(item.get("size") or 0) for item in job.get("outputFiles") or () if item.get("name") == OUTCOME_FILE), 0
     )
@@ -94,7 +94,7 @@ def job_error(job: dict[str, Any], stderr: str = "") -> JobError:
 
 
 def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts: dict[str, Any]) -> JobError:
-    """The runner did not write its file: because it was killed, because there is no Python, or nobody knows."""
+    """Explain why the runner did not write its file: it was killed, there is no Python, or nobody knows."""
     if exit_code == -_SIGKILL:
         memory = (job.get("resources") or {}).get("memory")
         limit = f" of {memory} GB" if memory else ""
@@ -114,7 +114,7 @@ def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts:
 
 
 def _facts(job: dict[str, Any], stderr: str) -> dict[str, Any]:
-    """What every `JobError` carries of a job."""
+    """Return what every `JobError` carries of a job."""
     return {
         "job_id": job.get("id"),
         "status": job.get("status"),
@@ -146,7 +146,7 @@ def note_import(error: BaseException, image: str | None, job_id: int | None) -> 
         error.__cause__.text += note + "\n"
 
 
-def call_error(outcomes: Outcomes, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
+def call_error(outcomes: OutcomeFile, call: int, first: int, job: dict[str, Any], stderr: str = "") -> ProminenceError:
     """Say why one call of a chunk has no outcome though the job left an outcome file.
 
     ``call`` is its position in the chunk, ``first`` the number in the run of the chunk's first call.
@@ -185,6 +185,7 @@ def _how_it_ended(exit_code: int | None) -> str:
 
 
 def signal_name(number: int) -> str:
+    """Name a signal by number and word."""
     try:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:

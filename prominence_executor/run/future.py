@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 from ..client.transfers import appearing_whole
 from ..errors import JobError
-from ..payload.pickling import dumps_apart
+from ..payload.pickling import dumps_out_of_band
 from ..public import public
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class CallHandle(Protocol):
         """How many jobs have been tried, the present one included."""
 
     def call_cancelled(self) -> None:
-        """Hear that the call was cancelled; returns at once."""
+        """Take note that the call was cancelled; return at once."""
 
     def terminate(self) -> bool:
         """End the job though it runs, in the background; False if it is over."""
@@ -107,7 +107,7 @@ class ProminenceFuture(Future[T]):
         return self._handle.attempts if self._handle else 0
 
     def status(self) -> str:
-        """The service's word for the job as of the last poll (no request is made).
+        """Return the service's word for the job as of the last poll; makes no request.
 
         ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
         completed, failed, killed or deleted. ``"held"`` of a job that the service calls failed, but keeps in its queue,
@@ -116,7 +116,7 @@ class ProminenceFuture(Future[T]):
         return self._handle.status if self._handle else "unsent"
 
     def stdout(self) -> str:
-        """What the call has printed so far: one request. Live while it runs, about a second behind.
+        """Fetch what the call has printed so far, about a second behind while it runs; blocks for one request.
 
         Of a finished call in a chunk this is its own part where the platform writes output to a file, else the whole
         job's. Undecodable bytes are replaced. Empty before the job exists.
@@ -127,7 +127,7 @@ class ProminenceFuture(Future[T]):
         return self._handle.output(self, "stdout") if self._handle else ""
 
     def stderr(self) -> str:
-        """What the call has written to its standard error so far; see `stdout`."""
+        """Fetch what the call has written to its standard error so far; see `stdout`."""
         return self._handle.output(self, "stderr") if self._handle else ""
 
     def cancel(self) -> bool:
@@ -188,7 +188,7 @@ class ProminenceFuture(Future[T]):
             result.save(path)
         else:
             with appearing_whole(os.fspath(path)) as file:
-                for piece in dumps_apart(result).pieces:
+                for piece in dumps_out_of_band(result).pieces:
                     file.write(piece)
 
     @property
@@ -213,7 +213,7 @@ class ProminenceFuture(Future[T]):
         return {}
 
     def set_running_or_notify_cancel(self) -> bool:
-        """As the base class's, but it may be called again: every poll that shows the job running does.
+        """Do as the base class; but it may be called again: every poll that shows the job running does.
 
         Returns True when the future is running, False when it is cancelled or done.
         """

@@ -21,7 +21,7 @@ class LocalImages:
         self._placed: dict[str, str] = {}  # name by path
 
     def place(self, client: ProminenceClient, image: str) -> str:
-        """See that an image is at the service, if it is a file; blocks for that. Returns the name to give to a task.
+        """See that an image is at the service, if it is a file; blocks for that. Return the name to give to a task.
 
         Raises:
             FileNotFoundError: the file is not there any more.
@@ -47,16 +47,16 @@ class LocalImages:
         return name
 
     def name_of(self, image: str) -> str:
-        """The name that a task was given for an image."""
+        """Return the name that a task was given for an image."""
         with self._lock:
             return self._placed.get(image, image)
 
     def missing(self, refusal: str) -> bool:
-        """Whether the service has refused a job because it has an image no longer, which is to be uploaded again."""
+        """Tell whether a job was refused because the service has an image no longer, which is to be uploaded again."""
         name = missing_object(refusal)
         return name is not None and self._uploads.forget(name)
 
     def names(self) -> set[str]:
-        """The objects that calls of this run may still use."""
+        """Return the names of the objects that calls of this run may still use."""
         with self._lock:
             return set(self._placed.values())

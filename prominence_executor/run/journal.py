@@ -23,9 +23,9 @@ from ..errors import RunExistsError
 from ..formats import newer
 from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
-from ..payload.files import Source
+from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
-from ..payload.pickling import Reference
+from ..payload.pickling import ObjectRef
 from .chunk import Chunk
 from .objects import Objects
 from .options import Options
@@ -71,10 +71,10 @@ class NullJournal:
         """Keep nothing."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """There is nothing to remove."""
+        """Do nothing: there is nothing to remove."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class Journal:
@@ -131,7 +131,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Journal | None:
-        """The journal of a run that has begun, or None when there is no such file, or nothing in it.
+        """Open the journal of a run that has begun; None when there is no such file, or nothing in it.
 
         Raises:
             RunExistsError: it is in use by another program.
@@ -173,12 +173,12 @@ class Journal:
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
     def sending(self, names: Iterable[str]) -> None:
-        """The jobs of these chunks are about to be created."""
+        """Note that the jobs of these chunks are about to be created."""
         with self._writing() as db:
             db.executemany("UPDATE chunk SET sending = 1 WHERE name = ?", ((name,) for name in names))
 
     def remove(self, names: Iterable[str]) -> None:
-        """The service has these chunks, or nobody wants them any more."""
+        """Drop chunks that the service has, or that nobody wants any more."""
         names = list(names)
         with self._writing() as db:
             db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
@@ -189,14 +189,14 @@ class Journal:
                 self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
 
     def kept(self, objects: Objects) -> list[Kept]:
-        """What the service may not have; the objects that its calls use are made known to ``objects``."""
+        """Read what the service may not have; the objects that its calls use are made known to ``objects``."""
         with self._writing() as db:
             rows = db.execute("SELECT name, calls, modules, options, sending FROM chunk").fetchall()
             zips = {
                 sha256: ModuleZip(content, sha256, frozenset(json.loads(names)))
                 for sha256, content, names in db.execute("SELECT sha256, content, names FROM modules")
             }
-            uses: dict[str, set[Reference]] = {}
+            uses: dict[str, set[ObjectRef]] = {}
             for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
                 found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
                 content = Blob(row[0] for row in found)
@@ -238,6 +238,7 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
 
 
 def plain_options(options: Options) -> dict[str, object]:
+    """Return options as values that JSON can hold."""
     return {
         **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
         "resources": asdict(options.resources),
@@ -249,19 +250,20 @@ def plain_options(options: Options) -> dict[str, object]:
     }
 
 
-def _plain_file(source: Source) -> dict[str, object]:
+def _plain_file(source: FileSource) -> dict[str, object]:
     if source.content is not None:
         return {"size": source.size, "content": base64.b64encode(source.content).decode()}
     return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
 
 
-def _file(plain: dict[str, Any]) -> Source:
+def _file(plain: dict[str, Any]) -> FileSource:
     if "content" in plain:
         plain["content"] = base64.b64decode(plain["content"])
-    return Source(**plain)
+    return FileSource(**plain)
 
 
 def options_from(plain: dict[str, Any]) -> Options:
+    """Invert `plain_options`."""
     resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     return Options(

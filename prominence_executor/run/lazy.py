@@ -17,7 +17,7 @@ from ..client.client import ProminenceClient
 from ..client.transfers import appearing_whole
 from ..errors import OutcomeLostError
 from ..payload.outcomes import Outcome, verify_body
-from ..payload.pickling import head_of
+from ..payload.pickling import object_header
 from ..payload.results import unpack
 from . import diagnosis
 from .connection import Connection
@@ -38,19 +38,24 @@ class RemoteFile(io.RawIOBase):
 
     @classmethod
     def buffered(cls, client: ProminenceClient, url: str, size: int) -> io.BufferedReader:
+        """Open a file at the service, of which a block is fetched at a time."""
         return io.BufferedReader(cls(client, url, size), _BLOCK)
 
     def readable(self) -> bool:
+        """Say that it can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Say that it can be read anywhere."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position; makes no request."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        """Fetch the next bytes into a buffer; blocks for one request."""
         count = min(len(buffer), self._size - self._at)
         if count <= 0:
             return 0
@@ -75,7 +80,7 @@ class LazyResult(DeferredResult):
         return int(self._outcome.header["size"])
 
     def value(self) -> Any:
-        """The result, fetched when it is first asked for.
+        """Return the result; blocks for its download when it is first asked for.
 
         Raises:
             RemotePicklingError: it cannot be unpickled here.
@@ -100,7 +105,7 @@ class LazyResult(DeferredResult):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to a file, for `load`; it appears when it is whole. Raises what `value` raises."""
         header = self._outcome.header
-        head = head_of({"pickle": self.size, "buffers": [], **header})
+        head = object_header({"pickle": self.size, "buffers": [], **header})
         with appearing_whole(os.fspath(path)) as file:
             file.write(head)
             self._fetch(file)

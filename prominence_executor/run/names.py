@@ -18,7 +18,7 @@ from typing import NamedTuple
 MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
 
 
-class Calls(NamedTuple):
+class CallRange(NamedTuple):
     """Calls that travel as one job."""
 
     first: int  # the number in the run of the first one
@@ -26,11 +26,11 @@ class Calls(NamedTuple):
     attempt: int
 
     def numbers(self) -> range:
-        """Those of its calls in the run."""
+        """Return the numbers of its calls in the run."""
         return range(self.first, self.first + self.size)
 
 
-class Span(NamedTuple):
+class ArrayRange(NamedTuple):
     """Calls that travel as one array."""
 
     first: int
@@ -38,66 +38,66 @@ class Span(NamedTuple):
     size: int  # calls in one job; the last job may have fewer
     attempt: int
 
-    def at(self, position: int) -> Calls:
-        """The calls of one of its jobs."""
+    def at(self, position: int) -> CallRange:
+        """Return the calls of one of its jobs."""
         first = self.first + position * self.size
-        return Calls(first, min(self.size, self.last - first + 1), self.attempt)
+        return CallRange(first, min(self.size, self.last - first + 1), self.attempt)
 
-    def jobs(self) -> list[Calls]:
-        """All of them, in the order of their positions."""
+    def jobs(self) -> list[CallRange]:
+        """List all of them, in the order of their positions."""
         return [self.at(position) for position in range((self.last - self.first) // self.size + 1)]
 
 
 def new_run_id(name: str | None) -> str:
-    """A name for a run that no other run has: readable, sortable, fit for a label, a job's name and a file name."""
+    """Make a run's name that no other run has: readable, sortable, fit for a label, a job's name and a file name."""
     return f"{name or 'px'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
-def job_name(run_id: str, calls: Calls) -> str:
-    """The name of a job of its own."""
+def job_name(run_id: str, calls: CallRange) -> str:
+    """Return the name of a job of its own."""
     first, size, attempt = calls
     numbers = f"{first}-{first + size - 1}" if size > 1 else f"{first}"
     return f"{run_id}/{numbers}" + (f".{attempt}" if attempt > 1 else "")
 
 
-def array_name(run_id: str, span: Span) -> str:
-    """The name of an array's workflow."""
+def array_name(run_id: str, span: ArrayRange) -> str:
+    """Return the name of an array's workflow."""
     return f"{run_id}.{span.first}-{span.last}.{span.size}.{span.attempt}"
 
 
 def worker_name(run_id: str, number: int) -> str:
-    """The name of a warm worker's job."""
+    """Return the name of a warm worker's job."""
     return f"{run_id}.w{number}"
 
 
 def parse_worker_name(run_id: str, name: str) -> int | None:
-    """The number of a warm worker of the run; None when the name is not one of its workers'."""
+    """Return the number of a warm worker of the run; None when the name is not one of its workers'."""
     match = re.fullmatch(r"\.w(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
     return int(match[1]) if match else None
 
 
-def parse_job_name(run_id: str, name: str) -> Calls | None:
-    """The calls of a job of the run, an array's or one of its own; None when the name is not one of its jobs'."""
+def parse_job_name(run_id: str, name: str) -> CallRange | None:
+    """Return the calls of a job of the run, in an array or by itself; None when the name is not one of its jobs'."""
     if not name.startswith(run_id):
         return None
     match = re.fullmatch(r"/(\d+)(?:-(\d+))?(?:\.(\d+))?", name[len(run_id) :])
     if match:
         first, last, attempt = match.groups()
-        return Calls(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
+        return CallRange(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
     span = parse_array_name(run_id, workflow_of(name))
     position = name.rpartition("/")[2]
     return span.at(int(position)) if span and position.isdecimal() else None
 
 
-def parse_array_name(run_id: str, name: str) -> Span | None:
-    """What an array of the run consists of; None when the name is not one of its arrays'."""
+def parse_array_name(run_id: str, name: str) -> ArrayRange | None:
+    """Return what an array of the run consists of; None when the name is not one of its arrays'."""
     match = re.fullmatch(r"\.(\d+)-(\d+)\.(\d+)\.(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
     if not match:
         return None
-    span = Span(*map(int, match.groups()))
+    span = ArrayRange(*map(int, match.groups()))
     return span if span.size and span.last >= span.first else None
 
 
 def workflow_of(name: str) -> str:
-    """The name of the workflow that a job is one of; "" for a job of its own."""
+    """Return the name of the workflow that a job is one of; "" for a job of its own."""
     return name.rpartition(f"/{MEMBER}/")[0]

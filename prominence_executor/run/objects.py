@@ -2,7 +2,7 @@
 
 `Objects` is a run's. It pickles calls, leaving large arguments apart, and uploads what the service does not have. An
 object that several calls use stays at the service for the next run; only `purge` removes it. What one call alone uses
-goes when that call is over. It knows nothing of jobs; the packer tells it when one needs its objects.
+goes when that call is over. It knows nothing of jobs; the describers of jobs tell it when one needs its objects.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..client.client import ProminenceClient
 from ..errors import NotFoundError
 from ..images.files import PREFIX as IMAGE_PREFIX
 from ..payload.blob import Blob, sha256_of
-from ..payload.files import Source
-from ..payload.pickling import Apart, Pickled, Reference, dumps, dumps_apart
+from ..payload.files import FileSource
+from ..payload.pickling import ObjectRef, OutOfBandPickle, Pickled, dumps, dumps_out_of_band
 from .uploads import UploadCache
 
 PREFIX = "px-"
@@ -33,7 +33,8 @@ LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact co
 _HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least
 _LIGHT = frozenset({int, float, complex, bool, type(None)})
 
-Known = dict[int, tuple[Any, Reference]]  # values, by their id, that are surely as they were, and what stands for them
+# Values, by their id, that are surely as they were, and what stands for them.
+RefCache = dict[int, tuple[Any, ObjectRef]]
 
 
 class Objects:
@@ -43,7 +44,7 @@ class Objects:
         self._uploads = uploads
         self._changed = threading.Condition()  # its lock guards all below
         self._scattered = False
-        self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()  # by pid
+        self._references: WeakValueDictionary[str, ObjectRef] = WeakValueDictionary()  # by pid
         self._uses: Counter[str] = Counter()  # by digest: how many calls have had it as an argument
         self._first_use: dict[str, tuple[float, float]] = {}  # when that was, and for how long a second one is awaited
         self._early: set[str] = set()  # pids of those that were told to be uploaded before any job is described
@@ -52,12 +53,12 @@ class Objects:
 
     # -- the caller's thread ---------------------------------------------------------------------------------------
 
-    def scatter(self, value: Any) -> Reference:
+    def scatter(self, value: Any) -> ObjectRef:
         """Pickle a value and make a reference to it; nothing is sent."""
         self._scattered = True
-        return self._refer(dumps_apart(value), shared=True)
+        return self._refer(dumps_out_of_band(value), shared=True)
 
-    def dumps(self, value: Any, parts: Sequence[Any], known: Known | None = None) -> Pickled:
+    def dumps(self, value: Any, parts: Sequence[Any], known: RefCache | None = None) -> Pickled:
         """Pickle a value, and those of its parts apart that are large. Raises what pickling raises.
 
         Args:
@@ -73,47 +74,47 @@ class Objects:
                 return pickled
             del pickled
             heavy = list(parts)  # the weight lies deeper
-        references = {id(part): reference for part in heavy if (reference := self._apart(part, known))}
+        references = {id(part): reference for part in heavy if (reference := self._out_of_band(part, known))}
         return dumps(value, references)
 
-    def _apart(self, value: Any, known: Known | None) -> Reference | None:
-        """The reference to a large argument, or None if it turns out to be small."""
-        if type(value) is Reference or type(value) in _LIGHT:
+    def _out_of_band(self, value: Any, known: RefCache | None) -> ObjectRef | None:
+        """Make the reference to a large argument, or None if it turns out to be small."""
+        if type(value) is ObjectRef or type(value) in _LIGHT:
             return None
         if known is not None and id(value) in known:
             reference = known[id(value)][1]
             self.used(reference)
             return reference
         began = time.monotonic()
-        apart = dumps_apart(value)
-        if apart.size < LARGE:
+        stored = dumps_out_of_band(value)
+        if stored.size < LARGE:
             return None
-        reference = self._refer(apart, shared=False)
+        reference = self._refer(stored, shared=False)
         self.used(reference, time.monotonic() - began)
         if known is not None:
             known[id(value)] = value, reference
         return reference
 
-    def used(self, reference: Reference, took: float = 0.0) -> None:
-        """One more call needs the object; ``took``: the seconds that its pickling did."""
+    def used(self, reference: ObjectRef, took: float = 0.0) -> None:
+        """Note that one more call needs the object; ``took``: the seconds that its pickling did."""
         with self._changed:
             self._uses[reference.sha256] += 1
             self._first_use.setdefault(reference.sha256, (time.monotonic(), max(_HESITATION, 3 * took)))
             self._changed.notify_all()
 
-    def _refer(self, apart: Apart, *, shared: bool) -> Reference:
-        """The one reference to this content."""
-        reference = Reference(sha256_of(apart.pieces), apart.size, shared, apart.modules, apart.code)
+    def _refer(self, pickled: OutOfBandPickle, *, shared: bool) -> ObjectRef:
+        """Return the one reference to this content."""
+        reference = ObjectRef(sha256_of(pickled.pieces), pickled.size, shared, pickled.modules, pickled.code)
         with self._changed:
             reference = self._references.setdefault(reference.pid, reference)
             stored = self._uploads.knows(_name(reference))
             if reference.content is None and (not stored or reference.size <= self._kept):
-                reference.content = Blob(apart.pieces)
+                reference.content = Blob(pickled.pieces)
             return reference
 
-    def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> Reference:
-        """A reference that a journal has kept; it is known again."""
-        reference = Reference(sha256, size, shared, content=content)
+    def restore(self, sha256: str, size: int, shared: bool, content: Blob | None) -> ObjectRef:
+        """Make known again a reference that a journal has kept."""
+        reference = ObjectRef(sha256, size, shared, content=content)
         with self._changed:
             self._scattered = self._scattered or shared
             self._uses[sha256] += 2 * (content is None)
@@ -121,8 +122,8 @@ class Objects:
 
     # -- the sender's threads --------------------------------------------------------------------------------------
 
-    def early(self, references: Iterable[Reference]) -> list[Reference]:
-        """Which of these are surely needed by several calls, and may be placed at once; each is named once only."""
+    def early(self, references: Iterable[ObjectRef]) -> list[ObjectRef]:
+        """Return those that several calls surely need, and that may be placed at once; each is named once only."""
         with self._changed:
             found = [
                 item
@@ -132,8 +133,8 @@ class Objects:
             self._early |= {item.pid for item in found}
         return found
 
-    def place(self, client: ProminenceClient, reference: Reference, once: str | None) -> str:
-        """See that an object is at the service; blocks for that. Returns its name there.
+    def place(self, client: ProminenceClient, reference: ObjectRef, once: str | None) -> str:
+        """See that an object is at the service; blocks for that. Return its name there.
 
         ``once``: the name for an object of this call alone, which may be deleted after it; None when there are several.
 
@@ -153,7 +154,7 @@ class Objects:
             reference.content = None
         return name
 
-    def _upload(self, client: ProminenceClient, reference: Reference, name: str) -> None:
+    def _upload(self, client: ProminenceClient, reference: ObjectRef, name: str) -> None:
         content = reference.content
         if content is None:
             raise NotFoundError(
@@ -161,8 +162,8 @@ class Objects:
             )
         client.upload(name, content, size=content.size)
 
-    def place_file(self, client: ProminenceClient, source: Source) -> str:
-        """See that a local file's content is at the service, as `place`; streams it. Returns its name there.
+    def place_file(self, client: ProminenceClient, source: FileSource) -> str:
+        """See that a local file's content is at the service, as `place`; streams it. Return its name there.
 
         Raises:
             ValueError, OSError: the file is not what it was, or is no more.
@@ -187,14 +188,14 @@ class Objects:
         """Keep the contents of objects up to this size: they are for warm workers, which do not get them there."""
         self._kept = size
 
-    def may_travel(self, references: Collection[Reference], limit: int) -> bool:
-        """Whether a warm worker can be given these, which several calls use, by another way than the object store."""
+    def may_travel(self, references: Collection[ObjectRef], limit: int) -> bool:
+        """Tell whether a warm worker can be given these, which several calls use, without the object store."""
         with self._changed:
             shared = all((item.shared or self._uses[item.sha256] > 1) and item.content for item in references)
         return shared and sum(item.size for item in references) <= limit
 
-    def _is_shared(self, reference: Reference) -> bool:
-        """Whether several calls use the object; waits a moment for the second."""
+    def _is_shared(self, reference: ObjectRef) -> bool:
+        """Return whether several calls use the object; waits a moment for the second."""
         digest = reference.sha256
         if reference.shared or digest not in self._first_use:
             return True
@@ -204,7 +205,7 @@ class Objects:
             return self._uses[digest] > 1
 
     def missing(self, refusal: str) -> bool:
-        """Whether the service has refused a job because it has an object no longer, which is to be uploaded again."""
+        """Tell whether a job was refused because the service has an object no longer, which is to be uploaded again."""
         match = re.search(rf"Artifact ((?:{PREFIX}|{MODULES_PREFIX})[0-9a-f]+) does not exist", refusal)
         if not match:
             return False
@@ -212,17 +213,17 @@ class Objects:
         return True
 
     def names(self) -> set[str]:
-        """The objects that calls of this run may still use."""
+        """Return the names of the objects that calls of this run may still use."""
         with self._changed:
             return self._files | {_name(reference) for reference in self._references.values()}
 
 
-def _name(reference: Reference) -> str:
+def _name(reference: ObjectRef) -> str:
     return f"{PREFIX}{reference.sha256[:40]}"
 
 
 def _weight(value: Any) -> int:
-    """Roughly the bytes of a value's pickle if that can be told at a glance, else 0."""
+    """Estimate the bytes of a value's pickle if that can be told at a glance, else 0."""
     if type(value) in _LIGHT:
         return 0
     if isinstance(value, (bytes, bytearray, str)):

@@ -1,6 +1,6 @@
 """The files that a call has written, on this side: from the service to a directory, streamed, verified, then unpacked.
 
-A job's calls share one object, in which each has a tar archive of its own (see staging.py); only that part of it is
+A job's calls share one object, in which each has a tar archive of its own (see remote/files.py); only that part is
 fetched. The call's signed record says where it lies, and its SHA-256: nothing is unpacked that has another one. Even
 so, only regular files are taken out, and only to below the call's own directory.
 """
@@ -52,7 +52,7 @@ class DownloadedFiles:
         self._fetched: Mapping[str, Path] | None = None
 
     def fetch(self, url: str | None = None) -> Mapping[str, Path]:
-        """Where they are, by their names in the job's directory; downloads them when it is called first.
+        """Return where they are, by their names in the job's directory; blocks for the download when called first.
 
         ``url``: a signed one of the job's file, if there is one at hand.
 
@@ -137,7 +137,7 @@ def unpack(file: BinaryIO, folder: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=1)
 def _temporary_folder() -> str:
-    """One for the program; it goes when the program ends."""
+    """Make one for the program; it goes when the program ends."""
     path = tempfile.mkdtemp(prefix="prominence-")
     weakref.finalize(_temporary_folder, _remove, path, os.getpid())
     return path

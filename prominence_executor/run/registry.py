@@ -81,7 +81,7 @@ class ChunkRegistry:
             self._open.pop(chunk.name, None)
             self.changed.notify_all()
             last = self._closing and not self._open
-        chunk.let_go()
+        chunk.release()
         if last:
             self.on_change()
 
@@ -92,7 +92,7 @@ class ChunkRegistry:
             self.changed.notify_all()
         self.on_change()
 
-    def break_off(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Give up: every open future gets to know, and so does the next submit."""
         with self.changed:
             if self._broken is None:
@@ -105,30 +105,30 @@ class ChunkRegistry:
             broken = BrokenRunError(f"run {self.run_id} is broken: {error}")
             broken.__cause__ = error
             chunk.settle_all(broken)
-            chunk.let_go()
+            chunk.release()
         self.on_change()
 
     def is_open(self, chunk: Chunk) -> bool:
-        """Whether the chunk is not over."""
+        """Return whether the chunk is not over."""
         with self.changed:
             return chunk.name in self._open
 
     def get(self, name: str) -> Chunk | None:
-        """The open chunk of this name."""
+        """Return the open chunk of this name, if there is one."""
         with self.changed:
             return self._open.get(name)
 
     def chunks(self) -> list[Chunk]:
-        """The open chunks, in the order in which they were opened."""
+        """Return the open chunks, in the order in which they were opened."""
         with self.changed:
             return list(self._open.values())
 
     def finished(self) -> bool:
-        """Whether the run takes no more calls and none is open."""
+        """Return whether the run takes no more calls and none is open."""
         with self.changed:
             return self._closing and not self._open
 
     def futures(self) -> list[ProminenceFuture[Any]]:
-        """The calls that are open."""
+        """Return the calls that are open."""
         with self.changed:
             return [call for chunk in self._open.values() for call in chunk.calls if not call.done()]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
 from ..errors import JobDeletedError, JobError, ProminenceError
-from ..payload.outcomes import Outcome, Outcomes, read_outcomes
+from ..payload.outcomes import Outcome, OutcomeFile, read_outcomes
 from ..payload.results import unpack
 from ..remote.wire import OUTCOME_MAGIC
 from . import diagnosis
@@ -38,7 +38,7 @@ class Settler:
     def settle_from(
         self,
         file: BinaryIO,
-        outcomes: Outcomes,
+        outcomes: OutcomeFile,
         chunk: Chunk,
         job_id: int | None,
         *,
@@ -72,7 +72,7 @@ class Settler:
                 settle(call, False, diagnosis.initializer_error(cause, job_id))
 
     def _image_of(self, chunk: Chunk) -> str | None:
-        """The image of a chunk's job; None when another program has chosen it."""
+        """Return the image of a chunk's job; None when another program has chosen it."""
         unknown = self._context.attached and chunk.payload is None
         return None if unknown else self._context.images.name_of(chunk.options.image)
 
@@ -97,13 +97,13 @@ class Settler:
     def finish_unsettled(
         self,
         chunk: Chunk,
-        outcomes: Outcomes,
+        outcomes: OutcomeFile,
         job: Mapping[str, Any],
         stderr: Callable[[], str],
         *,
         alone: bool = False,
     ) -> None:
-        """The chunk is over: its calls without an outcome get another attempt, or the reason why they have none.
+        """End a chunk: its calls without an outcome get another attempt, or the reason why they have none.
 
         ``alone``: the calls were ended without their job (which goes on), so `terminate` need not explain the others.
         """
@@ -121,7 +121,7 @@ class Settler:
                 settle(chunk.calls[position], False, reason)
 
     def without_outcome(self, chunk: Chunk, error: BaseException) -> None:
-        """The job is over and has left nothing: its calls get another one, or the error."""
+        """Give the calls of a job that has left nothing another one, or the error."""
         missing = chunk.unsettled()
         if missing and chunk.may_repeat():
             self._resend(chunk, [missing])
@@ -133,8 +133,8 @@ class Settler:
         chunk: Chunk,
         records: bytes,
         job_id: int | None,
-        is_final: Callable[[Outcomes], bool] = lambda outcomes: True,
-    ) -> Outcomes | None:
+        is_final: Callable[[OutcomeFile], bool] = lambda outcomes: True,
+    ) -> OutcomeFile | None:
         """Settle a chunk from the records that a warm worker has made of it; verifies them first.
 
         Args:
@@ -157,7 +157,7 @@ class Settler:
 
 
 def _groups(missing: Iterable[int], running: int | None) -> list[list[int]]:
-    """The call that was running when its job ended may have ended it: it goes alone from now on."""
+    """Send the call alone that was running when its job ended: it may have ended it."""
     alone = [[position] for position in missing if position == running]
     others = [position for position in missing if position != running]
     return [*alone, *([others] if others else [])]

@@ -12,8 +12,9 @@ from ..client.client import ProminenceClient
 
 
 class UploadCache:
-    """The stored objects of a user, by name and size, as far as one run knows. Any thread may use it; a lock guards it,
-    which is not held while something is uploaded.
+    """The stored objects of a user, by name and size, as far as one run knows.
+
+    Any thread may use it; a lock guards it, which is not held while something is uploaded.
     """
 
     def __init__(self) -> None:
@@ -23,12 +24,12 @@ class UploadCache:
         self._uploading: dict[str, threading.Lock] = {}
 
     def knows(self, name: str) -> bool:
-        """Whether the service is known to have an object of this name; asks nobody."""
+        """Return whether the service is known to have an object of this name; asks nobody."""
         with self._lock:
             return name in (self._sizes or ())
 
     def has(self, client: ProminenceClient, name: str, size: int) -> bool:
-        """Whether the service has an object of this name and size; blocks for the list when it is asked first."""
+        """Tell whether the service has an object of this name and size; blocks for the list when it is asked first."""
         with self._listing:
             if self._sizes is None:
                 sizes = {item["name"]: item["size"] for item in client.list_data()}
@@ -58,6 +59,6 @@ class UploadCache:
             return True
 
     def forget(self, name: str) -> bool:
-        """Note that the service has an object no longer; returns whether it was thought to have it."""
+        """Note that the service has an object no longer; return whether it was thought to have it."""
         with self._lock:
             return (self._sizes or {}).pop(name, None) is not None

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         try:
             if options.child:
-                _say(json.dumps({"url": service.url, "token": service.token}))
+                _print_line(json.dumps({"url": service.url, "token": service.token}))
                 _await_orphaned(ended, parent)
             else:
                 _introduce(service, None if options.quiet else _NOTICES[options.containers])
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _signals() -> Iterator[int]:
-    """A descriptor that becomes readable when the program is asked to end."""
+    """Open a descriptor that becomes readable when the program is asked to end."""
     ended, wakes = os.pipe()
     asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: os.write(wakes, b".")) for number in asked}
@@ -79,9 +79,9 @@ def _signals() -> Iterator[int]:
 def _introduce(service: LocalService, notice: str | None) -> None:
     token_file = _write_token(service)
     if notice:
-        _say(f"# {notice}")
-    _say(f"export PROMINENCE_URL={service.url}")
-    _say(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
+        _print_line(f"# {notice}")
+    _print_line(f"export PROMINENCE_URL={service.url}")
+    _print_line(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

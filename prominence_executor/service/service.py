@@ -75,14 +75,13 @@ class LocalService:
         self.stop()
 
     def start(self) -> None:
-        """Start every thread and listen, or leave nothing behind.
+        """Start every thread and listen, or leave nothing behind; blocks until it can be asked.
 
-            Raises:
-                ImportError: the extra `local` is not installed.
-                RuntimeError: another service uses the directory, or others could have changed what lies there,
-        and ValueError when a newer version has written it.
-                OSError: the port is taken, or the directory cannot be written.
-                ValueError: an address of a mail server that is none.
+        Raises:
+            ImportError: the extra `local` is not installed.
+            RuntimeError: another service uses the directory, or others could have changed what lies there.
+            OSError: the port is taken, or the directory cannot be written.
+            ValueError: `smtp` is not "HOST:PORT", or a newer version has written the directory.
         """
         try:
             from .containers.base import PlainProcesses

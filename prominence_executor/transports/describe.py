@@ -14,7 +14,7 @@ from typing import Any
 
 from ..client.validation import BODY_LIMIT
 from ..payload.blob import Blob
-from ..payload.files import Source
+from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
 from ..remote.wire import FILES_FILE, OUTCOME_FILE
 from ..run.context import RunContext
@@ -62,13 +62,13 @@ def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, 
     return extras
 
 
-def small_files(options: Options) -> dict[str, Source]:
+def small_files(options: Options) -> dict[str, FileSource]:
     """Find the files of the user's that may travel inside the description, or the bundle, by their digest."""
     return {source.sha256: source for source in options.files.values() if source.size <= _INLINE_FILE}
 
 
 def place_files(context: RunContext, options: Options, small: Collection[str]) -> dict[str, str]:
-    """See that the content of the user's files is at the service, but for small ones; returns names by digest."""
+    """See that the content of the user's files is at the service, but for small ones; return names by digest."""
     return {
         source.sha256: context.objects.place_file(context.client, source)
         for source in options.files.values()
@@ -82,7 +82,7 @@ def modules_name(modules: ModuleZip) -> str:
 
 
 def place_modules(context: RunContext, modules: ModuleZip) -> str:
-    """See that modules are at the service, for all jobs that need them; returns the object's name."""
+    """See that modules are at the service, for all jobs that need them; return the object's name."""
     name, content = modules_name(modules), modules.content
 
     def upload() -> None:
@@ -93,11 +93,11 @@ def place_modules(context: RunContext, modules: ModuleZip) -> str:
 
 
 def runner_seconds(options: Options) -> float:
-    """Seconds of the walltime that the runner may take, so that it can still say what it has."""
+    """Return the seconds of the walltime that the runner may take, so that it can still say what it has."""
     walltime = float(options.resources.json()["walltime"]) * 60.0
     return walltime - min(60.0, walltime / 20)
 
 
 def in_base64(size: int) -> int:
-    """Characters that so many bytes become."""
+    """Return the characters that so many bytes become."""
     return (size + 2) // 3 * 4

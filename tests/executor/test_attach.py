@@ -25,7 +25,7 @@ from prominence_executor import (
     RunNotFoundError,
 )
 from prominence_executor.local import LocalService
-from prominence_executor.run.names import Calls, Span, array_name, job_name, parse_array_name, parse_job_name
+from prominence_executor.run.names import ArrayRange, CallRange, array_name, job_name, parse_array_name, parse_job_name
 
 pytestmark = pytest.mark.once
 
@@ -58,11 +58,11 @@ def attach(service: LocalService, run_id: str, **options: object) -> ProminenceE
 
 @pytest.mark.parametrize("calls", [(7, 1, 1), (7, 5, 1), (0, 1, 3), (10, 90, 2)])
 def test_a_jobs_name_tells_its_calls(calls: tuple[int, int, int]) -> None:
-    assert parse_job_name("a.1", job_name("a.1", Calls(*calls))) == calls
+    assert parse_job_name("a.1", job_name("a.1", CallRange(*calls))) == calls
 
 
 def test_an_arrays_name_tells_the_calls_of_its_jobs() -> None:
-    span = Span(7, 30, 10, 2)
+    span = ArrayRange(7, 30, 10, 2)
     name = array_name("a.1", span)
     assert parse_array_name("a.1", name) == span
     assert [parse_job_name("a.1", f"{name}/pxcall/{n}") for n in range(3)] == [(7, 10, 2), (17, 10, 2), (27, 4, 2)]

@@ -13,7 +13,7 @@ import pytest
 from job_directory import JobDirectory
 
 from prominence_executor.payload.blob import sha256_of
-from prominence_executor.payload.pickling import Reference, dumps, dumps_apart
+from prominence_executor.payload.pickling import ObjectRef, dumps, dumps_out_of_band
 from prominence_executor.remote.loading import OWN_PACKAGE, Unpickler
 
 
@@ -64,8 +64,8 @@ def test_an_argument_that_is_a_name_of_the_script_costs_its_own_call(
 def test_an_object_of_its_own_that_is_a_name_of_the_script_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = b"".join(dumps_apart({"f": cached_in_the_script("error_text", monkeypatch)}).pieces)
-    reference = Reference(sha256_of([content]), len(content), shared=True)
+    content = b"".join(dumps_out_of_band({"f": cached_in_the_script("error_text", monkeypatch)}).pieces)
+    reference = ObjectRef(sha256_of([content]), len(content), shared=True)
     job = JobDirectory(tmp_path)
     job.prepare(lambda given: given["f"](3), (reference,), objects={reference.sha256: content})
     job.run()
@@ -100,10 +100,10 @@ def test_names_of_other_modules_are_what_they_are() -> None:
 
 
 def test_shared_objects_are_one_for_all_calls_and_private_ones_each_calls_own(tmp_path: Path) -> None:
-    content = b"".join(dumps_apart([1]).pieces)
+    content = b"".join(dumps_out_of_band([1]).pieces)
     sha256 = sha256_of([content])
     for shared, seen in ((True, [2, 3]), (False, [2, 2])):
-        reference = Reference(sha256, len(content), shared=shared)
+        reference = ObjectRef(sha256, len(content), shared=shared)
         job = JobDirectory(tmp_path / str(shared))
         job.prepare(lambda given: given.append(1) or len(given), (reference,), (reference,), objects={sha256: content})
         job.run()
@@ -111,8 +111,8 @@ def test_shared_objects_are_one_for_all_calls_and_private_ones_each_calls_own(tm
 
 
 def test_an_object_that_did_not_arrive_as_it_was_sent_is_not_unpickled(tmp_path: Path) -> None:
-    content = b"".join(dumps_apart("x" * 100).pieces)
-    reference = Reference(sha256_of([content]), len(content), shared=True)
+    content = b"".join(dumps_out_of_band("x" * 100).pieces)
+    reference = ObjectRef(sha256_of([content]), len(content), shared=True)
     job = JobDirectory(tmp_path)
     job.prepare(len, (reference,), objects={reference.sha256: content.replace(b"xx", b"xy", 1)})
     job.run()

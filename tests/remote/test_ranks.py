@@ -18,7 +18,7 @@ from paths import SUPPORT
 from rank_calls import communicate, explode, fail_on, kill, rank_of
 
 from prominence_executor import CallCrashedError, RemoteTraceback
-from prominence_executor.payload.outcomes import Outcomes
+from prominence_executor.payload.outcomes import OutcomeFile
 from prominence_executor.run.diagnosis import call_error
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +41,7 @@ class Ranks(JobDirectory):
         nodes: int = 1,
         apart: bool = False,
         **options: Any,
-    ) -> Outcomes:
+    ) -> OutcomeFile:
         """Run the calls on all ranks; ``apart``: each in a directory of its own."""
         folders = [self.folder, *(self.folder / f"node{rank}" for rank in range(1, ranks if apart else 1))]
         words = ["mpirun", "--oversubscribe"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from job_directory import IDENTITY, KEY
 
 from prominence_executor import OutcomeError, SignatureError
-from prominence_executor.payload.outcomes import Outcomes, read_outcomes, verify_body
+from prominence_executor.payload.outcomes import OutcomeFile, read_outcomes, verify_body
 from prominence_executor.remote.records import OutcomeWriter, last_end, write_record
 from prominence_executor.remote.wire import NO_CALL, OUTCOME_MAGIC
 
@@ -31,7 +31,7 @@ def written(bodies: list[bytes]) -> tuple[bytes, list[int]]:
     return file.getvalue(), ends
 
 
-def read(content: bytes) -> Outcomes:
+def read(content: bytes) -> OutcomeFile:
     file = io.BytesIO(content)
     outcomes = read_outcomes(file, KEY, IDENTITY)
     for outcome in outcomes.calls.values():

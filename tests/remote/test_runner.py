@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,15 +161,21 @@ def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote:
     assert job.kind == "walltime"
 
 
-def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: JobDirectory) -> None:
+def test_processes_that_a_call_leaves_behind_end_with_the_job(remote: JobDirectory, until: Callable[..., None]) -> None:
     def call() -> int:
         return subprocess.Popen(["sleep", "60"]).pid
 
     remote.prepare(call, ())
     remote.run()
     pid = remote.value()
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def is_gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    until(is_gone, 5.0)  # it has been killed, which takes the system a moment
 
 
 def test_a_call_may_change_the_directory_and_close_its_streams(remote: JobDirectory) -> None:

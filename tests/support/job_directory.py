@@ -11,7 +11,7 @@ from typing import Any
 from prominence_executor.payload.archive import runner_archive
 from prominence_executor.payload.calls import Identity, Payload, calls_file
 from prominence_executor.payload.instructions import job_file
-from prominence_executor.payload.outcomes import Outcomes, read_outcomes
+from prominence_executor.payload.outcomes import OutcomeFile, read_outcomes
 from prominence_executor.payload.pickling import dumps
 from prominence_executor.payload.results import unpack
 
@@ -55,7 +55,7 @@ class JobDirectory:
             [python, "pxrun.pyz"], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
         )
 
-    def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> Outcomes:
+    def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> OutcomeFile:
         with (self.folder / "pxoutcome").open("rb") as file:
             return read_outcomes(file, key, identity)
 

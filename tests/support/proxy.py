@@ -551,14 +551,14 @@ class Exchange(BaseHTTPRequestHandler):
             if not self._gone:
                 self.reset()
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _exchange  # noqa: N815  the names that the base class looks for
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _exchange  # the names that the base class looks for
 
     def finish(self) -> None:
         if not self._gone:
             with suppress(OSError):
                 super().finish()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
+    def log_message(self, format: str, *args: Any) -> None:  # the base class's name
         """Counters are enough."""
 
     def _pass_on(self) -> None:

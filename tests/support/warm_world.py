@@ -16,7 +16,8 @@ import pickle
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from prominence_executor.errors import NotFoundError
@@ -104,6 +105,12 @@ class MemoryService:
         with self._lock:
             for key in [key for key in self._keys if key.startswith(prefix)]:
                 del self._keys[key]
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Within this, nobody has an answer."""
+        with self._lock:
+            yield
 
     def join(self) -> None:
         """Wait for the threads of all workers, which have been ended."""
@@ -274,6 +281,7 @@ class Pool:
         )
         self.registry = ChunkRegistry(run_id)
         self._stopping = context.stopping
+        self._service = service
         self._options = Options()
         self._warm = WarmPool(context, self.registry, Settler(context, _never), options)
         self._warm.start()
@@ -293,11 +301,15 @@ class Pool:
         self._warm.submit(chunk)
         return futures
 
-    def close(self) -> None:
-        """End all; every future is done."""
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """End all, the workers' threads too."""
         self.registry.stop_admitting()
         self._stopping.set()
         self._warm.close(False)
+        self._service.join()
 
 
 def pickled(function: Any) -> Blob:

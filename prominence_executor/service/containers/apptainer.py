@@ -114,7 +114,7 @@ class _Container:
         return Command(argv, self.sandbox.home, own)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: nothing stays open."""
 
 
 def _program() -> str:

@@ -84,7 +84,7 @@ class _PlainTaskRunner:
         return {"process": platform.platform(terse=True)}
 
     def pull(self, number: int, entry: dict[str, Any]) -> None:
-        """There is nothing to pull: told as the service's worker tells it, all the same."""
+        """Pull nothing, and say so as the service's worker says it."""
         image = self._tasks[number]["image"]
         if image in self._images:
             entry["imagePullStatus"] = "cached"
@@ -110,7 +110,7 @@ class _PlainTaskRunner:
         return command if _found(command) else None
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: nothing stays open."""
 
 
 def _found(command: Command) -> bool:

@@ -142,7 +142,7 @@ class Images:
         return checksum
 
     def _download(self, url: str, stopped: Stopped) -> str:
-        """Download what lies at a URL, unless its server says that it is what was here before; returns its checksum."""
+        """Download what lies at a URL, unless its server says that it is what was here before; return its checksum."""
         with self._lock:
             validators, before = self._fetched.get(url, ({}, ""))
         request = urllib.request.Request(url, headers=validators)  # noqa: S310 (http and https only)

@@ -15,7 +15,7 @@ _LONGEST = 0.5  # seconds between two looks
 
 
 def main(words: list[str]) -> int:
-    """Run PRoot with these words until the task's first process has ended; returns its exit code."""
+    """Run PRoot with these words until the task's first process has ended; return its exit code."""
     if "-k" in words:  # udocker's own comes before the task's words
         place = words.index("-k")
         del words[place : place + 2]

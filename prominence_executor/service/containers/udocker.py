@@ -172,7 +172,7 @@ def _others(image: Path, name: str) -> str:
 
 
 def _proot() -> str | None:
-    """PRoot: the one that the user names, else the system's, else one of a udocker that is installed whole."""
+    """Find PRoot: the one that the user names, else the system's, else one of a udocker that is installed whole."""
     named = os.environ.get("UDOCKER_USE_PROOT_EXECUTABLE", "")
     own = Path.home() / ".udocker" / "bin"
     machine = os.uname().machine

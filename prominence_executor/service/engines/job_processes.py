@@ -43,7 +43,7 @@ class JobProcesses:
         return process
 
     def reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
-        """Wait for a process; returns its exit code, negative for a signal, and what it used."""
+        """Wait for a process; return its exit code, negative for a signal, and what it used."""
         processes.await_end(process)
         with self._lock:  # before the number can be somebody else's
             self._pids.discard(process.pid)

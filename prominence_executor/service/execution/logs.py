@@ -25,7 +25,7 @@ class JobLogs:
 
     @contextmanager
     def opened(self) -> Iterator[list[tuple[int, int]]]:
-        """Empty logs, as descriptors of stdout and stderr for each node."""
+        """Open empty logs, as descriptors of stdout and stderr for each node."""
         with ExitStack() as stack:
             pairs = []
             for node in range(self.nodes):
@@ -36,7 +36,7 @@ class JobLogs:
             yield pairs
 
     def remove_empty(self) -> None:
-        """Most jobs print nothing; keep no file for that."""
+        """Remove empty logs: most jobs print nothing."""
         for node, first in itertools.product(range(self.nodes), (self.stdout, self.stderr)):
             path = node_log(first, node)
             if path.exists() and path.stat().st_size == 0:

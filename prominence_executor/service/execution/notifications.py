@@ -31,7 +31,7 @@ _LAST = 5.0  # seconds that mails have when the service stops
 
 
 def server_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, the port 25 by default. Raises ValueError."""
+    """Read HOST:PORT, the port 25 by default. Raises ValueError."""
     host, colon, port = text.rpartition(":") if ":" in text else (text, "", "25")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"an SMTP server is given as HOST:PORT, not {text!r}")
@@ -57,7 +57,7 @@ class Mail:
         self._thread.join(_LAST)
 
     def job_ended(self, job: int) -> None:
-        """Have the job's owner told, if the description says so; returns at once."""
+        """Have the job's owner told, if the description says so; return at once."""
         row = self._store.job(job)
         if row is not None and self._store.body(row).get("notifications"):
             self._ended.put(job)

@@ -126,7 +126,7 @@ class Scheduler:
         thread.start()
 
     def _overdue(self) -> list[tuple[int, JobRun | None]]:
-        """Jobs that are over their time: with the run to end, or without one, taken out of the queue."""
+        """Find jobs that are over their time: with the run to end, or without one, taken out of the queue."""
         found: list[tuple[int, JobRun | None]] = []
         for job, mark in self._deadlines.due(time.time()):
             run = self._runs.get(job)
@@ -145,7 +145,7 @@ class Scheduler:
     # Job threads
 
     def _work(self, queued: QueuedJob) -> None:
-        """One run from slot to slot. Whatever happens, the slots come back."""
+        """Have one run from slot to slot. Whatever happens, the slots come back."""
         again = False
         try:
             again = self._run(queued.job)

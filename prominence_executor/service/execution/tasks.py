@@ -134,6 +134,6 @@ class Tasks:
 
 
 def _fatal(log: int, sentence: str) -> int:
-    """Say why nothing was started, as the container's runtime would; returns its exit code."""
+    """Say why nothing was started, as the container's runtime would; return its exit code."""
     os.write(log, f"FATAL:   {sentence}\n".encode())
     return 255

@@ -40,7 +40,7 @@ def await_end(process: subprocess.Popen[bytes]) -> None:
 
 
 def reap(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
-    """Reap an ended process; its exit code, negative for a signal, and what it used."""
+    """Reap an ended process; return its exit code, negative for a signal, and what it used."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage

@@ -37,7 +37,7 @@ def remove_tree(root: Path) -> None:
 
 def _remove_stubborn(parent: int, name: str) -> None:
     """Remove level by level: what lies in a directory of `top` moves up into `top`, so nothing is ever deep."""
-    top = _opened(parent, name)
+    top = _open(parent, name)
     try:
         while _flatten(top):
             pass
@@ -70,18 +70,18 @@ def _removed(directory: int, name: str) -> bool:
 
 def _lift(top: int, name: str) -> None:
     """Empty one directory of `top` into `top`, and remove it."""
-    inner = _opened(top, name)
+    inner = _open(top, name)
     try:
         for child in os.listdir(inner):
             if not _removed(inner, child):
-                os.close(_opened(inner, child))  # moving a directory needs the right to write it
+                os.close(_open(inner, child))  # moving a directory needs the right to write it
                 os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=top)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=top)
 
 
-def _opened(parent: int, name: str) -> int:
+def _open(parent: int, name: str) -> int:
     """Open a directory that its owner can read and write from now on. OSError for a link."""
     if os.chmod in os.supports_follow_symlinks:
         os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def lock_directory(directory: Path) -> int:
-    """Make a service's directory, or take one that nobody else can write; returns the descriptor that holds its lock.
+    """Make a service's directory, or take one that nobody else can write; return the descriptor that holds its lock.
 
     Raises:
         RuntimeError: others can write it, or another service uses it.

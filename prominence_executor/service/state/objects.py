@@ -74,7 +74,7 @@ class ObjectStore:
 
     @contextmanager
     def receiving(self) -> Iterator[IO[bytes]]:
-        """A temporary file on the store's own file system, removed unless it was kept by `keep`."""
+        """Open a temporary file on the store's own file system, removed unless it was kept by `keep`."""
         file = self.incoming_file()
         try:
             yield file
@@ -93,7 +93,7 @@ class ObjectStore:
         os.replace(file, path)
 
     def put_stream(self, key: str, stream: IO[bytes] | Any) -> int:
-        """Receive an object; returns its size. Raises BadKey before anything is read."""
+        """Receive an object; return its size. Raises BadKey before anything is read."""
         self.path(key)  # refuse before reading
         with self.receiving() as file:
             shutil.copyfileobj(stream, file, PIECE)
@@ -103,7 +103,7 @@ class ObjectStore:
         return size
 
     def put_file(self, key: str, source: Path) -> int:
-        """Take over a file of a finished sandbox: linked when nothing else holds it, else copied. Returns its size.
+        """Take over a file of a finished sandbox: linked when nothing else holds it, else copied. Return its size.
 
         What was looked at before may be another thing by now: only what has a name in here is safe from that.
         """

@@ -87,7 +87,7 @@ class Query:
     limit: int = -1
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection:
     """Open the database.
 
     Raises:
@@ -118,7 +118,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._db = _opened(path)
+        self._db = _open(path)
         self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 

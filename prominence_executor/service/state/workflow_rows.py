@@ -33,7 +33,7 @@ class WorkflowRows:
         self._store = store
 
     def add(self, user: str, body: dict[str, Any], plan: dict[str, Any], total: int) -> int:
-        """Store a workflow as idle; returns its id."""
+        """Store a workflow as idle; return its id."""
         workflow = self._store.new_id()
         with self._store.transaction() as db:
             db.execute(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from ...payload.pickling import Reference
+from ...payload.pickling import ObjectRef
 from ...run.chunk import Chunk
-from ...run.names import Span, array_name
+from ...run.names import ArrayRange, array_name
 
 MOST = 500  # jobs in one array
 _SMALL = 1 << 18  # bytes of a chunk's payload that may travel in an array: each of its jobs fetches all payloads
@@ -22,7 +22,7 @@ class Array:
     """Chunks equal in size, but for the last, of which each is one job of a workflow."""
 
     run_id: str
-    span: Span
+    span: ArrayRange
     left: dict[int, Chunk] = field(default_factory=dict)  # the chunks that are not over, by their position
     wanted: set[int] = field(default_factory=set)  # positions of those with a call that still needs its job
     workflow_id: int | None = None
@@ -42,7 +42,7 @@ class Array:
     def of(cls, chunks: list[Chunk]) -> Array:
         """Make the array of these chunks, which `groups_for_arrays` has found to fit."""
         first, last = chunks[0], chunks[-1]
-        array = cls(first.run_id, Span(first.first, last.first + last.size - 1, first.size, first.attempt))
+        array = cls(first.run_id, ArrayRange(first.first, last.first + last.size - 1, first.size, first.attempt))
         for chunk in chunks:
             array.add(chunk)
         return array
@@ -55,11 +55,11 @@ class Array:
             self.wanted.add(position)
 
     def is_wanted(self) -> bool:
-        """Whether a call of it needs a job."""
+        """Return whether a call of it needs a job."""
         return bool(self.wanted)
 
     def position(self, chunk: Chunk) -> int:
-        """The place of a chunk's job in it."""
+        """Return the place of a chunk's job in it."""
         return (chunk.first - self.span.first) // self.span.size
 
 
@@ -100,5 +100,5 @@ def _bytes_of(chunk: Chunk) -> int:
     return 0 if chunk.payload is None else sum(len(blob) for blob in chunk.payload.arguments if blob is not None)
 
 
-def _objects_of(chunk: Chunk) -> frozenset[Reference]:
+def _objects_of(chunk: Chunk) -> frozenset[ObjectRef]:
     return frozenset() if chunk.payload is None else chunk.payload.objects

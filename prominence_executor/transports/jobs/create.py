@@ -43,12 +43,12 @@ class Attempts:
         return self.refusals >= _REFUSALS
 
     def after_refusal(self, mendable: bool) -> bool:
-        """Whether to try again after a POST that was refused; ``mendable``: the next one will be another."""
+        """Return whether to try again after a POST that was refused; ``mendable``: the next one will be another."""
         self.refusals += 1
         return mendable and not self.refused
 
     def after_failure(self, error: ServiceError | TransferError, away: float) -> float | None:
-        """Seconds to wait before the next attempt; None when the service has been away for too long.
+        """Return the seconds to wait before the next attempt; None when the service has been away for too long.
 
         Args:
             away: seconds for which the service has not answered.
@@ -72,7 +72,7 @@ def create_once(
     find: Callable[[], int | None],
     sending: Callable[[], None],
 ) -> int:
-    """Create what runs these chunks; returns its id. Blocks while the service is away, for as long as it may be.
+    """Create what runs these chunks; return its id. Blocks while the service is away, for as long as it may be.
 
     Args:
         describe: makes its description, and uploads what that needs; called again when that is missing there.
@@ -115,7 +115,7 @@ def create_once(
 
 
 def _was_purged(context: RunContext, refusal: str) -> bool:
-    """Whether the service has refused a job because an object is there no longer; it is uploaded again then."""
+    """Return whether the service has refused a job because an object is there no longer; it is uploaded again then."""
     return context.objects.missing(refusal) or context.images.missing(refusal)
 
 

@@ -66,7 +66,7 @@ class Deleter:
     # -- in the pool -----------------------------------------------------------------------------------------------
 
     def terminate_now(self, chunk: Chunk) -> None:
-        """Do that at once; blocks for one request."""
+        """Delete the chunk's running job; blocks for one request."""
         try:
             if chunk.job_id is not None:
                 self._context.client.delete_job(chunk.job_id)
@@ -116,6 +116,6 @@ class Deleter:
 
 
 def _whole_arrays(entries: list[JobEntry]) -> tuple[list[JobEntry], set[Array]]:
-    """Which of these jobs are to be deleted alone, and which arrays as a whole, since nobody needs a job of them."""
+    """Return the jobs that are to be deleted alone, and the arrays to be deleted whole, of which nobody needs a job."""
     arrays = {entry.array for entry in entries if entry.array is not None and not entry.array.is_wanted()}
     return [entry for entry in entries if entry.array not in arrays], arrays

@@ -15,7 +15,7 @@ from ... import remote
 from ...client.validation import BODY_LIMIT, encode
 from ...errors import InvalidRequestError
 from ...payload.archive import runner_archive
-from ...payload.bundle import bundle
+from ...payload.bundle import array_archive
 from ...payload.calls import Payload, calls_file
 from ...payload.instructions import array_file, job_file
 from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_FILE
@@ -56,7 +56,7 @@ class JobDescriber:
         objects = self._placed(chunks)
         small = small_files(options)
         placed = place_files(context, options, small)
-        content = bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
+        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -129,7 +129,7 @@ class JobDescriber:
         return description
 
     def _placed(self, chunks: Collection[Chunk]) -> dict[str, str]:
-        """See that the objects are at the service to which these chunks' calls refer; returns names by digest."""
+        """See that the objects are at the service to which these chunks' calls refer; return names by digest."""
         objects, client = self._context.objects, self._context.client
         placed: dict[str, str] = {}
         for chunk in chunks:
@@ -160,12 +160,12 @@ def _payload(chunk: Chunk) -> Payload:
 
 
 def _wanted(chunk: Chunk) -> Payload:
-    """The chunk's payload without the calls that were cancelled meanwhile."""
+    """Return the chunk's payload without the calls that were cancelled meanwhile."""
     return _payload(chunk).part(range(chunk.size), chunk.unsettled())
 
 
 def _staged_name(sha256: str) -> str:
-    """The name under which the service lays down a small file of the user's: harmless, whatever its own name is."""
+    """Name the file under which the service lays down a small one of the user's: harmless, whatever its own name is."""
     return f"pxfile-{sha256[:32]}"
 
 

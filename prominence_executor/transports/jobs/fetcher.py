@@ -23,7 +23,7 @@ from ...errors import (
     ServiceUnavailableError,
     TransferError,
 )
-from ...payload.outcomes import Outcomes, read_outcomes
+from ...payload.outcomes import OutcomeFile, read_outcomes
 from ...remote.wire import FILES_FILE
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -76,12 +76,12 @@ class Fetcher:
     # -- the tracker's thread --------------------------------------------------------------------------------------
 
     def fetch(self, chunk: Chunk, job: dict[str, Any]) -> None:
-        """Fetch the outcome of an ended job and settle its calls; returns at once."""
+        """Fetch the outcome of an ended job and settle its calls; return at once."""
         self.progress.begin(chunk)
         cast(StartedPool, self._pool).submit(self._resolve, chunk, job)
 
     def give_up(self, chunk: Chunk, error: JobError) -> None:
-        """Wait no longer for a job that has not ended, as far as the service says; returns at once.
+        """Wait no longer for a job that has not ended, as far as the service says; return at once.
 
         It is deleted first, so that no call of it runs twice.
         """
@@ -130,7 +130,7 @@ class Fetcher:
         self._done(chunk)
 
     def _delete_unended(self, chunk: Chunk, error: JobError) -> dict[str, Any] | None:
-        """Delete a job that may still be there; returns its description when the service says that it has ended."""
+        """Delete a job that may still be there; return its description when the service says that it has ended."""
         job_id = cast(int, chunk.job_id)
         if self._context.attached and not chunk.may_repeat():
             return None  # it is another program's
@@ -152,7 +152,7 @@ class Fetcher:
         self._release(chunk)
 
     def _is_worth_another(self, chunk: Chunk, error: BaseException) -> bool:
-        """A store that does not answer is waited for like the service; anything else gets a few more chances."""
+        """Return whether to try again: a silent store is waited for like the service, all else gets a few chances."""
         if isinstance(error, AuthenticationError):
             return False
         unanswered = isinstance(error, (TransferError, ServiceUnavailableError)) and not isinstance(error, _Damaged)
@@ -185,7 +185,7 @@ class Fetcher:
                 self._believe(file, chunk, lazily)
         self._settler.finish_unsettled(chunk, outcomes, job, lambda: self._stderr_of(chunk))
 
-    def _settle_those_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> Outcomes:
+    def _settle_those_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> OutcomeFile:
         """Verify an outcome file, and settle the calls that have one in it."""
         file.seek(0)
         outcomes = read_outcomes(file, self._context.key, chunk.identity)
@@ -194,7 +194,7 @@ class Fetcher:
         return outcomes
 
     def _believe(self, file: BinaryIO, chunk: Chunk, lazily: bool) -> None:
-        """A file without an end is of a runner that was killed, or was damaged on its way: it must come twice alike."""
+        """Have a file without an end come twice alike: its runner was killed, or it was damaged on its way."""
         if lazily:
             raise _Damaged("the outcome file has no end")
         file.seek(0)
@@ -205,7 +205,7 @@ class Fetcher:
             raise _Damaged("the outcome file has no end")
 
     def _stderr_of(self, chunk: Chunk) -> str:
-        """The job's standard error for a message, or nothing: it must not stand in the way of the message."""
+        """Fetch the job's standard error for a message, or nothing: it must not stand in the way of the message."""
         try:
             return self._context.client.stderr(cast(int, chunk.job_id)).decode("utf-8", "replace")
         except (ProminenceError, OSError):
@@ -233,7 +233,7 @@ class _Damaged(TransferError):
 
 
 def _spool(size: int) -> BinaryIO:
-    """Where an outcome file is kept while it is read: memory for a small one, a temporary file for a large one."""
+    """Open what keeps an outcome file while it is read: memory for a small one, a temporary file for a large one."""
     if size < _IN_MEMORY:
-        return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  closed by its user
-    return cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+        return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # closed by its user
+    return cast(BinaryIO, tempfile.TemporaryFile())

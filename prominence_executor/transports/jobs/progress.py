@@ -41,14 +41,14 @@ class Progress:
         return self._of.setdefault(chunk, _Progress())
 
     def forget(self, chunk: Chunk) -> None:
-        """The chunk is settled."""
+        """Forget a chunk that is settled."""
         with self._lock:
             self._of.pop(chunk, None)
 
     # -- before there is an outcome --------------------------------------------------------------------------------
 
     def seen(self, chunk: Chunk, held: bool) -> float:
-        """The job is active; returns the seconds for which it has been held, 0 if it is not."""
+        """Note that the job is active; return the seconds for which it has been held, 0 if it is not."""
         now = time.monotonic()
         with self._lock:
             if not held and chunk not in self._of:
@@ -59,13 +59,13 @@ class Progress:
             return now - progress.held_since if progress.held_since is not None else 0.0
 
     def absent(self, chunk: Chunk) -> int:
-        """The job is described as held, but is not active; returns at how many looks in a row that has been so."""
+        """Note a job that is held but not active; return at how many looks in a row that has been so."""
         with self._lock:
             self._get(chunk).absences += 1
             return self._get(chunk).absences
 
     def missed(self, chunk: Chunk) -> float | None:
-        """The service does not know the job; returns for how many seconds that has been so if they are too many."""
+        """Note that the service does not know the job; return for how many seconds if they are too many."""
         now = time.monotonic()
         with self._lock:
             progress = self._get(chunk)
@@ -77,32 +77,32 @@ class Progress:
     # -- fetching it -----------------------------------------------------------------------------------------------
 
     def is_under_way(self, chunk: Chunk) -> bool:
-        """Whether somebody is about it."""
+        """Return whether somebody is about it."""
         with self._lock:
             return chunk in self._of and self._of[chunk].under_way
 
     def may_begin(self, chunk: Chunk) -> bool:
-        """Whether it did not fail a moment ago."""
+        """Return whether it did not fail a moment ago."""
         with self._lock:
             return chunk not in self._of or time.monotonic() >= self._of[chunk].again_at
 
     def begin(self, chunk: Chunk) -> None:
-        """Somebody is about it."""
+        """Note that somebody fetches it."""
         with self._lock:
             self._get(chunk).under_way = True
 
     def put_back(self, chunk: Chunk) -> None:
-        """Nobody is any more."""
+        """Note that nobody fetches it any more."""
         with self._lock:
             self._get(chunk).under_way = False
 
     def is_first(self, chunk: Chunk) -> bool:
-        """Whether no fetch has failed."""
+        """Return whether no fetch has failed."""
         with self._lock:
             return not self._get(chunk).fetches
 
     def failed(self, chunk: Chunk, patience: float) -> bool:
-        """A fetch has failed; returns whether to try again.
+        """Note that a fetch has failed; return whether to try again.
 
         ``patience``: seconds for which to try beyond the usual attempts.
         """
@@ -115,7 +115,7 @@ class Progress:
             return progress.fetches < ATTEMPTS or now - progress.failing_since < patience
 
     def came_twice(self, chunk: Chunk, digest: bytes) -> bool:
-        """Whether an outcome file without an end has come with the same content before."""
+        """Return whether an outcome file without an end has come with the same content before."""
         with self._lock:
             before, self._get(chunk).damaged = self._get(chunk).damaged, digest
             return before == digest

@@ -68,7 +68,7 @@ class Sender:
         self.thread = threading.Thread(target=self._loop, name=f"prominence-dispatch-{context.run_id}", daemon=True)
 
     def put(self, chunk: Chunk) -> None:
-        """Queue a chunk, and begin to upload what it shares with others; returns at once."""
+        """Queue a chunk, and begin to upload what it shares with others; return at once."""
         self._waiting.put(chunk)
         context = self._context
         for reference in context.objects.early(chunk.payload.objects if chunk.payload else ()):
@@ -95,9 +95,9 @@ class Sender:
                             array = Array.of(group)
                             self._table.put_into(array)
                             self._pool().submit(self._send_array, array)
-        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+        except BaseException as error:  # a dead thread must not leave futures behind
             self._context.log.exception("the sender of run %s failed", self._context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _take(self) -> Chunk | None:
         """Return the next chunk; None when there will be no more."""
@@ -150,7 +150,7 @@ class Sender:
             self._table.accepted_array(array, workflow_id)
             self._forget(chunks)
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except ServiceUnavailableError as error:
             for chunk in chunks:
                 chunk.settle_all(error)
@@ -188,7 +188,7 @@ class Sender:
             self._table.accepted(chunk, job_id)
             self._forget([chunk])
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
                 self._forget([chunk])  # what the service never saw stays in the journal
@@ -198,13 +198,13 @@ class Sender:
             self._owner.accepted(chunk)
 
     def _sending(self, chunks: list[Chunk]) -> None:
-        """Their jobs are about to be created: from now on they may exist. BrokenRunError: the run was broken off."""
+        """Note that their jobs may exist from now on. BrokenRunError: the run has failed."""
         if not any(self._registry.is_open(chunk) for chunk in chunks):
             raise BrokenRunError(f"run {self._context.run_id} is broken: {self._registry.broken}")
         self._context.journal.sending(chunk.name for chunk in chunks)
 
     def _forget(self, chunks: list[Chunk]) -> None:
-        """The journal need not keep these chunks: they are at the service, or nobody wants them."""
+        """Drop chunks from the journal: they are at the service, or nobody wants them."""
         self._context.journal.remove(chunk.name for chunk in chunks)
 
     def _release(self, chunks: list[Chunk]) -> None:

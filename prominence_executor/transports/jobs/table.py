@@ -87,7 +87,7 @@ class JobTable:
             return True
 
     def is_full(self) -> bool:
-        """Whether ``max_workers`` allows no more jobs now."""
+        """Return whether ``max_workers`` allows no more jobs now."""
         with self._changed:
             return self._is_full()
 
@@ -95,7 +95,7 @@ class JobTable:
         return self.max_workers is not None and len(self._counting) >= self.max_workers
 
     def in_doubt(self, chunks: Iterable[Chunk]) -> set[Chunk]:
-        """Those of these chunks whose job may exist."""
+        """Return those of these chunks whose job may exist."""
         with self._changed:
             return {chunk for chunk in chunks if self.track(chunk).in_doubt}
 
@@ -123,7 +123,7 @@ class JobTable:
                 self.track(chunk).array = array
 
     def take_out_of(self, array: Array) -> list[Chunk]:
-        """Have the array's chunks as jobs of their own after all; returns them."""
+        """Have the array's chunks as jobs of their own after all; return them."""
         with self._changed:
             chunks = list(array.left.values())
             for chunk in chunks:
@@ -136,14 +136,14 @@ class JobTable:
             self.track(chunk).uploaded |= {name}
 
     def accepted(self, chunk: Chunk, job_id: int) -> None:
-        """The service has taken the job."""
+        """Note that the service has taken the job."""
         with self._changed:
             chunk.accepted(job_id)
             self.track(chunk).accepted_at = time.monotonic()
             self._ids.add(job_id)
 
     def accepted_array(self, array: Array, workflow_id: int) -> None:
-        """The service has taken the array; the ids of its jobs show when it has made them."""
+        """Note that the service has taken the array; the ids of its jobs show when it has made them."""
         with self._changed:
             self._had_arrays = True
             array.workflow_id, array.accepted_at = workflow_id, time.monotonic()
@@ -171,7 +171,7 @@ class JobTable:
     # -- at the service --------------------------------------------------------------------------------------------
 
     def in_flight(self) -> list[JobEntry]:
-        """The jobs that the service has and that are still wanted; and those that are still to be seen."""
+        """Return the jobs that the service has and that are still wanted, and those that are still to be seen."""
         with self._changed:
             return [
                 entry
@@ -181,7 +181,7 @@ class JobTable:
             ]
 
     def match(self, jobs: Iterable[dict[str, Any]]) -> list[Chunk]:
-        """Find those of these jobs that are of arrays and seen for the first time; returns the unwanted ones."""
+        """Find those of these jobs that are of arrays and seen for the first time; return the unwanted ones."""
         unwanted = []
         with self._changed:
             if not self._unseen:
@@ -226,7 +226,7 @@ class JobTable:
     # -- going -----------------------------------------------------------------------------------------------------
 
     def want_no_more(self, chunk: Chunk) -> bool:
-        """All calls of the chunk were cancelled; returns whether its job, or its whole array, can be deleted now."""
+        """Note that all calls were cancelled; return whether the job, or its whole array, can be deleted now."""
         with self._changed:
             entry = self._entries.get(chunk.name)
             array = entry.array if entry else None
@@ -236,7 +236,7 @@ class JobTable:
             return chunk.job_id is not None or whole
 
     def begin_removal(self, chunk: Chunk) -> bool:
-        """Whether the chunk's job and objects are to be deleted now, and nobody is about it."""
+        """Return whether the chunk's job and objects are to be deleted now, and nobody is about it."""
         with self._changed:
             entry = self._entries.get(chunk.name)
             if entry is None or entry.removing or not self._registry.is_open(chunk):
@@ -247,7 +247,7 @@ class JobTable:
             return True
 
     def begin_termination(self, chunk: Chunk) -> bool:
-        """Whether the chunk can be ended by force; it is marked so then."""
+        """Return whether the chunk can be ended by force; it is marked so then."""
         with self._changed:
             entry = self._entries.get(chunk.name)
             if not self._registry.is_open(chunk) or chunk.ended or (entry is not None and entry.removing):
@@ -256,7 +256,7 @@ class JobTable:
             return True
 
     def drop(self, chunk: Chunk) -> Dropped:
-        """Forget a chunk that is over; returns what it leaves."""
+        """Forget a chunk that is over; return what it leaves."""
         with self._changed:
             entry = self._entries.pop(chunk.name, None)
             self._counting.discard(chunk.name)

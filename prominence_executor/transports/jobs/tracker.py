@@ -85,7 +85,7 @@ class Tracker:
         self.thread = threading.Thread(target=self._loop, name=f"prominence-track-{context.run_id}", daemon=True)
 
     def look_soon(self) -> None:
-        """A job was accepted, or the run is to end: do not sleep on."""
+        """Wake the thread: a job was accepted, or the run is to end."""
         self._eventful_at = time.monotonic()
         self._wake.set()
 
@@ -103,17 +103,17 @@ class Tracker:
                 self._wake.wait(self._pause(took, entries) if entries else None)
                 self._wake.clear()
         except AuthenticationError as error:
-            self._registry.break_off(error)
-        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+            self._registry.fail(error)
+        except BaseException as error:  # a dead thread must not leave futures behind
             self._context.log.exception("the tracker of run %s failed", self._context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
         finally:
             self._fetcher.stop()
             self._last_look()
             self._ended()
 
     def _pause(self, took: float, entries: list[JobEntry]) -> float:
-        """Seconds until the next tick, with jitter: short while things happen, longer with all that lasts longer.
+        """Return the seconds until the next tick, with jitter: short while things happen, else longer and longer.
 
         A tenth of the time in which nothing happened; a thirtieth of the age of the youngest job; and so long that a
         list which costs the service ``took`` seconds is not all that it does. But a result waits for no longer than a
@@ -130,7 +130,7 @@ class Tracker:
         return min(max(self._shortest, pause), self._longest) * _jitter.uniform(0.9, 1.1)
 
     def _tick(self, entries: list[JobEntry]) -> float:
-        """Ask once after all jobs; returns the seconds that the list of the active ones took."""
+        """Ask once after all jobs; return the seconds that the list of the active ones took."""
         began, took = time.monotonic(), 0.0
         try:
             everything, listed = self._asks_for_all, self._list()
@@ -159,7 +159,7 @@ class Tracker:
         return took
 
     def _saw(self, chunk: Chunk, job: dict[str, Any]) -> None:
-        """The job is active; one that is held may be released, and is waited for as for a service that is away."""
+        """Note an active job; one that is held may be released, and is waited for as for a service that is away."""
         chunk.saw(HELD if is_held(job) else job["status"])
         held = self._progress.seen(chunk, is_held(job))
         if held and held >= self._context.health.timeout and self._progress.may_begin(chunk):
@@ -193,7 +193,7 @@ class Tracker:
         return self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id))
 
     def _list(self) -> list[dict[str, Any]]:
-        """The active jobs; now and then all of them, which costs the service more."""
+        """List the active jobs; now and then all of them, which costs the service more."""
         if not self._asks_for_all:
             return self._active()
         began = time.monotonic()
@@ -203,7 +203,7 @@ class Tracker:
         return listed
 
     def _delete_duplicates(self, jobs: list[dict[str, Any]]) -> None:
-        """Two jobs of one attempt, because a POST was carried out long after its answer was given up: one goes."""
+        """Delete one of two jobs of one attempt: a POST was carried out long after its answer was given up."""
         duplicates = self._table.duplicates(jobs)
         if duplicates:
             self._context.log.info("run %s: deleting jobs %s, which exist twice", self._context.run_id, duplicates)
@@ -211,7 +211,7 @@ class Tracker:
                 self._context.client.delete_jobs(duplicates)
 
     def _ask_about(self, chunks: list[Chunk]) -> None:
-        """One detailed request for the jobs that have left the active list."""
+        """Ask in one detailed request for the jobs that have left the active list."""
         jobs = self._context.client.list_jobs(ids=[cast(int, chunk.job_id) for chunk in chunks], detail=True)
         by_id = {job["id"]: job for job in jobs}
         for chunk in chunks:
@@ -231,14 +231,14 @@ class Tracker:
                 self._saw(chunk, job)
 
     def _missed(self, chunk: Chunk) -> None:
-        """The service does not know the job: for a moment around its end that is normal, for a minute it is not."""
+        """Note that the service does not know the job: around its end normal for a moment, but not for a minute."""
         seconds = self._progress.missed(chunk)
         if seconds is not None:
             text = f"the service has not known the job for {seconds:.0f} s"
             self._fetcher.give_up(chunk, OutcomeLostError(text, job_id=chunk.job_id))
 
     def _unanswered(self, entries: list[JobEntry], error: ProminenceError) -> None:
-        """The service is away: wait it out, but not for ever."""
+        """Wait for a service that is away, but not for ever."""
         given_up = self._context.health.give_up_after(error)
         if given_up is not None:
             for entry in entries:
@@ -248,7 +248,7 @@ class Tracker:
     # -- arrays whose jobs have not been seen ----------------------------------------------------------------------
 
     def _look_for_unseen(self, unseen: list[JobEntry], listed: list[dict[str, Any]]) -> None:
-        """The jobs of an array appear one after the other; one that is not there yet may also have ended already.
+        """Look for jobs of arrays, which appear one after the other; one that is not there may have ended already.
 
         That is so when a later one has been seen, or when none is active though the array has had the time to start.
         """
@@ -271,7 +271,7 @@ class Tracker:
                     self._ask_about_workflow(array, chunks)
 
     def _ask_about_workflow(self, array: Array, unseen: list[Chunk]) -> None:
-        """No job of the array is active, and these have not been seen: has it ended without making them?"""
+        """Ask whether an array without an active job has ended without making these, which have not been seen."""
         client = self._context.client
         try:
             workflow = client.describe_workflow(cast(int, array.workflow_id))
@@ -297,7 +297,7 @@ class Tracker:
                 self._release(chunk)
 
     def _is_active(self, array: Array) -> bool:
-        """Whether its workflow is among the active ones."""
+        """Return whether its workflow is among the active ones."""
         listed = self._context.client.list_workflows(constraint=(RUN_LABEL, self._context.run_id))
         return any(workflow["id"] == array.workflow_id for workflow in listed)
 

@@ -80,13 +80,13 @@ class JobTransport:
         return self._started_pool
 
     def look_soon(self) -> None:
-        """Something has changed: have the tracker look."""
+        """Have the tracker look: something has changed."""
         self._tracker.look_soon()
 
     # -- a transport -----------------------------------------------------------------------------------------------
 
     def submit(self, chunk: Chunk) -> None:
-        """Queue a chunk; returns at once."""
+        """Queue a chunk; return at once."""
         self._table.track(chunk)
         self._sender.put(chunk)
 
@@ -129,7 +129,7 @@ class JobTransport:
         return (own_part(call, stream, content) if chunk.size > 1 else content).decode("utf-8", "replace")
 
     def release(self, chunk: Chunk) -> None:
-        """All calls of the chunk have their outcome: what was uploaded for it alone can go."""
+        """Let go of a settled chunk, and of what was uploaded for it alone."""
         chunk.ended = True
         if any(entry.uploaded for entry in self._table.entries([chunk])):
             self._deleter.delete(chunk)
@@ -150,7 +150,7 @@ class JobTransport:
     # -- what its parts say ----------------------------------------------------------------------------------------
 
     def accepted(self, chunk: Chunk) -> None:
-        """The service has taken the chunk's job, or the array that it is in."""
+        """Note that the service has taken the chunk's job, or the array that it is in."""
         if not chunk.is_wanted():
             self.discard(chunk)
         elif chunk.terminated:
@@ -162,7 +162,7 @@ class JobTransport:
         self._deleter.delete_object(name)
 
     def _close(self, chunk: Chunk) -> None:
-        """The chunk is over."""
+        """Close a chunk that is over."""
         dropped = self._table.drop(chunk)
         self._registry.close(chunk)
         if dropped.bundle and not self._context.health.away:

@@ -83,7 +83,7 @@ class Exchange:
             message = batch_message(parts, known, rate)
             self._mailboxes.send(number, nonce, batch, message.header, message.body)
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
             return []
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             return [BatchFailed(number, tuple(chunk for chunk, _ in parts), error)]

@@ -18,7 +18,7 @@ from ...errors import AuthenticationError, JobDeletedError, NotFoundError, Promi
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture
-from ...run.names import Calls
+from ...run.names import CallRange
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .mailboxes import Mailboxes
@@ -57,8 +57,8 @@ class WorkerFollower:
         self._reroute = reroute
         self._mailboxes = Mailboxes(context, _RATE)
         self._to_end: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()  # None: the thread itself
-        self._chunks: dict[Calls, Chunk] = {}  # the thread's alone, too
-        self._unseen: dict[Calls, int] = {}  # likewise
+        self._chunks: dict[CallRange, Chunk] = {}  # the thread's alone, too
+        self._unseen: dict[CallRange, int] = {}  # likewise
         self._working_at = time.monotonic()  # when a worker was last seen active, and not held; likewise
         self._thread = threading.Thread(target=self._loop, name=f"prominence-following-{context.run_id}", daemon=True)
 
@@ -130,10 +130,10 @@ class WorkerFollower:
                 except ProminenceError as error:
                     self._unanswered(error)
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
             context.log.exception("the thread that follows the workers of run %s failed", context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _wait(self, until: float) -> bool:
         """Wait, and have calls ended that are to end meanwhile; False when there is nothing more to follow."""

@@ -148,7 +148,7 @@ class Lifecycle:
         if isinstance(error, ServiceUnavailableError) and health.unanswered() < health.timeout:
             return
         if isinstance(error, AuthenticationError):
-            self._registry.break_off(error)
+            self._registry.fail(error)
             return
         state.failed_starts += 1
         if batches.ends_calls(error, state.failed_starts):
@@ -204,7 +204,7 @@ class Lifecycle:
                 self._context.journal.put(part)
         self._context.journal.remove([chunk.name])
         self._state.forget(chunk)
-        chunk.let_go()
+        chunk.release()
         return parts
 
     # -- the jobs --------------------------------------------------------------------------------------------------

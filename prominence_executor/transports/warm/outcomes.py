@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from ...client.client import ProminenceClient
 from ...errors import ProminenceError, SignatureError, WorkerLostError
-from ...payload.outcomes import Outcomes
+from ...payload.outcomes import OutcomeFile
 from ...run import diagnosis
 from ...run.chunk import Chunk
 from ...run.connection import Connection
@@ -60,7 +60,7 @@ class OutcomeSettler:
     def _settle_from(self, worker: Ran, chunk: Chunk, records: bytes) -> Event:
         needed: list[float] = []
 
-        def is_final(outcomes: Outcomes) -> bool:
+        def is_final(outcomes: OutcomeFile) -> bool:
             needed.extend(_needed(chunk, outcomes, worker.had))
             return not needed
 
@@ -115,7 +115,7 @@ class OutcomeSettler:
         yield ChunkSettled(chunk)
 
 
-def _needed(chunk: Chunk, outcomes: Outcomes, had: float) -> list[float]:
+def _needed(chunk: Chunk, outcomes: OutcomeFile, had: float) -> list[float]:
     """The seconds that a call needs more than, if it is to run again: the worker's walltime has ended it, and it would
     have had more time on a new worker.
     """

@@ -148,10 +148,10 @@ class Scheduler:
                 self._publish()
                 self._wait()
         except AuthenticationError as error:
-            self._registry.break_off(error)
+            self._registry.fail(error)
         except BaseException as error:  # noqa: BLE001  a dead scheduler must not leave futures behind
             run.log.exception("the scheduler of run %s failed", run.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _round(self) -> None:
         workers = self._state.workers
@@ -200,7 +200,7 @@ class Scheduler:
                 self.post(event)
         except BaseException as error:  # noqa: BLE001  no future may wait for what has failed
             self._context.log.exception("a sender of run %s failed", self._context.run_id)
-            self._registry.break_off(error)
+            self._registry.fail(error)
 
     def _unanswered(self, error: ProminenceError) -> None:
         """The service is away: wait it out, but not for ever."""

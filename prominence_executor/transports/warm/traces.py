@@ -15,7 +15,7 @@ from ...client.status import has_ended, is_held
 from ...errors import NotFoundError
 from ...remote.wire import verify
 from ...run.chunk import HELD
-from ...run.names import Calls, parse_worker_name
+from ...run.names import CallRange, parse_worker_name
 from ...run.options import WORKER_LABEL
 from .mailboxes import join, mailboxes, outcomes_in
 
@@ -44,8 +44,8 @@ class MailboxScan:
     """
 
     def __init__(self, run_id: str, key: bytes, jobs: list[dict[str, Any]]) -> None:
-        self.outcomes: dict[Calls, Outcome] = {}
-        self.held: dict[Calls, Place] = {}
+        self.outcomes: dict[CallRange, Outcome] = {}
+        self.held: dict[CallRange, Place] = {}
         self.active: dict[int, str] = {}
         self._run_id = run_id
         self._key = key
@@ -84,7 +84,9 @@ class MailboxScan:
                 header, _ = verify(text, self._key, f"{nonce}:{batch}")
                 for number, chunk in enumerate(header["chunks"]):
                     if number not in returned.get((worker, int(batch)), ()):
-                        self.held[Calls(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(worker, job_id)
+                        self.held[CallRange(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(
+                            worker, job_id
+                        )
 
     def _returned(self, client: ProminenceClient) -> dict[tuple[int, int], list[int]]:
         """Which chunks of its batch a worker will not run, as they would have waited for a long one."""
@@ -105,4 +107,4 @@ class MailboxScan:
         whole = content.rfind(b"\n") + 1
         self._read[job_id] = start + whole
         for chunk, records in outcomes_in(content[:whole], self._key):
-            self.outcomes[Calls(chunk["job"], chunk["calls"], chunk["attempt"])] = Outcome(job_id, records)
+            self.outcomes[CallRange(chunk["job"], chunk["calls"], chunk["attempt"])] = Outcome(job_id, records)

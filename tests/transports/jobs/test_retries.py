@@ -170,7 +170,7 @@ def test_an_initializer_that_raises_breaks_the_futures_of_its_job(make: Make) ->
 def test_an_initializer_is_checked(make: Make) -> None:
     with pytest.raises(TypeError, match="callable"):
         make(initializer=5)
-    future = make(initializer=(lambda lock: None), initargs=(iter([1]),)).submit(use, 1)  # noqa: ARG005
+    future = make(initializer=(lambda lock: None), initargs=(iter([1]),)).submit(use, 1)
     assert not isinstance(future.exception(30), RemotePicklingError)
 
 

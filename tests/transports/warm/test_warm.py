@@ -346,10 +346,10 @@ def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
 def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
     service: LocalService, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    monkeypatch.setattr("prominence_executor.transports.warm.describe.runner_seconds", lambda options: 3.0)
+    monkeypatch.setattr("prominence_executor.transports.warm.describe.runner_seconds", lambda options: 8.0)
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         assert executor.submit(square, 3).result(30) == 9
-        until(lambda: executor.workers() == [], 20)
+        until(lambda: executor.workers() == [], 30)
         assert executor.submit(square, 4).result(30) == 16
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from warm_world import MemoryService, Pool, pickled
 
-from prominence_executor import JobDeletedError, ProminenceFuture, WorkerLostError
+from prominence_executor import JobDeletedError, ProminenceExecutor, ProminenceFuture, WorkerLostError
+from prominence_executor.local import LocalService
 from prominence_executor.transports.warm.options import WarmOptions
 
 pytestmark = pytest.mark.once
@@ -83,33 +88,89 @@ def disturb(service: MemoryService, pool: Pool, seed: int, until: float) -> None
 def test_calls_have_no_error_but_their_own_while_workers_come_and_go(hurried: None) -> None:
     service = MemoryService()
     options = WarmOptions(min_workers=WORKERS, max_workers=WORKERS, max_requests_per_second=1e6)
-    pool = Pool(service, options)
-    until = time.monotonic() + SECONDS
-    submitters = [Submitter(pool, seed, until) for seed in range(SUBMITTERS)]
-    for submitter in submitters:
-        submitter.start()
-    disturb(service, pool, SUBMITTERS, until)
-    for submitter in submitters:
-        submitter.join()
     became: Counter[str] = Counter()
-    for submitter in submitters:
-        assert submitter.error is None
-        for number, future, interfered in submitter.calls:
-            try:
-                assert future.result(30) == work(number, 0)
-                became["returned"] += 1
-            except WorkerLostError:
-                became["lost"] += 1
-            except (CancelledError, JobDeletedError):
-                assert interfered
-                became["ended"] += 1
-    ended_early = sum(job["status"] == "failed" for job in service.jobs())
-    pool.close()
-    service.join()
-    print(dict(became), f"{service.most_running} workers at once, {len(service.jobs())} in all, {ended_early} killed")
+    with Pool(service, options) as pool:
+        until = time.monotonic() + SECONDS
+        submitters = [Submitter(pool, seed, until) for seed in range(SUBMITTERS)]
+        for submitter in submitters:
+            submitter.start()
+        disturb(service, pool, SUBMITTERS, until)
+        for submitter in submitters:
+            submitter.join()
+        for submitter in submitters:
+            assert submitter.error is None
+            for number, future, interfered in submitter.calls:
+                try:
+                    assert future.result(30) == work(number, 0)
+                    became["returned"] += 1
+                except WorkerLostError:
+                    became["lost"] += 1
+                except (CancelledError, JobDeletedError):
+                    assert interfered
+                    became["ended"] += 1
+        killed = sum(job["status"] == "failed" for job in service.jobs())
+    print(dict(became), f"{service.most_running} workers at once, {len(service.jobs())} in all, {killed} killed")
     assert became["returned"] > 500
     assert became["lost"] < became["returned"] / 100  # it takes three
     assert service.most_running > WORKERS / 2
-    assert ended_early > 10
+    assert killed > 10
     assert service.running() == []
     assert service.under("") == {}
+
+
+def test_scaling_and_submitting_return_at_once_while_the_service_does_not_answer() -> None:
+    service = MemoryService()
+    with Pool(service, WarmOptions(max_workers=4)) as pool:
+        function = pickled(work)
+        assert pool.submit(function, [(3, 0.0)])[0].result(30) == b"3"
+        with service.stalled():
+            began = time.monotonic()
+            futures = [pool.submit(function, [(n, 0.0)])[0] for n in range(1, 20)]
+            pool.scale(4)
+            assert len(pool.workers()) == 1
+            assert futures[18].cancel()
+            futures[17].terminate()
+            assert time.monotonic() - began < 1.0
+            assert not futures[0].done()
+        assert [future.result(30) for future in futures[:17]] == [work(n, 0) for n in range(1, 18)]
+
+
+def processes_of(job_id: int | None) -> list[int]:
+    """The processes of a job here: those that the service has given its id."""
+    mark = f"PROMINENCE_JOB_ID={job_id}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or is somebody else's
+            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_twenty_real_workers_of_which_some_are_killed(until: Callable[..., None]) -> None:
+    chance = random.Random(5)
+    with (
+        LocalService(cpus=24, memory=64) as service,
+        ProminenceExecutor(
+            service.url, service.token, workers="warm", min_workers=20, max_workers=20, max_attempts=6
+        ) as executor,
+    ):
+        assert executor.submit(work, 1, 0.0).result(60) == b"1"
+        until(lambda: sum(worker.state == "idle" for worker in executor.workers()) >= 15, 60)
+        calls = [(n, executor.submit(work, n, chance.uniform(0, 0.1))) for n in range(1, 400)]
+        killed = 0
+        for wanted in (12, 20, 8, 20):
+            executor.scale(wanted)
+            ids = [worker.job_id for worker in executor.workers() if worker.state != "starting"]
+            for job_id in chance.sample(ids, min(2, len(ids))):
+                victims = processes_of(job_id)
+                killed += bool(victims)
+                for how in (signal.SIGSTOP, signal.SIGKILL):  # all at once: none may still say that another has died
+                    for pid in victims:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, how)
+            calls += [(n, executor.submit(work, n, chance.uniform(0, 0.1))) for n in range(1, 100)]
+            time.sleep(0.5)
+        assert all(future.result(120) == work(n, 0) for n, future in calls)
+        assert killed >= 4
