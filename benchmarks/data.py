@@ -25,12 +25,14 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+# Not this folder, where a file is named as a library.
+sys.path[:1] = [str(Path(__file__).parents[1] / folder / "support") for folder in ("benchmarks", "tests")]
 
 import numpy as np
+import proxy  # the tests' own
 import requests
+from measuring import Table, argument_parser, check, machine, seconds
 
-from benchmarks._support import Table, argument_parser, check, machine, proxy, seconds
 from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.service.launch import launch
 

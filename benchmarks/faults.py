@@ -19,10 +19,12 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+# Not this folder, where a file is named as a library.
+sys.path[:1] = [str(Path(__file__).parents[1] / folder / "support") for folder in ("benchmarks", "tests")]
 
+import proxy  # the tests' own
+from measuring import Table, argument_parser, machine
 
-from benchmarks._support import Table, argument_parser, machine, proxy
 from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.local import LocalService
 

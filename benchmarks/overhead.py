@@ -17,11 +17,11 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where a file is named as a library
 
 import requests
+from measuring import CORES, Table, argument_parser, check, machine, seconds, upstream_loop
 
-from benchmarks._support import CORES, Table, argument_parser, check, machine, seconds, upstream_loop
 from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.service.launch import launch
 
@@ -76,12 +76,6 @@ def upstream(calls: int) -> tuple[float, Counter[str]]:
         service.stop()
 
 
-def divided(counts: Counter[str]) -> tuple[int, int, dict[str, int]]:
-    """Requests that a call costs, polls, and of which kinds the former are."""
-    others = {kind: number for kind, number in counts.items() if kind != "GET /jobs"}
-    return sum(others.values()), counts["GET /jobs"], others
-
-
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=60, help="calls of one job each (default: %(default)s)")
@@ -93,9 +87,12 @@ def main() -> None:
     )
 
     def row(what: str, calls: int, took: float, counts: Counter[str] | None = None) -> None:
-        submit, polls, kinds = divided(counts) if counts is not None else ("", "", "")
-        table.part(what, calls, took, calls / took, submit, polls)
-        print(f"   {kinds}".rstrip())
+        if counts is None:
+            table.row(what, calls, took, calls / took)
+        else:
+            others = {kind: number for kind, number in counts.items() if kind != "GET /jobs"}
+            table.part(what, calls, took, calls / took, sum(others.values()), counts["GET /jobs"])
+            print(f"   {others}")
 
     row("floor: python3 -c 'import cloudpickle'", options.calls, seconds(lambda: floor(options.calls)))
     row("ProminenceExecutor, one job a call", options.calls, *ours(options.calls, 1))

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+# Not this folder, where a file is named as a library.
+sys.path[:1] = [str(Path(__file__).parents[1] / folder / "support") for folder in ("benchmarks", "tests")]
 
+import proxy  # the tests' own
+from measuring import Table, argument_parser, check, machine, seconds, upstream_loop
 
-from benchmarks._support import Table, argument_parser, check, machine, proxy, seconds, upstream_loop
 from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.local import LocalService
 

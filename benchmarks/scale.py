@@ -19,9 +19,10 @@ import time
 import tracemalloc
 from pathlib import Path
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where a file is named as a library
 
-from benchmarks._support import Table, argument_parser, machine
+from measuring import Table, argument_parser, machine
+
 from prominence_executor import ProminenceExecutor, Resources
 
 NOWHERE = Resources(cpus=1000, walltime=10)  # no slot is that large

@@ -22,9 +22,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path[:] = [*sys.path[1:], str(Path(__file__).parents[1])]  # not this folder, where a file is named as a library
+sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where a file is named as a library
 
-from benchmarks._support import CORES, Table, argument_parser, check, machine, seconds
+from measuring import CORES, Table, argument_parser, check, machine, seconds
+
 from prominence_executor import ProminenceExecutor, Resources
 
 Map = Callable[[Callable[[int], int], int], list[int]]

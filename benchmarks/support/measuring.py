@@ -1,6 +1,7 @@
 """What the benchmarks share: a clock, tables, the line about the machine, and the loop over the upstream client.
 
-Nothing here is called by the jobs: what a script's calls use stands in the script, so that only that travels.
+It lies in a folder of its own since beside it a script is named as a library, `requests`. As a module beside any user's
+script it travels with the calls: so it is short, and imports nothing that would travel, too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
-
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
-
-import proxy as proxy  # the tests' own, for the scripts: it counts what passes it
 
 CORES = os.cpu_count() or 1
 
