@@ -461,17 +461,17 @@ def test_requests_are_bounded(service: LocalService) -> None:
 
 
 WRONG = [
-    {"workers": "cold"},
-    {"min_workers": 3, "max_workers": 2},
-    {"idle_timeout": 0},
-    {"max_requests_per_second": 0},
-    {"max_attempts": 0},
+    ({"workers": "cold"}, "workers must be .*'cold'"),
+    ({"min_workers": 3, "max_workers": 2}, "min_workers must be 0 to max_workers, 2, not 3"),
+    ({"idle_timeout": 0}, "idle_timeout must be above 0, not 0"),
+    ({"max_requests_per_second": 0}, "max_requests_per_second must be above 0, not 0"),
+    ({"max_attempts": 0}, "max_attempts, .*not 0"),
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_options_are_said(service: LocalService, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="workers"):
+@pytest.mark.parametrize(("wrong", "said"), WRONG)
+def test_wrong_options_are_said(service: LocalService, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         ProminenceExecutor(service.url, service.token, **{"workers": "warm", **wrong})
 
 
