@@ -13,29 +13,24 @@ import logging
 import os
 import random
 import re
-import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from http.cookiejar import DefaultCookiePolicy
-from ipaddress import IPv4Address, ip_address
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
-from .. import __version__
 from ..errors import AuthenticationError, NotFoundError, ServiceError, ServiceUnavailableError, TransferError
 from .auth import TokenSource, base_url, verification
+from .connections import Connections, no_credentials
 from .responses import check_whole, refusal, unreachable
 from .transfers import transferring
 
 T = TypeVar("T")
 
 _log = logging.getLogger("prominence_executor")
-_POOL_SIZE = 32
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
@@ -63,8 +58,8 @@ class ApiSession:
         self._timeout = timeout
         self.retry_for = retry_for
         self._verify = verification(verify)
-        self._session = _prepared(_Session())
-        self._bare = _prepared(_Session())
+        self._session = Connections()
+        self._bare = Connections()
         self._closed = threading.Event()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -174,7 +169,7 @@ class ApiSession:
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         with transferring():
             response = self._exchange(
-                self._bare, kind, method, url, data, headers, _no_credentials, stream=stream, redirects=method == "GET"
+                self._bare, kind, method, url, data, headers, no_credentials, stream=stream, redirects=method == "GET"
             )
             if response.status_code // 100 != 2:
                 with response:
@@ -248,63 +243,6 @@ class ApiSession:
                 if time.monotonic() + wait > deadline or self._closed.wait(wait):
                     raise
         raise AssertionError("unreachable")
-
-
-class _Session(requests.Session):
-    """Takes proxies and certificates from the environment as requests does, but no proxy to this machine, and no netrc.
-
-    A proxy would see all that is sent to the embedded service (token, jobs, the key of a run), and could not reach it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False  # with it, requests would look into ~/.netrc, too; what else it means stands here
-
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Make the settings of one request; the session has none."""
-        if verify is True:
-            verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        return super().merge_environment_settings(url, _proxies_to(url), stream, verify, cert)
-
-    def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
-        """Return the proxies of the address that a redirect leads to."""
-        proxies = _proxies_to(prepared_request.url or "")
-        return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
-
-
-def _proxies_to(url: str) -> dict[str, str]:
-    """Return the environment's proxies for an address; none for one of this machine."""
-    return {} if _is_loopback(urlsplit(url).hostname or "") else dict(requests.utils.get_environ_proxies(url))
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether a host's name or address always means this machine. Nothing is looked up."""
-    host = host.rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        try:
-            address = IPv4Address(socket.inet_aton(host))  # 127.1 and the like
-        except OSError:
-            return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified
-
-
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing to a request; without any auth, requests would take what an address holds before its @."""
-    return request
-
-
-def _prepared(session: requests.Session) -> requests.Session:
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_POOL_SIZE)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers["User-Agent"] = f"prominence-executor/{__version__} {requests.utils.default_user_agent()}"
-    return session
 
 
 def kind_of(method: str, path: str) -> str:

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from ...client.status import ENDED, has_ended, is_held
+from ...client.status import has_ended, is_held
 from ...errors import (
     AuthenticationError,
-    JobDeletedError,
     JobFailedError,
     NotFoundError,
     OutcomeLostError,
@@ -25,20 +24,16 @@ from ...errors import (
 )
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
-from ...run.names import workflow_of
 from ...run.options import RUN_LABEL
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
-from .array import Array
 from .fetcher import Fetcher
 from .table import JobEntry, JobTable
+from .unseen import UnseenJobs
 
 _TOGETHER = 100  # jobs in one detailed request: each costs the service 35 ms and repeats its inputs
 _LEFT_AFTER = 2  # looks in a row at which a job that was held is not active: it has ended without an end
 _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
-_ARRAY_STARTS = 5.0  # seconds in which the service should have made the first job of an array
-_ASK_WORKFLOW = 60.0  # seconds between two questions after an array whose jobs do not appear, at most
-_WORKFLOW_LOST = 60.0  # seconds without a trace of a workflow that was accepted
 _SHARE = 9.0  # the pause is at least this many times as long as the list took: a tenth of the service's time
 _ENDING = (30.0, 3.0)  # seconds since a job was accepted or ended in which others may end, and the longest pause then
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
@@ -72,7 +67,7 @@ class Tracker:
         self._table = table
         self._fetcher = fetcher
         self._progress = fetcher.progress
-        self._settler = settler
+        self._unseen = UnseenJobs(context, table, settler, match=self._match, release=release)
         self._shortest, self._longest = poll_interval
         self._release = release
         self._discard = discard
@@ -138,7 +133,8 @@ class Tracker:
             active = {job["id"]: job for job in listed if not has_ended(job)}
             self._match(listed)
             self._delete_duplicates([job for job in listed if job["id"] in active])
-            self._look_for_unseen([entry for entry in entries if entry.chunk.job_id is None], listed)
+            wants_all = self._unseen.look([entry for entry in entries if entry.chunk.job_id is None], listed)
+            self._asks_for_all = self._asks_for_all or (wants_all and time.monotonic() >= self._all_at)
             gone = []
             for entry in entries:
                 chunk = entry.chunk
@@ -244,68 +240,3 @@ class Tracker:
             for entry in entries:
                 entry.chunk.settle_all(given_up)
                 self._release(entry.chunk)
-
-    # -- arrays whose jobs have not been seen ----------------------------------------------------------------------
-
-    def _look_for_unseen(self, unseen: list[JobEntry], listed: list[dict[str, Any]]) -> None:
-        """Look for jobs of arrays, which appear one after the other; one that is not there may have ended already.
-
-        That is so when a later one has been seen, or when none is active though the array has had the time to start.
-        """
-        arrays: dict[Array, list[Chunk]] = {}
-        for entry in unseen:
-            if entry.array is not None:
-                arrays.setdefault(entry.array, []).append(entry.chunk)
-        if not arrays:
-            return
-        active = {workflow_of(str(job.get("name"))) for job in listed if not has_ended(job)}
-        now = time.monotonic()
-        for array, chunks in arrays.items():
-            quiet = now - array.accepted_at > _ARRAY_STARTS and array.name not in active
-            if now >= self._all_at and (quiet or array.position(chunks[0]) < array.seen):
-                self._asks_for_all = True
-            if quiet and now >= array.ask_at:
-                array.ask_at = now + min(_ARRAY_STARTS * 2**array.asked, _ASK_WORKFLOW)
-                array.asked += 1
-                if array.asked > 1:  # the list of all jobs comes first
-                    self._ask_about_workflow(array, chunks)
-
-    def _ask_about_workflow(self, array: Array, unseen: list[Chunk]) -> None:
-        """Ask whether an array without an active job has ended without making these, which have not been seen."""
-        client = self._context.client
-        try:
-            workflow = client.describe_workflow(cast(int, array.workflow_id))
-        except NotFoundError:
-            workflow = {"status": "unknown"}
-        status, text = workflow["status"], f"workflow {array.workflow_id} ended before it made a job of the call"
-        if is_held(workflow) and self._is_active(array):
-            array.held_since = array.held_since or time.monotonic()
-            held = time.monotonic() - array.held_since
-            if held < self._context.health.timeout:
-                return
-            text = f"the service has held workflow {array.workflow_id} for {held:.0f} s, which made no job of the call"
-            self._delete_held(array)
-        elif status not in ENDED and (status != "unknown" or time.monotonic() - array.accepted_at < _WORKFLOW_LOST):
-            array.held_since = None
-            return
-        self._match(client.list_jobs(workflow_id=array.workflow_id, all=True))
-        kind = JobDeletedError if status == "deleted" else JobFailedError
-        for chunk in unseen:
-            if chunk.job_id is None:
-                error = kind(text, status=status, reason=workflow.get("statusReason"))
-                self._settler.without_outcome(chunk, error)
-                self._release(chunk)
-
-    def _is_active(self, array: Array) -> bool:
-        """Return whether its workflow is among the active ones."""
-        listed = self._context.client.list_workflows(constraint=(RUN_LABEL, self._context.run_id))
-        return any(workflow["id"] == array.workflow_id for workflow in listed)
-
-    def _delete_held(self, array: Array) -> None:
-        """Delete a workflow that is held, and might make jobs of its calls later; at the end, if it has jobs now."""
-        if self._context.attached:
-            return  # it is another program's
-        self._table.doubt()
-        if all(chunk.job_id is None for chunk in array.left.values()):
-            with suppress(NotFoundError):  # it has ended meanwhile
-                self._context.client.delete_workflow(cast(int, array.workflow_id))

@@ -47,7 +47,7 @@ def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
 
 
 def request_share(state: PoolState, options: WarmOptions) -> float:
-    """Requests per second that a worker may make: those that have calls share one half of all."""
+    """Compute the requests per second that a worker may make: those that have calls share one half of all."""
     busy = sum(bool(worker.chunks) for worker in state.workers.values())
     return options.max_requests_per_second / 2 / max(1, busy)
 
@@ -147,8 +147,9 @@ class _Line:
 
 
 def dispatch_batches(state: PoolState, now: float) -> list[Batch]:
-    """Deal out the queue to idle workers: to each some chunks that should take a fraction of a second, and no more
-    than its share.
+    """Deal out the queue to idle workers.
+
+    Each is given some chunks that should take a fraction of a second, and no more than its share.
     """
     batches: list[Batch] = []
     if not state.queue:

@@ -90,7 +90,7 @@ class Exchange:
         return [BatchSent(number, nonce, message.names)]
 
     def sent(self, event: BatchSent | BatchFailed) -> None:
-        """A batch has reached its worker's mailbox, or has not."""
+        """Note that a batch has reached its worker's mailbox, or has not."""
         self._state.eventful_at = time.monotonic()
         worker = self._state.workers.get(event.number)
         if worker is None:

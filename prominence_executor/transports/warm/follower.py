@@ -131,7 +131,7 @@ class WorkerFollower:
                     self._unanswered(error)
         except AuthenticationError as error:
             self._registry.fail(error)
-        except BaseException as error:  # noqa: BLE001  a dead thread must not leave futures behind
+        except BaseException as error:  # a dead thread must not leave futures behind
             context.log.exception("the thread that follows the workers of run %s failed", context.run_id)
             self._registry.fail(error)
 
@@ -206,7 +206,7 @@ class WorkerFollower:
         self.release(chunk)
 
     def _unanswered(self, error: ProminenceError) -> None:
-        """The service is away: wait it out, but not for ever."""
+        """Wait for a service that is away, but not forever."""
         given_up = self._context.health.give_up_after(error)
         if given_up is not None:
             for chunk in self._chunks.values():

@@ -28,7 +28,7 @@ _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard
 
 
 def mailboxes(run_id: str) -> str:
-    """The keys of a run's mailboxes begin with this."""
+    """Return what the keys of a run's mailboxes begin with."""
     return f"{ALL_MAILBOXES}/{run_id}/box"
 
 
@@ -39,7 +39,7 @@ def run_of_mailbox(key: str) -> str | None:
 
 
 def join(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The messages that are whole, by their mailbox: (tag, text). ``values`` are those of a listing."""
+    """Join the messages that are whole: (tag, text) by their mailbox. ``values`` are those of a listing."""
     boxes: dict[str, dict[int, str]] = {}
     for key, value in values.items():
         box, _, part = key.strip("/").rpartition("/")
@@ -72,7 +72,7 @@ def outcomes_in(content: bytes, key: bytes) -> Iterator[tuple[dict[str, Any], by
 
 
 def without_outcomes(content: bytes) -> bytes:
-    """A worker's standard output with what its calls have printed only."""
+    """Return a worker's standard output with what its calls have printed only."""
     return _SAID.sub(b"", content)
 
 

@@ -116,8 +116,9 @@ class OutcomeSettler:
 
 
 def _needed(chunk: Chunk, outcomes: OutcomeFile, had: float) -> list[float]:
-    """The seconds that a call needs more than, if it is to run again: the worker's walltime has ended it, and it would
-    have had more time on a new worker.
+    """Find the seconds that a call needs more than, if it is to run again.
+
+    That is so when the worker's walltime has ended it, and it would have had more time on a new worker.
     """
     if outcomes.job is None or outcomes.job.kind != "walltime" or chunk.terminated or not chunk.is_wanted():
         return []

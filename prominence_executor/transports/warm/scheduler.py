@@ -149,7 +149,7 @@ class Scheduler:
                 self._wait()
         except AuthenticationError as error:
             self._registry.fail(error)
-        except BaseException as error:  # noqa: BLE001  a dead scheduler must not leave futures behind
+        except BaseException as error:  # a dead scheduler must not leave futures behind
             run.log.exception("the scheduler of run %s failed", run.run_id)
             self._registry.fail(error)
 
@@ -198,12 +198,12 @@ class Scheduler:
         try:
             for event in task():
                 self.post(event)
-        except BaseException as error:  # noqa: BLE001  no future may wait for what has failed
+        except BaseException as error:  # no future may wait for what has failed
             self._context.log.exception("a sender of run %s failed", self._context.run_id)
             self._registry.fail(error)
 
     def _unanswered(self, error: ProminenceError) -> None:
-        """The service is away: wait it out, but not for ever."""
+        """Wait for a service that is away, but not forever."""
         if isinstance(error, SignatureError):
             raise error
         given_up = self._context.health.give_up_after(error)
@@ -217,7 +217,7 @@ class Scheduler:
 
     # -- what it is told -------------------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:  # noqa: C901  a table: one line or three for each kind of event
         state = self._state
         match event:
             case Submitted(chunk):
