@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_directory import JobDirectory
+from job_directory import JobDirectory, environment
 from paths import SUPPORT
 from rank_calls import communicate, explode, fail_on, kill, rank_of
 
@@ -51,10 +51,10 @@ class Ranks(JobDirectory):
             words += ["-np", str(count), "--wdir", str(folder), sys.executable, "pxrun.pyz", ":"]
         self.done = subprocess.run(
             words[:-1], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
-            env={
-                **os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                "PROMINENCE_CPUS": "6", "PYTHONPATH": str(SUPPORT),
-            },
+            env=environment(
+                OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", PROMINENCE_CPUS="6",
+                PYTHONPATH=str(SUPPORT),
+            ),
         )  # fmt: skip
         return self.outcomes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,11 @@ from prominence_executor.payload.results import unpack
 
 KEY = bytes(range(32))
 IDENTITY = Identity("run-1", 7, 1)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's variables, but for those that have its children's coverage measured: no job has them."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}, **variables}
 
 
 class JobDirectory:
@@ -52,8 +58,9 @@ class JobDirectory:
 
     def run(self, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [python, "pxrun.pyz"], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
-        )
+            [python, "pxrun.pyz"],
+            cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
 
     def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> OutcomeFile:
         with (self.folder / "pxoutcome").open("rb") as file:
