@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_directory import JobDirectory, environment
+from job_directory import JobDirectory
 from paths import SUPPORT
 from rank_calls import communicate, explode, fail_on, kill, rank_of
+from variables import unmeasured
 
 from prominence_executor import CallCrashedError, RemoteTraceback
 from prominence_executor.payload.outcomes import OutcomeFile
@@ -51,7 +52,7 @@ class Ranks(JobDirectory):
             words += ["-np", str(count), "--wdir", str(folder), sys.executable, "pxrun.pyz", ":"]
         self.done = subprocess.run(
             words[:-1], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
-            env=environment(
+            env=unmeasured(
                 OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", PROMINENCE_CPUS="6",
                 PYTHONPATH=str(SUPPORT),
             ),

@@ -11,6 +11,8 @@ import pytest
 from prominence_executor import InvalidRequestError, Job, JobPolicies, ProminenceClient, Resources, Task
 from prominence_executor.service import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 

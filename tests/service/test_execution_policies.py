@@ -9,6 +9,8 @@ from people import Person
 
 from prominence_executor.service import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 # Fails until it was run for the third time in the same directory.

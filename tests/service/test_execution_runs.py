@@ -15,6 +15,8 @@ from people import Person, alive, files_named
 
 from prominence_executor.service import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 

@@ -12,6 +12,8 @@ from people import Person
 
 from prominence_executor.service import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 
 

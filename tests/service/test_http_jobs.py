@@ -24,6 +24,8 @@ from people import files_named
 
 from prominence_executor.service import LocalService
 
+pytestmark = pytest.mark.once
+
 Until = Callable[..., None]
 ENDED = ("completed", "failed", "killed", "deleted")
 

@@ -19,6 +19,8 @@ from prominence_executor.service import LocalService
 from prominence_executor.service.sandbox.removal import remove_tree
 from prominence_executor.service.state.objects import ObjectStore
 
+pytestmark = pytest.mark.once
+
 MARK = "0123456789abcdef" * 2
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from variables import unmeasured
 
 from prominence_executor.payload.archive import runner_archive
 from prominence_executor.payload.calls import Identity, Payload, calls_file
@@ -18,11 +19,6 @@ from prominence_executor.payload.results import unpack
 
 KEY = bytes(range(32))
 IDENTITY = Identity("run-1", 7, 1)
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return this process's variables, but for those that have its children's coverage measured: no job has them."""
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}, **variables}
 
 
 class JobDirectory:
@@ -59,7 +55,7 @@ class JobDirectory:
     def run(self, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [python, "pxrun.pyz"],
-            cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.folder, env=unmeasured(), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     def outcomes(self, key: bytes = KEY, identity: Identity = IDENTITY) -> OutcomeFile:

@@ -13,9 +13,9 @@ from socketserver import TCPServer
 from typing import Any
 
 import pytest
-from job_directory import environment
 from paths import SUPPORT
 from shared_state import drawing
+from variables import unmeasured
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.client import ProminenceClient
@@ -73,7 +73,7 @@ def test_an_executor_leaves_the_state_of_the_process_alone(service: LocalService
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password wrong\n")
     netrc.chmod(0o600)
-    variables = environment(PYTHONPATH=str(SUPPORT), NETRC=str(netrc))
+    variables = unmeasured(PYTHONPATH=str(SUPPORT), NETRC=str(netrc))
     program = [sys.executable, "-c", USES_EVERYTHING, service.url, service.token]
     done = subprocess.run(program, env=variables, stdout=subprocess.PIPE, timeout=120, check=True)
     assert json.loads(done.stdout) == {"changed": [], "opened": []}
@@ -83,7 +83,7 @@ def test_an_executor_leaves_the_state_of_the_process_alone(service: LocalService
 def test_a_call_finds_the_process_as_python_starts_it(service: LocalService, workers: Any) -> None:
     fresh = "import json; from shared_state import state_of_process; print(json.dumps(state_of_process()))"
     program = [sys.executable, "-c", fresh]
-    variables = environment(PYTHONPATH=str(SUPPORT))
+    variables = unmeasured(PYTHONPATH=str(SUPPORT))
     expected = json.loads(subprocess.run(program, env=variables, capture_output=True, check=True).stdout)
     with ProminenceExecutor(
         service.url, service.token, workers=workers, max_workers=1, poll_interval=(0.05, 0.5)
