@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import *  # noqa: F403  the exception tree is public as a whole
 from .errors import __all__ as _errors
 from .moved import install as _find_moved_modules
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .client.client import ProminenceClient
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
     from .run.future import ProminenceFuture
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Artifact",

@@ -22,8 +22,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from .. import __version__
 from ..errors import ProminenceError
+from ..version import __version__
 from . import image, serve
 
 _STATUSES = "Exit status: 0 done, 1 not done, 2 not understood, 130 Ctrl-C, 141 nobody reads the output, 143 SIGTERM."

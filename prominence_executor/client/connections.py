@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from .. import __version__
+from ..version import __version__
 
 _POOL_SIZE = 32
 
