@@ -1,8 +1,8 @@
 """A `Run`: the identity that an executor's jobs have at the service, and the parts that look after them.
 
 It puts the parts together, routes each chunk to the transport that is to carry it, and knows when everything is over.
-Its threads hold no reference to the executor, so that a forgotten executor can be collected. It makes no requests. It is
-longer than others, since each way in which calls come to a run (submitted, held back, sent again, adopted) begins here.
+Its threads hold no reference to the executor, so that a forgotten executor can be collected. It makes no requests. It
+is longer than others: each way in which calls come to a run (submitted, held back, sent again, adopted) begins here.
 """
 
 from __future__ import annotations
