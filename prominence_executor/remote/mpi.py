@@ -152,7 +152,6 @@ class Rank:
         """Run the calls; never returns."""
         code = 1
         try:
-            self.note("here-%d" % self.rank)
             outcomes = RankOutcomeWriter(self)
             try:
                 run_calls(self.job, outcomes)

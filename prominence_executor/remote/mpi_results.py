@@ -49,6 +49,8 @@ class RankOutcomeWriter(OutcomeWriter):
             self.supervisor.note("placed")
         else:
             wait_for_notes(self.supervisor, ["placed"])
+        # Not before: rank 0 has looked at what is there by now, so that what a call writes is new to it.
+        self.supervisor.note("here-%d" % self.rank)
         self.channel = channel(self.supervisor)
 
     def write(self, call, kind, dump=None, **facts):
