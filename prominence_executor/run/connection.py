@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ..client.client import ProminenceClient
 from ..errors import ProminenceError, ServiceUnavailableError
@@ -35,6 +35,14 @@ class Connection:
             return question(self.client)
         with self._connect() as client:
             return question(client)
+
+    def read_stream(self, job_id: int, stream: Literal["stdout", "stderr"]) -> bytes:
+        """Fetch what a job has printed, also after the run has ended; one request."""
+
+        def fetch(client: ProminenceClient) -> bytes:
+            return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
+
+        return self.call(fetch)
 
     def close(self) -> None:
         """Close the run's client: what still waits for an answer ends."""

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from ...client.client import ProminenceClient
 from ...errors import JobDeletedError
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -120,12 +119,7 @@ class JobTransport:
 
     def output(self, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]) -> str:
         """Fetch a call's part of what its job has printed; one request."""
-        job_id = chunk.job_id or 0
-
-        def ask(client: ProminenceClient) -> bytes:
-            return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
-
-        content = self._context.connection.call(ask)
+        content = self._context.connection.read_stream(chunk.job_id or 0, stream)
         return (own_part(call, stream, content) if chunk.size > 1 else content).decode("utf-8", "replace")
 
     def release(self, chunk: Chunk) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from ...client.client import ProminenceClient
 from ...errors import ProminenceError, SignatureError, WorkerLostError
 from ...payload.outcomes import OutcomeFile
 from ...run import diagnosis
@@ -153,9 +152,5 @@ def read_output(
     connection: Connection, chunk: Chunk, call: ProminenceFuture[Any], stream: Literal["stdout", "stderr"]
 ) -> str:
     """Fetch a call's part of what its worker's job has printed, without outcomes; one request."""
-    job_id = chunk.job_id or 0
-
-    def fetch(client: ProminenceClient) -> bytes:
-        return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
-
-    return without_outcomes(own_part(call, stream, connection.call(fetch))).decode("utf-8", "replace")
+    content = connection.read_stream(chunk.job_id or 0, stream)
+    return without_outcomes(own_part(call, stream, content)).decode("utf-8", "replace")
