@@ -1,7 +1,7 @@
 """The Flask application: who may ask, how errors look, and which rooms answer.
 
-Errors with a sentence are JSON; those that never reach a view (404, 405, 413, 415, broken JSON) are Werkzeug's HTML
-pages, which is what the real service answers too.
+Every error is JSON with a sentence, also one that never reaches a view (404, 405, 413, 415), where the real service
+answers an HTML page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, g, jsonify, request
+from werkzeug.exceptions import HTTPException
 
 from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
@@ -20,7 +21,7 @@ from ..state.representations import SITE
 from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
-from .context import BASE, Api, api, refuse
+from .context import BASE, Api, Id, api, refuse
 
 LARGEST_BODY = 1 << 20
 
@@ -32,6 +33,7 @@ def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflo
     # The name of the logger that programs know, as in the other rooms.
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
+    app.url_map.converters["int"] = Id
     app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
     app.extensions["prominence"] = Api(context, context.store, scheduler, workflows, Pairs(context.store))
     app.before_request(limit_and_identify)
@@ -62,12 +64,16 @@ def refused(error: ValueError) -> tuple[Response, int]:
     return refuse(str(error))
 
 
-@routes.app_errorhandler(UnicodeEncodeError)
-@routes.app_errorhandler(OverflowError)
-@routes.app_errorhandler(RecursionError)
-def unusable(error: Exception) -> tuple[Response, int]:
-    """Refuse what JSON can say and no file name, environment or database holds: half characters, endless numbers."""
-    return refuse(f"the request cannot be used: {error}")
+@routes.app_errorhandler(HTTPException)
+def no_page(error: HTTPException) -> Any:
+    """Return a sentence in place of a page."""
+    if error.response is not None:
+        return error.response
+    answer, status = refuse(f"{error.code} {error.name}: {error.description}", error.code or 500)
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        answer.headers["Allow"] = ", ".join(sorted(allowed))
+    return answer, status
 
 
 @routes.get(f"{BASE}/health")

@@ -1,6 +1,6 @@
 """What all views share: the state they answer from, error answers, and reading the query string.
 
-The real service answers an HTML page where a number was expected; here that is a 400 and a sentence.
+The real service answers an HTML page where a number or JSON was expected; here that is a sentence.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from flask import Response, current_app, g, jsonify, request
+from flask import Response, abort, current_app, g, jsonify, request
 from werkzeug.local import LocalProxy
+from werkzeug.routing import IntegerConverter
 
 from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
 from ..sandbox.staging import upload_key
+from ..schema.bounds import LARGEST_ID, MOST_IDS
+from ..schema.document import read_document
 from ..schema.items import Refused
 from ..state.objects import PIECE
 from ..state.pairs import Pairs
@@ -72,6 +75,21 @@ def refuse(sentence: str, status: int = 400) -> tuple[Response, int]:
     return jsonify({"error": sentence}), status
 
 
+class Id(IntegerConverter):
+    """A number in a path. One that no job can have stays one that no job has."""
+
+    def to_python(self, value: str) -> int:
+        """Read it."""
+        return int(value) if len(value) < len(str(LARGEST_ID)) else LARGEST_ID
+
+
+def document() -> Any:
+    """Read the JSON that was sent. Raises Refused."""
+    if not request.is_json:
+        abort(415, "the Content-Type of the request must be application/json")
+    return read_document(request.get_data())
+
+
 def flag(name: str) -> bool:
     """Read a truth value of the query string."""
     return request.args.get(name, "").lower() in ("true", "1", "yes")
@@ -94,6 +112,8 @@ def wholes(name: str) -> list[int] | None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
         raise Refused(f"{name} must be an integer or a list of integers separated by commas")
+    if text.count(",") >= MOST_IDS:
+        raise Refused(f"{name} must be at most {MOST_IDS} integers")
     return [int(number) for number in text.split(",")]
 
 

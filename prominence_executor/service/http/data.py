@@ -6,6 +6,7 @@ Bytes go from the socket to the disk in pieces; an object is never held in memor
 from __future__ import annotations
 
 import hmac
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ from werkzeug.wsgi import wrap_file
 from ..sandbox.staging import upload_key
 from ..state.objects import PIECE, ObjectStore, sha256_of
 from ..state.tokens import BUCKET, UPLOAD_SECONDS
-from .context import BASE, api, me, owns, refuse
+from .context import BASE, api, document, me, owns, refuse
 
 Answer = Response | tuple[Response, int]
 
@@ -43,13 +44,15 @@ def new_upload() -> Answer:
     """Return where an object can be uploaded: a form for one with a checksum, else a URL."""
     name, checksum = request.args.get("name"), request.args.get("checksum")
     if not name or not checksum:
-        document = request.get_json()
-        document = document if isinstance(document, dict) else {}
-        name, checksum = name or document.get("filename"), checksum or document.get("checksum")
+        asked = document()
+        asked = asked if isinstance(asked, dict) else {}
+        name, checksum = name or asked.get("filename"), checksum or asked.get("checksum")
     if not isinstance(name, str) or not name:
         return refuse("An object name must be specified")
     if checksum is not None and not isinstance(checksum, str):
         return refuse("The checksum must be a string")
+    if checksum and not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
+        return refuse("The checksum must be a SHA-256 sum in hexadecimal digits")
     if not owns(name):
         return refuse("Not authorized to access upload with this path", 403)
     key = upload_key(me().username, name)
@@ -63,8 +66,8 @@ def new_upload() -> Answer:
 @routes.post(f"{BASE}/data/output")
 def new_output() -> Answer:
     """Return where a job can upload an output by itself."""
-    document = request.get_json()
-    name = document.get("name") if isinstance(document, dict) else None
+    asked = document()
+    name = asked.get("name") if isinstance(asked, dict) else None
     if not isinstance(name, str) or not name:
         return jsonify({"error": "Name not specified"})  # with status 200, as recorded
     row = api.store.job(me().job or 0)

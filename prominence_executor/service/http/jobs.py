@@ -10,12 +10,14 @@ from flask import Blueprint, Response, jsonify, request
 
 from ..execution.job_run import JobRun
 from ..schema.allocation import allocate
+from ..schema.bounds import LONGEST_WORD
 from ..schema.files import check_mounts, check_objects
+from ..schema.items import check_answer
 from ..schema.job import check_job
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
-from .context import BASE, api, constraint, flag, me, raw, refuse, whole, wholes
+from .context import BASE, api, constraint, document, flag, me, raw, refuse, whole, wholes
 
 Answer = Response | tuple[Response, int]
 
@@ -38,7 +40,7 @@ def denied(error: _Denied) -> Answer:
 @routes.post(f"{BASE}/jobs")
 def create_job() -> Answer:
     """Create a job."""
-    return jsonify({"id": create(request.get_json())}), 201
+    return jsonify({"id": create(document())}), 201
 
 
 @routes.get(f"{BASE}/jobs")
@@ -48,6 +50,7 @@ def list_jobs() -> Answer:
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
     rows = api.store.list_jobs(_query())
     if flag("detail"):
+        check_answer(api.store.described(rows))
         return jsonify([_detailed(row) for row in rows])
     return Response(short_list(rows), content_type="application/json")
 
@@ -103,6 +106,8 @@ def execute(job: int) -> Answer:
     command = request.args.get("command")
     if not command:
         return refuse("A command to execute must be specified")
+    if "\0" in command or len(command.encode()) >= LONGEST_WORD:
+        return refuse("Invalid command")
     output = run.execute(command)
     if output is None:
         return refuse("Unable to execute command")
@@ -121,8 +126,11 @@ def create_snapshot(job: int) -> Answer:
     packed = run.snapshot(path)
     if packed is None:
         return refuse("Unable to create snapshot")
-    api.service.objects.put_file(_snapshot_key(run), packed)
-    packed.unlink()
+    try:
+        api.service.objects.put_file(_snapshot_key(run), packed)
+        packed.unlink()
+    except FileNotFoundError:  # the job ended meanwhile
+        return refuse("Unable to create snapshot")
     return jsonify({})
 
 

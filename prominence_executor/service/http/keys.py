@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
+from ..schema.bounds import LONGEST_KEY
 from .context import BASE, api, flag, me, refuse
 
 LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
+_TOO_LARGE = "Unable to access key-value store"  # the real service's sentence when its store does not answer
 
 Answer = Response | tuple[Response, int]
 
@@ -41,6 +43,8 @@ def set_value(key: str) -> Answer:
         return refuse("No value provided")
     if len(content) > LARGEST_VALUE:
         return refuse("Content of value too large")
+    if len(key.encode()) > LONGEST_KEY:
+        return refuse(f"the key must be at most {LONGEST_KEY} bytes in length")
     try:
         value = content.decode()
     except UnicodeDecodeError:
@@ -73,9 +77,11 @@ def _store(key: str, value: str, previous: str | None) -> Answer:
 
 def _listing(prefix: str, values: bool) -> Answer:
     """Return keys with a leading slash, in order; with values, each as an object of its own."""
+    if api.pairs.size(me().username, prefix, values) > LARGEST_LISTING:  # not read before that is known
+        return refuse(_TOO_LARGE)
     pairs = api.pairs.under(me().username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"
     if len(content) > LARGEST_LISTING:
-        abort(500)
+        return refuse(_TOO_LARGE)
     return Response(content, content_type="application/json")

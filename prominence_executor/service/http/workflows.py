@@ -9,10 +9,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ..schema.files import check_mounts
-from ..schema.workflow import check_member_objects, check_workflow, members
+from ..schema.items import check_answer
+from ..schema.workflow import check_members_objects, check_stored, check_workflow, members
 from ..state.representations import events
 from ..state.workflow_rows import WorkflowQuery
-from .context import BASE, api, constraint, flag, me, refuse, whole, wholes
+from .context import BASE, api, constraint, document, flag, me, refuse, whole, wholes
 
 Answer = Response | tuple[Response, int]
 
@@ -22,12 +23,13 @@ routes = Blueprint("workflows", __name__)
 @routes.post(f"{BASE}/workflows")
 def create_workflow() -> Answer:
     """Create a workflow and its first jobs."""
-    body = request.get_json()
+    body = document()
     check_workflow(body)
     for job in () if api.service.containers.mounts else body["jobs"]:
         check_mounts(job)
-    for member in members(body).values():
-        check_member_objects(member, api.uploaded)
+    expanded = members(body)
+    check_stored(expanded)
+    check_members_objects(expanded, api.uploaded)
     return jsonify({"id": api.workflows.create(me().username, body)}), 201
 
 
@@ -36,7 +38,9 @@ def list_workflows() -> Answer:
     """List workflows, in short or in detail."""
     if request.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})
-    return jsonify([_shown(row, flag("detail")) for row in api.workflows.rows.select(_query())])
+    rows, detail = api.workflows.rows.select(_query()), flag("detail")
+    check_answer(sum(len(row["body"]) for row in rows) if detail else 0)
+    return jsonify([_shown(row, detail) for row in rows])
 
 
 @routes.get(f"{BASE}/workflows/<int:workflow>")
