@@ -199,7 +199,7 @@ def test_a_parameters_name_is_no_pattern() -> None:
 
 def test_long_dependencies_are_followed_once() -> None:
     names = [f"j{n}" for n in range(3_000)]
-    chain = {
+    chain: dict[str, Any] = {
         "name": "wf",
         "jobs": [job(name=name) for name in names],
         "dependencies": {parent: [child] * 30 for parent, child in zip(names, names[1:], strict=False)},
