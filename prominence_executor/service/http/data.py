@@ -24,9 +24,14 @@ routes = Blueprint("data", __name__)
 
 
 class UploadRequest(Request):
-    """Receives the files of posted forms where the object store can simply keep them."""
+    """Receives the files of posted forms where the object store can simply keep them.
+
+    Whatever becomes of the request, a form that is cut off and a second file of one name too: what was received and is
+    not kept is removed by `forget`.
+    """
 
     objects: ObjectStore
+    received: tuple[IO[bytes], ...] = ()
 
     def _get_file_stream(
         self,
@@ -35,7 +40,17 @@ class UploadRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        return self.objects.incoming_file()
+        file = self.objects.incoming_file()
+        self.received += (file,)
+        return file
+
+
+@routes.teardown_app_request
+def forget(error: BaseException | None) -> None:
+    """Remove what a form has left."""
+    for file in getattr(request, "received", ()):
+        file.close()
+        Path(file.name).unlink(missing_ok=True)
 
 
 @routes.post(f"{BASE}/data/upload")
@@ -146,20 +161,15 @@ def _posted() -> Answer:
     """Keep the file of a form with the signed policy's fields; its checksum must be the one that was announced."""
     received: Any = request.files.get("file")
     fields = request.form
-    try:
-        key = fields.get("key", "")
-        checksum = api.service.signer.form_allows(key, fields.get("policy", ""), fields.get("signature", ""))
-        if checksum is None or fields.get("x-amz-meta-prominence_sha256") != checksum:
-            abort(403)
-        if received is None:
-            return refuse("the form must contain a file")
-        received.stream.flush()
-        path = Path(received.stream.name)
-        if not hmac.compare_digest(sha256_of(path), checksum.lower()):
-            return refuse("the file does not have the checksum that was announced")
-        api.service.objects.keep(path, key)
-    finally:
-        for file in request.files.values():
-            file.stream.close()
-            Path(file.stream.name).unlink(missing_ok=True)
+    key = fields.get("key", "")
+    checksum = api.service.signer.form_allows(key, fields.get("policy", ""), fields.get("signature", ""))
+    if checksum is None or fields.get("x-amz-meta-prominence_sha256") != checksum:
+        abort(403)
+    if received is None:
+        return refuse("the form must contain a file")
+    received.stream.flush()
+    path = Path(received.stream.name)
+    if not hmac.compare_digest(sha256_of(path), checksum.lower()):
+        return refuse("the file does not have the checksum that was announced")
+    api.service.objects.keep(path, key)
     return Response(status=204)
