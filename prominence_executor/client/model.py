@@ -8,7 +8,6 @@ names field and value.
 from __future__ import annotations
 
 import operator
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,8 +16,10 @@ from ..public import public
 from .inputs import Artifact, InputFile
 from .validation import (
     Value,
+    encoded,
     one_of,
     whole_number,
+    words_of,
     wrong,
     wrong_field,
 )
@@ -34,6 +35,9 @@ __all__ = [
 
 _WORD_LIMIT = 131_071  # bytes: Linux's MAX_ARG_STRLEN without the final NUL
 _QUEUE_LIMIT = 44_640  # minutes: the service's limit, 31 days
+_WALLTIME_LIMIT = 5_256_000  # minutes: ten years, beyond which clocks and tokens of a service break
+_MACHINE_LIMIT = 1_000_000  # CPUs, GB or nodes
+_PRIORITY_LIMIT = 2**31 - 1  # HTCondor's
 _RUNTIMES = ("singularity", "udocker")
 _TASK_TYPES = ("basic", "openmpi", "intelmpi", "mpich", "sidecar")
 _ARCHIVES_FOR_UDOCKER = (".tar", ".tgz", ".tar.gz")
@@ -82,7 +86,7 @@ class Task(Value):
         if self.env:
             wire["env"] = self._checked_env(runtime)
         if self.procs_per_node is not None:
-            wire["procsPerNode"] = whole_number(self, "procs_per_node", 1)
+            wire["procsPerNode"] = whole_number(self, "procs_per_node", 1, _MACHINE_LIMIT)
         return wire
 
     def _chosen_runtime(self) -> str:
@@ -95,11 +99,10 @@ class Task(Value):
         """Refuse a command on which the worker script would crash and leave a job "completed" that did nothing."""
         if not isinstance(self.command, str):
             raise wrong_field(self, "command", "a string (shlex.join makes one of a list)")
-        try:
-            words = shlex.split(self.command)
-        except ValueError as error:
-            raise wrong_field(self, "command", f"words with balanced quotes ({error})") from None
-        if "\0" in self.command or any(len(word.encode()) > _WORD_LIMIT for word in words):
+        words = words_of(self.command)
+        if words is None:
+            raise wrong_field(self, "command", "words with balanced quotes")
+        if "\0" in self.command or any(len(encoded(word)) > _WORD_LIMIT for word in words):
             raise wrong_field(self, "command", f"words of at most {_WORD_LIMIT} bytes without NUL")
         return self.command
 
@@ -114,8 +117,8 @@ class Task(Value):
             if not isinstance(value, str | int | float | bool):
                 raise wrong(where, "a string, number or bool", value)
             text = str(value)
-            if "\0" in text:
-                raise wrong(where, "text without NUL", value)
+            if "\0" in text or len(encoded(f"{name}={text}")) > _WORD_LIMIT:
+                raise wrong(where, f"text of at most {_WORD_LIMIT} bytes, with the name, without NUL", value)
             if runtime == "udocker" and any(character.isspace() for character in text):
                 raise wrong(where, "text without white space, which breaks the service's udocker command line", value)
             wire[name] = text
@@ -139,7 +142,7 @@ class Resources(Value):
     """GB, whole."""
     nodes: int | None = _Default(1)
     walltime: int = 43200
-    """Minutes after which the job is killed, and its output files with it."""
+    """Minutes after which the job is killed, and its output files with it; at most ten years."""
     memory_per_cpu: int | None = None
     """GB for each CPU, whole."""
     cpus_range: tuple[int, int] | None = None
@@ -153,15 +156,15 @@ class Resources(Value):
         """Return the JSON of these resources; ValueError for what the service would refuse, or break on."""
         wire: dict[str, Any] = {}
         if not self._gives_way("cpus", "cpus_range", "cpus_options"):
-            wire["cpus"] = whole_number(self, "cpus", 1)
+            wire["cpus"] = whole_number(self, "cpus", 1, _MACHINE_LIMIT)
         if not self._gives_way("memory", "memory_per_cpu"):
-            wire["memory"] = whole_number(self, "memory", 1, unit=" of GB")
-        wire["disk"] = whole_number(self, "disk", 1, unit=" of GB")
+            wire["memory"] = whole_number(self, "memory", 1, _MACHINE_LIMIT, unit=" of GB")
+        wire["disk"] = whole_number(self, "disk", 1, _MACHINE_LIMIT, unit=" of GB")
         if not self._gives_way("nodes", "total_cpus_range"):
-            wire["nodes"] = whole_number(self, "nodes", 1)
-        wire["walltime"] = whole_number(self, "walltime", 1, unit=" of minutes")
+            wire["nodes"] = whole_number(self, "nodes", 1, _MACHINE_LIMIT)
+        wire["walltime"] = whole_number(self, "walltime", 1, _WALLTIME_LIMIT, unit=" of minutes")
         if self.memory_per_cpu is not None:
-            wire["memoryPerCpu"] = whole_number(self, "memory_per_cpu", 1, unit=" of GB")
+            wire["memoryPerCpu"] = whole_number(self, "memory_per_cpu", 1, _MACHINE_LIMIT, unit=" of GB")
         if self.cpus_range is not None:
             wire["cpusRange"] = self._pair("cpus_range")
         if self.cpus_options is not None:
@@ -184,21 +187,21 @@ class Resources(Value):
         return bool(given) and given[0] != field
 
     def _pair(self, field: str) -> list[int]:
-        expected = "two whole numbers, the smaller first"
+        expected = f"two whole numbers, the smaller first, of at most {_MACHINE_LIMIT}"
         try:
             low, high = (operator.index(number) for number in getattr(self, field))
         except (TypeError, ValueError):
             raise wrong_field(self, field, expected) from None
-        if not 1 <= low <= high:
+        if not 1 <= low <= high <= _MACHINE_LIMIT:
             raise wrong_field(self, field, expected)
         return [low, high]
 
 
-_POLICY_BOUNDS: dict[str, tuple[int, int | None]] = {
+_POLICY_BOUNDS: dict[str, tuple[int, int]] = {
     "maximum_retries": (1, 6),
     "maximum_task_retries": (1, 6),
     "maximum_time_in_queue": (0, _QUEUE_LIMIT),
-    "priority": (0, None),
+    "priority": (0, _PRIORITY_LIMIT),
 }
 
 

@@ -17,9 +17,11 @@ __all__ = [
     "check_labels",
     "check_name",
     "encode",
+    "encoded",
     "has_control_characters",
     "one_of",
     "whole_number",
+    "words_of",
     "wrong",
     "wrong_field",
 ]
@@ -28,6 +30,7 @@ BODY_LIMIT = 1_048_576
 """The largest request body that the service reads, in bytes. Inline files count in base64, so about 780 KB of them."""
 
 _TEXT_LIMIT = 512  # characters that a name, or a label's name or value, must stay below
+_WORD = re.compile(r"""(?:[^ \t\r\n'"\\]+|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*"|\\.)+""", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -92,6 +95,25 @@ def one_of(owner: object, field: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise wrong_field(owner, field, "one of " + ", ".join(allowed))
     return str(value)
+
+
+def encoded(text: str) -> bytes:
+    """Return a text as UTF-8; half a character, which no service takes, counts as one."""
+    return text.encode(errors="surrogatepass")
+
+
+def words_of(command: str) -> list[str] | None:
+    """Return the words of a command with their quotes, or None when those are not balanced.
+
+    `shlex.split`, whose rules these are, is quadratic: it needs 20 seconds for a word of 1 MB.
+    """
+    words, end = [], 0
+    for found in _WORD.finditer(command):
+        if command[end : found.start()].strip(" \t\r\n"):
+            return None
+        words.append(found[0])
+        end = found.end()
+    return None if command[end:].strip(" \t\r\n") else words
 
 
 def has_control_characters(text: str) -> bool:

@@ -29,6 +29,8 @@ _VERBS = Verbs(
     delete=ProminenceClient.delete_workflow,
     active=ProminenceClient.list_workflows,
 )
+_JOBS_LIMIT = 100_000  # of one workflow
+_EXACT = 2**53  # up to which the steps of a sweep are exact
 _SCRATCH = "scratch"  # outputs lie in scratch/<uuid>, and the service replaces the job's name in that path too
 
 
@@ -51,8 +53,9 @@ class Zip:
     def json(self) -> dict[str, Any]:
         """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
         lengths = {len(values) for values in self.parameters.values()}
-        if len(lengths) != 1 or lengths == {0}:
-            raise wrong("Zip.parameters", "one or more lists of values of one length", self.parameters)
+        if len(lengths) != 1 or not 1 <= max(lengths) <= _JOBS_LIMIT:
+            expected = f"one or more lists of values of one length, at most {_JOBS_LIMIT}"
+            raise wrong("Zip.parameters", expected, self.parameters)
         parameters = [{"name": name, "values": self._values(name)} for name in _checked_names(self)]
         return {**_factory(self, "zip"), "parameters": parameters}
 
@@ -80,13 +83,21 @@ class ParameterSweep:
         """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
         if not self.parameters:
             raise wrong("ParameterSweep.parameters", "one or more names with start, end and step", self.parameters)
-        return {**_factory(self, "parameterSweep"), "parameters": [self._range(name) for name in _checked_names(self)]}
+        parameters = [self._range(name) for name in _checked_names(self)]
+        steps = ((item["end"] - item["start"]) / item["step"] for item in parameters)
+        jobs = math.prod(1 + int(min(number, _JOBS_LIMIT)) for number in steps)
+        if jobs > _JOBS_LIMIT:
+            raise wrong("ParameterSweep.parameters", f"ranges of at most {_JOBS_LIMIT} combinations", self.parameters)
+        return {**_factory(self, "parameterSweep"), "parameters": parameters}
 
     def _range(self, name: str) -> dict[str, Any]:
         numbers = tuple(self.parameters[name])
-        good = all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
+        good = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _EXACT for n in numbers)
         if len(numbers) != 3 or not good or numbers[2] <= 0 or numbers[1] < numbers[0]:
-            raise wrong(f"ParameterSweep.parameters[{name!r}]", "(start, end, step): numbers, step above 0", numbers)
+            expected = f"(start, end, step): numbers of at most {_EXACT}, step above 0"
+            raise wrong(f"ParameterSweep.parameters[{name!r}]", expected, numbers)
+        if any(n + numbers[2] <= n for n in numbers[:2]):
+            raise wrong(f"ParameterSweep.parameters[{name!r}]", "numbers to which the step adds something", numbers)
         return {"name": name, "start": numbers[0], "end": numbers[1], "step": numbers[2]}
 
 
@@ -102,7 +113,7 @@ class Repeat:
 
     def json(self) -> dict[str, Any]:
         """Return the JSON of this factory; ValueError for what the service would refuse, or break on."""
-        number = whole_number(self, "number", 1)
+        number = whole_number(self, "number", 1, _JOBS_LIMIT)
         return {**_factory(self, "repeat"), "number": number}
 
 

@@ -197,6 +197,13 @@ def test_a_default_stays_one_through_copies_and_pickles() -> None:
         (Resources(disk=0), ["Resources.disk", "0"]),
         (Resources(walltime=0), ["Resources.walltime", "0", "minutes"]),
         (Resources(walltime=-1), ["Resources.walltime", "-1"]),
+        (Resources(walltime=10**9), ["Resources.walltime", "minutes", "at most 5256000", "1000000000"]),
+        (Resources(cpus=10**9), ["Resources.cpus", "at most 1000000"]),
+        (Resources(memory=10**9), ["Resources.memory", "at most 1000000"]),
+        (Resources(disk=10**9), ["Resources.disk", "at most 1000000"]),
+        (Resources(nodes=10**9), ["Resources.nodes", "at most 1000000"]),
+        (Resources(memory_per_cpu=10**9), ["Resources.memory_per_cpu", "at most 1000000"]),
+        (Resources(cpus_range=(1, 10**9)), ["Resources.cpus_range", "at most 1000000"]),
         (Resources(memory_per_cpu=0), ["Resources.memory_per_cpu", "0"]),
         (Resources(cpus_range=(4, 2)), ["Resources.cpus_range", "(4, 2)"]),
         (Resources(cpus_range=(4,)), ["Resources.cpus_range", "(4,)"]),  # type: ignore[arg-type]
@@ -333,6 +340,7 @@ def test_policies_in_full_and_none() -> None:
         (JobPolicies(maximum_time_in_queue=-1), "maximum_time_in_queue"),
         (JobPolicies(maximum_time_in_queue=44_641), "maximum_time_in_queue"),
         (JobPolicies(priority=-1), "priority"),
+        (JobPolicies(priority=2**31), "priority"),
         (JobPolicies(leave_in_queue="x"), "leave_in_queue"),  # type: ignore[arg-type]
         (JobPolicies(ignore_task_failures=1), "ignore_task_failures"),  # type: ignore[arg-type]
     ],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from prominence_executor.client.validation import check_labels, check_name, wrong
+from prominence_executor.client.validation import check_labels, check_name, words_of, wrong
 
 
 @pytest.mark.parametrize(
@@ -29,3 +33,22 @@ def test_the_sentence_names_both_sides_and_cuts_a_long_value() -> None:
     assert str(wrong("Job.tasks", "a list of Task", "x")) == "Job.tasks must be a list of Task, not 'x'"
     assert str(wrong("x", "short", "y" * 1000)).endswith("yyy...")
     assert len(str(wrong("x", "short", "y" * 1000))) < 150
+
+
+@given(st.text("ab \t\r\n'\"\\é#$", max_size=20))
+def test_a_command_has_the_words_of_a_shell_with_their_quotes(command: str) -> None:
+    found = words_of(command)
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        assert found is None
+        return
+    assert found is not None
+    assert [shlex.split(word) for word in found] == [[word] for word in words]
+
+
+def test_a_long_word_is_read_at_once() -> None:
+    began = time.process_time()
+    assert words_of("x" * 1_000_000) == ["x" * 1_000_000]
+    assert words_of('"' + "x" * 1_000_000) is None
+    assert time.process_time() - began < 5

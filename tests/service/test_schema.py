@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor.service.schema.allocation import allocate
+from prominence_executor.service.schema.bounds import MOST_NODES
 from prominence_executor.service.schema.factory import expanded
 from prominence_executor.service.schema.items import Refused
 from prominence_executor.service.schema.job import check_job
-from prominence_executor.service.schema.resources import MOST_NODES, check_resources
+from prominence_executor.service.schema.resources import check_resources
 from prominence_executor.service.schema.workflow import check_workflow, members
 
 TASK = {"image": "any", "runtime": "singularity", "cmd": "true"}

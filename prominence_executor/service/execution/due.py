@@ -44,9 +44,9 @@ def next_step(expanded: dict[str, Member], states: dict[str, str]) -> Step:
 
 def instances(member: Member, workflow: WorkflowPlace, done: list[int], allocation: Allocation) -> list[NewJob]:
     """Return the jobs of a member, each with an output place of its own, without those that are done already."""
-    jobs = []
+    jobs, completed = [], set(done)
     for position, parameters in member.instances:
-        if position not in done:
+        if position not in completed:
             suffix = member.name if position < 0 else f"{member.name}/{position}"
             jobs.append(
                 NewJob(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -66,7 +67,10 @@ class JobRun:
     def snapshot(self, path: str) -> Path | None:
         """Make a .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
         real = self.sandbox.resolved(path)
-        return None if real is None else pack(real, os.path.basename(path.rstrip("/")) or "home", self.sandbox)
+        try:
+            return None if real is None else pack(real, os.path.basename(path.rstrip("/")) or "home", self.sandbox)
+        except (OSError, ValueError, tarfile.TarError):  # its files change while they are read, or the job has ended
+            return None
 
     # The run itself
 

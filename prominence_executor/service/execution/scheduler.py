@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ..schema.allocation import Allocation
+from ..schema.bounds import MOST_MINUTES_IN_QUEUE
 from ..state.directory import own_directory
 from .context import ServiceContext
 from .job_run import JobRun
@@ -198,7 +199,8 @@ class Scheduler:
 
     def _enqueue(self, row: sqlite3.Row) -> None:
         if row["queue_minutes"] >= 0:
-            waits = row["queue_minutes"] * self._context.seconds_per_minute
+            minutes = min(row["queue_minutes"], MOST_MINUTES_IN_QUEUE)  # an earlier version accepted more
+            waits = minutes * self._context.seconds_per_minute
             self._deadlines.add(row["created"] + waits, row["id"])
         slots = Allocation(row["cpus"], row["memory"], row["nodes"]).slots(self._engine.cpus, self._engine.memory)
         self._queue.add(QueuedJob(row["id"], row["priority"], *slots))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..schema.bounds import MOST_MINUTES
 from ..state.representations import parameter_texts
 from .context import ServiceContext
 from .logs import JobLogs
@@ -35,8 +36,12 @@ class JobSpec:
     @property
     def walltime(self) -> float:
         """Minutes."""
-        minutes: float = self.body["resources"].get("walltime", DEFAULT_WALLTIME)
-        return minutes
+        return _minutes(self.body)
+
+
+def _minutes(body: dict[str, Any]) -> float:
+    """Return a walltime that a clock can tell, whatever an earlier version has accepted."""
+    return min(float(body["resources"].get("walltime", DEFAULT_WALLTIME)), MOST_MINUTES)
 
 
 def read_spec(context: ServiceContext, job: int) -> JobSpec:
@@ -45,7 +50,7 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     if row is None:
         raise LookupError(job)
     body, values = context.store.body(row), parameter_texts(row)
-    seconds = _TOKEN_SECONDS + body["resources"].get("walltime", DEFAULT_WALLTIME) * 60
+    seconds = _TOKEN_SECONDS + _minutes(body) * 60
     env = {
         "PROMINENCE_URL": context.url,
         "PROMINENCE_TOKEN": context.signer.token(row["user"], seconds, job=job),

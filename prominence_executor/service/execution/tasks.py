@@ -6,7 +6,6 @@ Knows neither where files come from nor what becomes of the job.
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from ..engines.job_processes import JobProcesses, RunStopped
 from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
 from ..schema.parameters import substituted
+from ..schema.words import split
 from .logs import copy_into
 from .mpi import nodes_of, with_mpirun
 from .spec import JobSpec
@@ -117,7 +117,7 @@ class Tasks:
         env = {**self._spec.env, "PROMINENCE_TASK_NUM": str(number), "PROMINENCE_NODE_NUM": str(node),
                "PROMINENCE_CONTAINER_RUNTIME": task["runtime"]}  # fmt: skip
         stdout, stderr = self._logs[node]
-        words = shlex.split(substituted(task.get("cmd", ""), {**env, **self._spec.values}).replace("\n", " "))
+        words = split(substituted(task.get("cmd", ""), {**env, **self._spec.values}).replace("\n", " "))
         if not words:
             os.write(stdout, _NO_COMMAND)
             return 0

@@ -12,6 +12,7 @@ import uuid
 from typing import Any
 
 from ..schema.allocation import allocate
+from ..schema.items import Refused
 from ..schema.workflow import Member, members
 from ..state.store import Store
 from ..state.workflow_rows import WorkflowRows
@@ -79,7 +80,12 @@ class Workflows:
             row = self.rows.get(workflow)
             if row is None or row["ended"] is not None:
                 return
-            expanded, plan = expanded or members(json.loads(row["body"])), json.loads(row["plan"])
+            try:
+                expanded = expanded or members(json.loads(row["body"]))
+            except Refused as error:  # an earlier version accepted it
+                self.rows.set_ended(workflow, "failed", str(error))
+                return
+            plan = json.loads(row["plan"])
             done: dict[str, list[int]] = plan["done"]
             step = next_step(expanded, states_of(expanded, done, self.rows.submitted(workflow)))
             if step.ends:

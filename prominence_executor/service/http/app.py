@@ -1,7 +1,7 @@
 """From a request to its answer: who may ask, what is refused before it is read, and which view answers.
 
-Errors with a sentence are JSON; those that never reach a view (404, 405, 413, 415, broken JSON) are pages, which is
-what the real service answers too.
+Every error is JSON with a sentence, also one that never reaches a view (404, 405, 413, 415), where the real service
+answers a page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..state.representations import SITE
 from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
-from .context import BASE, Aborted, Answer, Api, Ask, jsonify, page, refuse
+from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
 from .routes import Route, Routes, Table
 from .transfer import read_body, send
 from .waiting import Changes
@@ -102,7 +102,7 @@ class Application:
         if path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
             return
         if (ask.request.content_length or 0) > LARGEST_BODY:
-            raise Aborted(page(413))
+            raise Aborted(failure(413))
         if path == f"{BASE}/health" or not known:
             return
         ask.identity = ask.api.service.signer.identify(ask.headers.get("Authorization"))
@@ -132,7 +132,7 @@ def answer_to(error: Exception) -> Answer:
         log.error("the disk is full: %s", error)
         return refuse("the service's disk is full", 507)
     log.error("a request could not be answered", exc_info=error)
-    return page(500)
+    return failure(500)
 
 
 def _is_full(error: Exception) -> bool:
@@ -143,9 +143,9 @@ def _is_full(error: Exception) -> bool:
 
 def _without_route(method: str, methods: list[str]) -> Answer:
     if not methods:
-        return page(404)
+        return failure(404)
     allowed = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
-    return Answer(headers=allowed) if method == "OPTIONS" else page(405, allowed)
+    return Answer(headers=allowed) if method == "OPTIONS" else failure(405, allowed)
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Views know nothing of the server: they take an `Ask` and return an `Answer`. Tho
 thread and may block; those that are coroutines run in the server's event loop, hold no thread while they wait, and may
 not block (`Ask.run` is for what does).
 
-The real service answers an HTML page where a number was expected; here that is a 400 and a sentence.
+The real service answers an HTML page where a number or JSON was expected; here that is a sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, BinaryIO, NoReturn, TypeVar
@@ -26,6 +26,8 @@ from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
 from ..sandbox.staging import upload_key
+from ..schema.bounds import MOST_IDS
+from ..schema.document import read_document
 from ..schema.items import Refused
 from ..state.pairs import Pairs
 from ..state.store import Store
@@ -37,10 +39,8 @@ JSON = "application/json"
 TEXT = "text/html; charset=utf-8"  # which the real service calls every text
 
 # What the real service's pages say.
-_PAGES = {
-    400: "The browser (or proxy) sent a request that this server could not understand.",
-    404: "The requested URL was not found on the server. If you entered the URL manually please check your spelling"
-    " and try again.",
+_TEXTS = {
+    404: "The requested URL was not found on the server.",
     405: "The method is not allowed for the requested URL.",
     413: "The data value transmitted exceeds the capacity limit.",
     415: "Did not attempt to load JSON data because the request Content-Type was not 'application/json'.",
@@ -118,14 +118,11 @@ class Ask:
         return self.identity
 
     def json(self) -> Any:
-        """Return the body's document. Raises Aborted when it is none, or not called so."""
+        """Return the body's document. Raises Refused when it is none, and Aborted when it is not called so."""
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
             abort(415)
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            abort(400)
+        return read_document(self.body)
 
     async def run(self, function: Callable[..., Result], *values: Any) -> Result:
         """Await what blocks, in a thread."""
@@ -162,6 +159,8 @@ class Ask:
             return None
         if not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
             raise Refused(f"{name} must be an integer or a list of integers separated by commas")
+        if text.count(",") >= MOST_IDS:
+            raise Refused(f"{name} must be at most {MOST_IDS} integers")
         return [int(number) for number in text.split(",")]
 
     def constraint(self) -> tuple[str, str] | None:
@@ -185,14 +184,13 @@ def refuse(sentence: str, status: int = 400) -> Answer:
     return jsonify({"error": sentence}, status)
 
 
-def page(status: int, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return the page of an error that has no sentence."""
+def failure(status: int, headers: Mapping[str, str] | None = None) -> Answer:
+    """Return an error that has no sentence of its own."""
     name = _NAMES.get(status) or HTTPStatus(status).phrase
-    text = _PAGES.get(status, HTTPStatus(status).description)
-    html = f"<!doctype html>\n<html lang=en>\n<title>{status} {name}</title>\n<h1>{name}</h1>\n<p>{text}</p>\n"
-    return Answer(status, html.encode(), TEXT, headers or {})
+    text = _TEXTS.get(status) or HTTPStatus(status).description
+    return replace(refuse(f"{status} {name}: {text}", status), headers=headers or {})
 
 
 def abort(status: int) -> NoReturn:
-    """End a view with the page of an error."""
-    raise Aborted(page(status))
+    """End a view with an error."""
+    raise Aborted(failure(status))

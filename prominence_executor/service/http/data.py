@@ -6,6 +6,7 @@ A form is read in the order in which it is sent: its signed fields first, and no
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def new_upload(ask: Ask) -> Answer:
         return refuse("An object name must be specified")
     if checksum is not None and not isinstance(checksum, str):
         return refuse("The checksum must be a string")
+    if checksum and not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
+        return refuse("The checksum must be a SHA-256 sum in hexadecimal digits")
     if not ask.owns(name):
         return refuse("Not authorized to access upload with this path", 403)
     key = upload_key(ask.me.username, name)
@@ -122,7 +125,7 @@ async def post_object(ask: Ask) -> Answer:
             fields[part.name] = await _field(part)
             if len(fields) > _MOST_FIELDS:
                 return refuse("the form has too many fields")
-    except (ValueError, AssertionError, RuntimeError):  # what the reader says of a form that is none
+    except (ValueError, AssertionError, RuntimeError, RuntimeWarning):  # what the reader says of a form that is none
         return refuse("the form is not as its header says")
     _form_allows(ask, fields)
     return refuse("the form must contain a file")

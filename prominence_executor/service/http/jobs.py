@@ -8,7 +8,9 @@ from typing import Any
 
 from ..execution.job_run import JobRun
 from ..schema.allocation import allocate
+from ..schema.bounds import LONGEST_WORD
 from ..schema.files import check_mounts, check_objects
+from ..schema.items import check_answer
 from ..schema.job import check_job
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
@@ -33,6 +35,7 @@ def list_jobs(ask: Ask) -> Answer:
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
     rows = ask.api.store.list_jobs(_query(ask))
     if ask.flag("detail"):
+        check_answer(ask.api.store.described(rows))
         return jsonify([_detailed(ask, row) for row in rows])
     return Answer(body=short_list(rows).encode())
 
@@ -88,6 +91,8 @@ def execute(ask: Ask, job: int) -> Answer:
     command = ask.args.get("command")
     if not command:
         return refuse("A command to execute must be specified")
+    if "\0" in command or len(command.encode()) >= LONGEST_WORD:
+        return refuse("Invalid command")
     output = run.execute(command)
     if output is None:
         return refuse("Unable to execute command")
@@ -106,8 +111,11 @@ def create_snapshot(ask: Ask, job: int) -> Answer:
     packed = run.snapshot(path)
     if packed is None:
         return refuse("Unable to create snapshot")
-    ask.api.service.objects.put_file(_snapshot_key(run), packed)
-    packed.unlink()
+    try:
+        ask.api.service.objects.put_file(_snapshot_key(run), packed)
+        packed.unlink()
+    except FileNotFoundError:  # the job ended meanwhile
+        return refuse("Unable to create snapshot")
     return jsonify({})
 
 

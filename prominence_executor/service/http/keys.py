@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
-from .context import BASE, TEXT, Answer, Ask, abort, jsonify, refuse
+from ..schema.bounds import LONGEST_KEY
+from .context import BASE, TEXT, Answer, Ask, jsonify, refuse
 from .routes import Routes
 
 LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
+_TOO_LARGE = "Unable to access key-value store"  # the real service's sentence when its store does not answer
 
 routes = Routes()
 
@@ -38,6 +40,8 @@ def set_value(ask: Ask, key: str = "") -> Answer:
         return refuse("No value provided")
     if len(content) > LARGEST_VALUE:
         return refuse("Content of value too large")
+    if len(key.encode()) > LONGEST_KEY:
+        return refuse(f"the key must be at most {LONGEST_KEY} bytes in length")
     try:
         value = content.decode()
     except UnicodeDecodeError:
@@ -70,9 +74,11 @@ def _store(ask: Ask, key: str, value: str, previous: str | None) -> Answer:
 
 def _listing(ask: Ask, prefix: str, values: bool) -> Answer:
     """Return keys with a leading slash, in order; with values, each as an object of its own."""
+    if ask.api.pairs.size(ask.me.username, prefix, values) > LARGEST_LISTING:  # not read before that is known
+        return refuse(_TOO_LARGE)
     pairs = ask.api.pairs.under(ask.me.username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"
     if len(content) > LARGEST_LISTING:
-        abort(500)
+        return refuse(_TOO_LARGE)
     return Answer(body=content.encode())

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..schema.bounds import LARGEST_ID
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 _PART = re.compile(r"<(?:(int|path|any)(?:\(([^)]*)\))?:)?(\w+)>")
-_DIGITS = 4000  # of a number in a path; what Python and SQLite do not take is refused by a sentence later
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,21 @@ class Table:
 
 def _parts(match: re.Match[str]) -> dict[str, Any]:
     return {
-        name.removeprefix("int_"): int(value) if name.startswith("int_") else value
+        name.removeprefix("int_"): _number(value) if name.startswith("int_") else value
         for name, value in match.groupdict().items()
     }
+
+
+def _number(text: str) -> int:
+    """Return a number. One that no job can have stays one that no job has."""
+    return int(text) if len(text) < len(str(LARGEST_ID)) else LARGEST_ID
 
 
 def _pattern(path: str) -> re.Pattern[str]:
     def part(match: re.Match[str]) -> str:
         kind, choices, name = match.groups()
         if kind == "int":
-            return f"(?P<int_{name}>[0-9]{{1,{_DIGITS}}})"
+            return f"(?P<int_{name}>[0-9]+)"
         if kind == "any":
             return f"(?P<{name}>{'|'.join(choice.strip() for choice in choices.split(','))})"
         return f"(?P<{name}>[^/].*)" if kind == "path" else f"(?P<{name}>[^/]+)"

@@ -18,7 +18,7 @@ from typing import IO, BinaryIO, TypeVar
 from aiohttp import web
 
 from ..state.objects import ObjectStore
-from .context import TEXT, Aborted, Answer, Ask, page
+from .context import TEXT, Aborted, Answer, Ask, failure
 
 PIECE = 1 << 20  # bytes of an upload that are written together
 _SENT = 1 << 18  # bytes of a file that are sent together
@@ -34,7 +34,7 @@ async def read_body(request: web.BaseRequest, largest: int) -> bytes:
     async for piece in pieces_of(request):
         body += piece
         if len(body) > largest:
-            raise Aborted(page(413))
+            raise Aborted(failure(413))
     return bytes(body)
 
 

@@ -7,7 +7,8 @@ import sqlite3
 from typing import Any
 
 from ..schema.files import check_mounts
-from ..schema.workflow import check_member_objects, check_workflow, members
+from ..schema.items import check_answer
+from ..schema.workflow import check_members_objects, check_stored, check_workflow, members
 from ..state.representations import events
 from ..state.workflow_rows import WorkflowQuery
 from .context import BASE, Answer, Ask, jsonify, refuse
@@ -23,8 +24,9 @@ def create_workflow(ask: Ask) -> Answer:
     check_workflow(body)
     for job in () if ask.api.service.containers.mounts else body["jobs"]:
         check_mounts(job)
-    for member in members(body).values():
-        check_member_objects(member, ask.uploaded)
+    expanded = members(body)
+    check_stored(expanded)
+    check_members_objects(expanded, ask.uploaded)
     return jsonify({"id": ask.api.workflows.create(ask.me.username, body)}, 201)
 
 
@@ -33,7 +35,9 @@ def list_workflows(ask: Ask) -> Answer:
     """List workflows, in short or in detail."""
     if ask.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})
-    return jsonify([_shown(ask, row, ask.flag("detail")) for row in ask.api.workflows.rows.select(_query(ask))])
+    rows, detail = ask.api.workflows.rows.select(_query(ask)), ask.flag("detail")
+    check_answer(sum(len(row["body"]) for row in rows) if detail else 0)
+    return jsonify([_shown(ask, row, detail) for row in rows])
 
 
 @routes.get(f"{BASE}/workflows/<int:workflow>")

@@ -179,6 +179,10 @@ class StageOut:
 def pack(source: Path, name: str, sandbox: Sandbox) -> Path:
     """Make a .tgz of a file or directory of the sandbox, beside HOME."""
     handle = sandbox.root / f"{os.urandom(8).hex()}.tgz"
-    with tarfile.open(handle, "w:gz", compresslevel=6) as archive:
-        archive.add(source, arcname=name)
+    try:
+        with tarfile.open(handle, "w:gz", compresslevel=6) as archive:
+            archive.add(source, arcname=name)
+    except BaseException:
+        handle.unlink(missing_ok=True)
+        raise
     return handle

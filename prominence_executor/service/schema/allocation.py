@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .resources import MOST_NODES
+from .bounds import MOST_NODES
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,12 @@ def as_texts(parameters: dict[str, Any] | None) -> dict[str, str]:
     return {name: str(value) for name, value in (parameters or {}).items()}
 
 
+def references(text: str) -> set[str]:
+    """Return the names that `substituted` would replace."""
+    found = Template.pattern.finditer(text)
+    return {name for match in found if (name := match["named"] or match["braced"]) is not None}
+
+
 def substituted(text: str, values: dict[str, str]) -> str:
     """Replace `$name`, `${name}` and `$$` as the service's worker does; names that it does not know stay."""
     return Template(text).safe_substitute(values)

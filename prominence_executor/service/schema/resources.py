@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .items import Refused, is_whole
+from .bounds import MOST_MINUTES, MOST_NODES, MOST_OF_A_MACHINE
+from .items import Refused, is_whole, shown
 
 RESOURCE_ITEMS = {
     "cpus", "memory", "memoryPerCpu", "disk", "nodes", "walltime", "cpusRange", "cpusOptions", "totalCpusRange",
 }  # fmt: skip
-MOST_NODES = 128  # that this service emulates
 _CPUS = {"cpus", "cpusRange", "cpusOptions"}
+_MOST = {"walltime": MOST_MINUTES, "nodes": MOST_NODES}
 
 
 def check_resources(resources: Any) -> None:
@@ -19,7 +20,7 @@ def check_resources(resources: Any) -> None:
         raise Refused("resources must be defined as a dict")
     for item in resources:
         if item not in RESOURCE_ITEMS:
-            raise Refused(f'invalid item "{item}" in resources')
+            raise Refused(f'invalid item "{shown(item)}" in resources')
     _check_presence(resources)
     _check_numbers(resources)
     for item in ("cpusRange", "cpusOptions", "totalCpusRange"):
@@ -27,8 +28,6 @@ def check_resources(resources: Any) -> None:
             _check_pair(item, resources[item])
     if len(_CPUS & resources.keys()) > 1:
         raise Refused("only one of cpus, cpusRange, cpusOptions can be defined")
-    if resources.get("nodes", 1) > MOST_NODES:
-        raise Refused(f"this service has at most {MOST_NODES} nodes")
     if "nodes" in resources and "totalCpusRange" in resources:
         raise Refused("nodes and totalCpusRange cannot both be defined")
 
@@ -58,6 +57,8 @@ def _check_numbers(resources: dict[str, Any]) -> None:
                 raise Refused(must)
             if resources[item] < 1:
                 raise Refused(least)
+            if resources[item] > _MOST.get(item, MOST_OF_A_MACHINE):
+                raise Refused(f"{item} must be at most {_MOST.get(item, MOST_OF_A_MACHINE)}")
 
 
 def _check_pair(item: str, pair: Any) -> None:
@@ -65,3 +66,5 @@ def _check_pair(item: str, pair: Any) -> None:
         raise Refused(f"{item} must be an array of two integers of at least 1")
     if pair[0] > pair[1]:
         raise Refused(f"the first number of {item} must not be above the second")
+    if pair[1] > MOST_OF_A_MACHINE:
+        raise Refused(f"numbers of {item} must be at most {MOST_OF_A_MACHINE}")

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-import shlex
+import math
 from typing import Any
 
-from .items import Refused, is_whole
+from .bounds import (
+    LONGEST_COMMAND,
+    LONGEST_PATH,
+    LONGEST_WORD,
+    MOST_RANKS,
+    MOST_SIDECARS,
+    MOST_TASKS,
+    MOST_VARIABLES,
+)
+from .items import Refused, is_whole, shown
+from .words import split
 
 TASK_ITEMS = {"image", "runtime", "cmd", "env", "workdir", "type", "procsPerNode", "stdout", "stderr"}
 PARALLEL_TYPES = {"openmpi", "intelmpi", "mpich"}
-LONGEST_WORD = 128 * 1024  # the kernel's limit for one argument (MAX_ARG_STRLEN)
+_POINTER = 9  # bytes that the kernel needs for a word beside its own
 
 
 def check_tasks(tasks: Any) -> None:
     """Refuse tasks that cannot run."""
     if not isinstance(tasks, list):
         raise Refused("an array of tasks must be provided")
+    if len(tasks) > MOST_TASKS:
+        raise Refused(f"a job may have at most {MOST_TASKS} tasks")
     for task in tasks:
         _check_task(task)
-    if all(task.get("type") == "sidecar" for task in tasks):
+    sidecars = sum(task.get("type") == "sidecar" for task in tasks)
+    if sidecars == len(tasks):
         raise Refused("a job cannot contain only sidecar tasks")
+    if sidecars > MOST_SIDECARS:
+        raise Refused(f"a job may have at most {MOST_SIDECARS} sidecar tasks")
+
+
+def check_ranks(tasks: list[dict[str, Any]], resources: dict[str, Any]) -> None:
+    """Refuse more processes of one MPI task than a machine can have; all nodes are this machine."""
+    for task in tasks:
+        each = task.get("procsPerNode", resources.get("cpus", 1))
+        if task.get("type") in PARALLEL_TYPES and each * resources.get("nodes", 1) > MOST_RANKS:
+            raise Refused(f"a task may have at most {MOST_RANKS} processes on all nodes")
 
 
 def _check_task(task: Any) -> None:
@@ -27,42 +50,68 @@ def _check_task(task: Any) -> None:
         raise Refused("each task must be defined as a dict")
     for item in task:
         if item not in TASK_ITEMS:
-            raise Refused(f'invalid item "{item}" in task')
-    if not isinstance(task.get("image"), str) or not task["image"].strip():
-        raise Refused("each task must specify a container image")
+            raise Refused(f'invalid item "{shown(item)}" in task')
+    _check_image(task.get("image"))
     if "runtime" not in task:
         raise Refused("a container runtime must be defined")
     if task["runtime"] not in ("udocker", "singularity"):
         raise Refused("the container runtime must be either udocker or singularity")
     if not isinstance(task.get("cmd", ""), str):
         raise Refused("cmd must be a string")
-    _check_command(task.get("cmd", ""))
-    _check_env(task.get("env", {}))
+    size = _checked_command(task.get("cmd", "")) + _checked_env(task.get("env", {}))
+    if size > LONGEST_COMMAND:
+        raise Refused(f"cmd and env of a task must be at most {LONGEST_COMMAND} bytes in length together")
     for item in ("workdir", "stdout", "stderr"):
-        if not isinstance(task.get(item, ""), str) or "\0" in task.get(item, ""):
-            raise Refused(f"{item} must be a string")
+        _check_path(item, task.get(item, ""))
     kind = task.get("type", "basic")
     if kind not in ("basic", "sidecar", *PARALLEL_TYPES):
         raise Refused("invalid task type")
-    if "procsPerNode" in task and (not is_whole(task["procsPerNode"]) or task["procsPerNode"] < 1):
+    processes = task.get("procsPerNode", 1)
+    if not is_whole(processes) or processes < 1:
         raise Refused("number of processes per node must be an integer of at least 1")
 
 
-def _check_env(env: Any) -> None:
+def _check_image(image: Any) -> None:
+    if not isinstance(image, str) or not image.strip():
+        raise Refused("each task must specify a container image")
+    if len(image.encode()) > LONGEST_PATH or "\0" in image:
+        raise Refused(f"the name of a container image must be at most {LONGEST_PATH} bytes in length")
+
+
+def _check_path(item: str, path: Any) -> None:
+    if not isinstance(path, str) or "\0" in path:
+        raise Refused(f"{item} must be a string")
+    if len(path.encode()) >= LONGEST_PATH:
+        raise Refused(f"{item} must be less than {LONGEST_PATH} bytes in length")
+
+
+def _checked_env(env: Any) -> int:
+    """Return how many bytes variables take."""
     if not isinstance(env, dict):
         raise Refused("environment variables must be defined as a dict")
+    if len(env) > MOST_VARIABLES:
+        raise Refused(f"a task may have at most {MOST_VARIABLES} environment variables")
+    size = 0
     for name, value in env.items():
-        if not name or "=" in name or "\0" in name or not isinstance(value, (str, int, float)) or "\0" in str(value):
-            raise Refused(f'environment variable "{name}" is invalid')
+        bad = not name or "=" in name or "\0" in name or not isinstance(value, (str, int, float))
+        if bad or "\0" in str(value) or (isinstance(value, float) and not math.isfinite(value)):
+            raise Refused(f'environment variable "{shown(name)}" is invalid')
+        length = len(f"{name}={value}".encode())
+        if length >= LONGEST_WORD:
+            raise Refused(f'environment variable "{shown(name)}" must be less than {LONGEST_WORD} bytes in length')
+        size += length + _POINTER
+    return size
 
 
-def _check_command(command: str) -> None:
-    """Refuse what the real service accepts, whose worker then crashes silently."""
+def _checked_command(command: str) -> int:
+    """Return how many bytes words take. Refuses what the real service accepts, whose worker then crashes silently."""
     if "\0" in command:
         raise Refused("cmd must not contain null characters")
     try:
-        words = shlex.split(command.replace("\n", " "))
+        words = split(command.replace("\n", " "))
     except ValueError as error:
-        raise Refused(f"cmd cannot be split into words: {str(error).lower()}") from error
-    if any(len(word.encode()) >= LONGEST_WORD for word in words):
-        raise Refused("a word of cmd must be less than 131072 bytes in length")
+        raise Refused(f"cmd cannot be split into words: {error}") from error
+    lengths = [len(word.encode()) for word in words]
+    if any(length >= LONGEST_WORD for length in lengths):
+        raise Refused(f"a word of cmd must be less than {LONGEST_WORD} bytes in length")
+    return sum(lengths) + _POINTER * len(lengths)

@@ -46,6 +46,15 @@ class Pairs:
                 "DELETE FROM pairs WHERE user = ? AND key >= ? AND key < ?", (user, prefix, prefix + _LAST)
             )  # fmt: skip
 
+    def size(self, user: str, prefix: str, values: bool) -> int:
+        """Return how many characters the keys that begin so have, with their values or without."""
+        counted = "length(key) + length(value)" if values else "length(key)"
+        row = self._store.row(
+            f"SELECT coalesce(sum({counted}), 0) AS size FROM pairs WHERE user = ? AND key >= ? AND key < ?",  # noqa: S608
+            user, prefix, prefix + _LAST,
+        )  # fmt: skip
+        return 0 if row is None else int(row["size"])
+
     def under(self, user: str, prefix: str) -> list[tuple[str, str]]:
         """Return the keys that begin so, in order, with their values."""
         rows = self._store.rows(

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -212,6 +213,13 @@ class Store:
                 body = json.loads(found["body"]) if found else {}
                 self._last_body = (row["detail"], body)
             return body
+
+    def described(self, rows: Sequence[sqlite3.Row]) -> int:
+        """Return how many characters the descriptions of jobs have, one that several share as often."""
+        times = Counter(row["detail"] for row in rows)
+        marks = ",".join(str(int(detail)) for detail in times)
+        sizes = self.rows(f"SELECT id, length(body) AS size FROM details WHERE id IN ({marks})")  # noqa: S608
+        return sum(times[row["id"]] * row["size"] for row in sizes)
 
     def set_running(self, job_id: int) -> bool:
         """Note that a job runs; whether it was still idle."""

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
 OUTPUT_SECONDS = 7 * 86400
 SECRET_BYTES = 32
+_LONGEST_TOKEN = 8192
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ def load_secret(path: Path) -> bytes:
     return secret
 
 
+def _same(wanted: str, found: str) -> bool:
+    return hmac.compare_digest(wanted.encode(), found.encode(errors="surrogatepass"))
+
+
 class Signer:
     """Makes and checks tokens, signed URLs and upload policies."""
 
@@ -70,13 +76,13 @@ class Signer:
     def identify(self, authorization: str | None) -> Identity | None:
         """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts."""
         parts = (authorization or "").split(" ")
-        if len(parts) != 2:
+        if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
         try:
             claims = jwt.decode(
                 parts[1], self._token_key, algorithms=["HS256"], options={"require": ["exp"], "verify_iat": False}
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
             return None
         username, job = claims.get("username"), claims.get("job")
         if not isinstance(username, str) or not username:
@@ -88,7 +94,7 @@ class Signer:
     # Signed URLs: good for one method, one key, until one second
 
     def _signature(self, *parts: str) -> str:
-        digest = hmac.new(self._url_key, "\n".join(parts).encode(), hashlib.sha256).digest()
+        digest = hmac.new(self._url_key, "\n".join(parts).encode(errors="surrogatepass"), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def signed_url(self, base: str, method: str, key: str, expires_in: int) -> str:
@@ -99,9 +105,9 @@ class Signer:
 
     def may(self, method: str, key: str, expires: str, signature: str) -> bool:
         """Return whether a signed URL allows what is asked, now."""
-        if not expires.isascii() or not expires.isdigit() or int(expires) < time.time():
+        if not re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII) or int(expires) < time.time():
             return False
-        return hmac.compare_digest(self._signature(method, key, expires).encode(), signature.encode())
+        return _same(self._signature(method, key, expires), signature)
 
     # Upload forms: a policy names the key and the checksum of what may be posted
 
@@ -121,7 +127,7 @@ class Signer:
 
     def form_allows(self, key: str, policy: str, signature: str) -> str | None:
         """Return the checksum that a form's file must have, or None when the form may not be posted."""
-        if not hmac.compare_digest(self._signature("POST", policy).encode(), signature.encode()):
+        if not _same(self._signature("POST", policy), signature):
             return None
         document = json.loads(base64.b64decode(policy))
         named: dict[str, str] = {}
