@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
@@ -277,8 +277,10 @@ class Rule:
     every: int = 1  # the n-th, 2n-th, ... request that matches
     probability: float = 1.0
     times: int | None = None  # at most so often
+    times_each: int | None = None  # at most so often for one path, whatever the query
     matched: int = 0
     injected: int = 0
+    injected_at: Counter[str] = field(default_factory=Counter)  # by path, without the query
 
     def chooses(self, exchange: Exchange, dice: random.Random) -> bool:
         if self.method not in (None, exchange.method) or not re.search(self.path or "", exchange.target):
@@ -287,7 +289,11 @@ class Rule:
         chosen = self.matched % self.every == 0 and (self.probability >= 1 or dice.random() < self.probability)
         if not chosen or (self.times is not None and self.injected >= self.times):
             return False
+        place = exchange.target.partition("?")[0]
+        if self.times_each is not None and self.injected_at[place] >= self.times_each:
+            return False
         self.injected += 1
+        self.injected_at[place] += 1
         return True
 
 
@@ -355,9 +361,10 @@ class FaultProxy:
         every: int = 1,
         probability: float = 1.0,
         times: int | None = None,
+        times_each: int | None = None,
     ) -> Rule:
         """Inject a fault from now on; returns the rule, which counts."""
-        rule = Rule(fault, method, path, every, probability, times)
+        rule = Rule(fault, method, path, every, probability, times, times_each)
         with self._lock:
             self._rules.append(rule)
         return rule
