@@ -172,7 +172,7 @@ class Fetcher:
         lazily = self._context.lazy and size > LARGE and self.progress.is_first(chunk)
         with RemoteFile.buffered(client, url, size) if lazily else _spool(size) as file:
             if not lazily:
-                client.download(url, file)
+                client.download(url, file, limit=size or None)
             came = size if lazily else file.tell()
             outcomes = self._settle_those_in(file, chunk, diagnosis.output_url(job, FILES_FILE))
             observer, chunk.observer = chunk.observer, None

@@ -85,7 +85,7 @@ class WorkerJobs:
         url = diagnosis.outcome_url(job)
         try:
             if url is not None:
-                file = io.BytesIO(self._client.download(url))
+                file = io.BytesIO(self._client.download(url, limit=diagnosis.outcome_size(job) or None))
                 outcomes = read_outcomes(file, self._context.key, Identity(self._context.run_id, number, 0))
                 if outcomes.job is not None:
                     return diagnosis.call_error(outcomes, 0, 0, job)
