@@ -24,15 +24,19 @@ from typing import Any
 import pytest
 from paths import ROOT
 from proxy import (
+    ODD_SHAPES,
     Fault,
     FaultProxy,
     away,
+    bomb,
     corrupted,
     dripped,
     dropped,
+    endless,
     hang,
     html,
     late,
+    misshapen,
     naming_twice,
     omitting,
     refused_token,
@@ -41,6 +45,7 @@ from proxy import (
     rewritten,
     shortened,
     status,
+    too_deep,
     truncated,
     unknown_status,
 )
@@ -156,6 +161,8 @@ def names_of(fault: Fault) -> str:
         html(),
         html(forwarded=True),
         dripped(0.5),
+        misshapen(),
+        too_deep(),
     ],
     ids=names_of,
 )
@@ -170,6 +177,29 @@ def test_whatever_becomes_of_an_answer_all_results_are_right_and_each_call_runs_
     ]
     assert list(executor.map(lines.square(), range(20))) == [n * n for n in range(20)]
     assert lines.count() == Counter(range(20))
+    assert all(rule.injected for rule in rules)
+
+
+@pytest.mark.parametrize("fault", [endless(), bomb()], ids=names_of)
+def test_an_answer_without_an_end_costs_time_only(
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, fault: Fault
+) -> None:
+    rules = [proxy.inject(fault, path=path, times=1) for path in (CREATING, LISTS, DETAILS, LOOK_UPS, OUTCOMES)]
+    assert list(executor.map(lines.square(), range(4))) == [0, 1, 4, 9]
+    assert lines.count() == Counter(range(4))
+    assert all(rule.injected for rule in rules)
+
+
+@pytest.mark.parametrize("kind", ODD_SHAPES)
+def test_one_odd_list_or_description_harms_no_run(
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, kind: str
+) -> None:
+    proxy.inject(dropped(), method="POST", path=CREATING, times=1)
+    rules = [
+        proxy.inject(misshapen(kind), path=path, times=1) for path in (LISTS, DETAILS, LOOK_UPS, CREATING) for _ in "ab"
+    ]
+    assert list(executor.map(lines.square(), range(3))) == [0, 1, 4]
+    assert lines.count() == Counter(range(3))
     assert all(rule.injected for rule in rules)
 
 
