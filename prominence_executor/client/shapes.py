@@ -6,7 +6,6 @@ shape is a function that raises `Misshapen` with the place where an answer is no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,7 +39,7 @@ def natural(value: Any, where: str) -> None:
 
 def moment(value: Any, where: str) -> None:
     """Take seconds since the epoch."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value > _LATEST:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LATEST:
         raise Misshapen(f"{where} is not a time")
 
 

@@ -45,6 +45,8 @@ ODD = [
     [{**JOB, "events": []}],
     [{**JOB, "events": {"endTime": "now"}}],
     [{**JOB, "events": {"createTime": 1e300}}],
+    [{**JOB, "events": {"createTime": 10**400}}],
+    b'[{"id": 5, "status": "idle", "events": {"endTime": -1e999}}]',
     [{**JOB, "outputFiles": {}}],
     [{**JOB, "outputFiles": [None]}],
     [{**JOB, "outputFiles": [{"name": "a", "size": "7"}]}],

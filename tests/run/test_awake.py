@@ -6,13 +6,10 @@ import time
 
 import pytest
 
-from prominence_executor.errors import BrokenRunError, ServiceUnavailableError
+from prominence_executor.errors import ServiceUnavailableError
 from prominence_executor.run.awake import AwakeClock
-from prominence_executor.run.breaking import breaking
 from prominence_executor.run.connection import ServiceHealth
 from prominence_executor.run.context import LOG
-from prominence_executor.run.registry import ChunkRegistry
-from prominence_executor.run.threads import start_thread_pool
 
 NIGHT = 8 * 3600.0
 SILENT = ServiceUnavailableError("no answer", request_sent=False)
@@ -65,12 +62,3 @@ def test_its_thread_counts_while_nobody_asks() -> None:
     time.sleep(1.0)  # many times what counts of a time in which nobody has looked
     assert awake.now() - before > 0.7
     awake.stop()
-
-
-def test_whatever_a_task_of_a_run_raises_breaks_the_run_by_a_sentence() -> None:
-    registry = ChunkRegistry("run")
-    pool = start_thread_pool(1, "prominence-test", lambda: breaking(registry, "part"))
-    pool.submit(int, "x").exception(10)
-    pool.shutdown()
-    with pytest.raises(BrokenRunError, match=r"run run is broken: its part failed unexpectedly \(ValueError: .*attach"):
-        registry.check_open()
