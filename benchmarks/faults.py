@@ -46,6 +46,12 @@ ANYWHERE = (
     proxy.html(forwarded=True),
     proxy.dripped(0.5),
     proxy.away(0.3),
+    proxy.misshapen(),
+    proxy.misshapen(),  # twice as often: there are many shapes
+    proxy.too_deep(),
+    proxy.told_to_wait(),
+    proxy.endless(),
+    proxy.bomb(),
 )
 IN_LISTS = (proxy.omitting(), proxy.naming_twice(), proxy.unknown_status())
 

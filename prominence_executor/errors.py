@@ -78,7 +78,7 @@ class ProminenceError(Exception):
 
     Attributes:
         status_code: the HTTP status that the service answered with, or None when no answer is behind the error.
-        retry_after: seconds after which the service asked to be tried again, or None when it did not.
+        retry_after: seconds after which the service asked to be tried again, a day at most; None when it did not.
     """
 
     status_code: int | None = None

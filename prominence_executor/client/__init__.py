@@ -4,7 +4,8 @@ It knows no calls and no pickles, and starts no threads.
 
     model, validation, job, workflow, submitted    what a job or workflow is, and its life at the service
     client, data, keys                             the verbs of the API
-    session, request_parts, responses, transfers   how a request goes out, and what comes back means
+    session, request_parts, transfers              how a request goes out
+    bodies, shapes, responses                      what comes back: how much of it, of what shape, what it means
     auth                                           where the service is, who asks, whom to trust
 """
 

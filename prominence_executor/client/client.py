@@ -19,7 +19,17 @@ from .auth import TokenSource
 from .data import DataVerbs
 from .keys import KEY_VALUE_LIMIT, KeyVerbs
 from .request_parts import body_of, filters, id_lists, natural
-from .responses import read_bytes, read_dict, read_id, read_list, read_nothing, read_only, read_url
+from .responses import (
+    read_bytes,
+    read_dict,
+    read_id,
+    read_job,
+    read_jobs,
+    read_nothing,
+    read_url,
+    read_workflow,
+    read_workflows,
+)
 from .session import ApiSession
 from .transfers import Source
 
@@ -99,7 +109,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     def describe_job(self, job_id: int) -> dict[str, Any]:
         """Return everything about one job. Costly at the service: it looks through all jobs that ever ended."""
         path = f"/jobs/{natural(job_id)}"
-        return self.api.retry_while_not_found(_BLINK, lambda: self.api.call("GET", path, read_only))
+        return self.api.retry_while_not_found(_BLINK, lambda: self.api.call("GET", path, read_job))
 
     def list_jobs(
         self,
@@ -203,7 +213,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     def describe_workflow(self, workflow_id: int) -> dict[str, Any]:
         """Return everything about one workflow. Asks again for 3 s: around its end the service does not know it."""
         path = f"/workflows/{natural(workflow_id)}"
-        return self.api.retry_while_not_found(_ENDING, lambda: self.api.call("GET", path, read_only))
+        return self.api.retry_while_not_found(_ENDING, lambda: self.api.call("GET", path, read_workflow))
 
     def list_workflows(
         self,
@@ -224,9 +234,10 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         self, path: str, ids: Iterable[int] | None, constraint: tuple[str, str] | None, given: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         params = filters(constraint, given)
+        read = read_jobs if path == "/jobs" else read_workflows
         if ids is None:
-            return self.api.call("GET", path, read_list, params=params)
-        answers = [self.api.call("GET", path, read_list, params={**params, "id": some}) for some in id_lists(ids)]
+            return self.api.call("GET", path, read, params=params)
+        answers = [self.api.call("GET", path, read, params={**params, "id": some}) for some in id_lists(ids)]
         return list(itertools.chain.from_iterable(answers))
 
     def delete_workflow(self, workflow_id: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, overload
 
 from .request_parts import object_path
-from .responses import field_of, read_dict, read_list, read_nothing, read_url
+from .responses import read_nothing, read_objects, read_signed, read_url
 from .session import ApiSession
 from .transfers import Download, Form, Source, Stream, appearing_whole, transferring
 from .validation import encode
@@ -48,10 +48,21 @@ class DataVerbs:
         self.api.retry(lambda: _upload_once(self.api, asked, stream), stream.repeatable)
 
     @overload
-    def download(self, url: str, target: None = None, *, part: tuple[int, int] | None = None) -> bytes: ...
+    def download(
+        self, url: str, target: None = None, *, part: tuple[int, int] | None = None, limit: int | None = None
+    ) -> bytes: ...
     @overload
-    def download(self, url: str, target: Target, *, part: tuple[int, int] | None = None) -> None: ...
-    def download(self, url: str, target: Target | None = None, *, part: tuple[int, int] | None = None) -> bytes | None:
+    def download(
+        self, url: str, target: Target, *, part: tuple[int, int] | None = None, limit: int | None = None
+    ) -> None: ...
+    def download(
+        self,
+        url: str,
+        target: Target | None = None,
+        *,
+        part: tuple[int, int] | None = None,
+        limit: int | None = None,
+    ) -> bytes | None:
         """Fetch a presigned URL, without a token: return the bytes, or stream them to a path or an open binary file.
 
         Blocks. A download that was cut short goes on where it was, if the object is still the same.
@@ -61,26 +72,27 @@ class DataVerbs:
             target: a path appears only when it is whole: until then the bytes go to ``path.part``, which is removed on
                 any failure.
             part: only so many bytes of the object: (the first one's offset, their number).
+            limit: bytes that the whole object has at most: a longer one is not fetched to its end.
 
         Raises:
-            TransferError: the bytes did not arrive, or not all of them.
+            TransferError: the bytes did not arrive, or not all of them, or there are more than ``limit``.
             NotFoundError, PermissionDeniedError: the store does not have it, or the URL is not (or no longer) good.
             OSError: the target cannot be written, for example because the disk is full.
         """
         if target is None:
             buffer = io.BytesIO()
-            _fetch(self.api, url, buffer, part)
+            _fetch(self.api, url, buffer, part, limit)
             return buffer.getvalue()
         if isinstance(target, str | os.PathLike):
             with appearing_whole(os.fspath(target)) as file:
-                _fetch(self.api, url, file, part)
+                _fetch(self.api, url, file, part, limit)
         else:
-            _fetch(self.api, url, target, part)
+            _fetch(self.api, url, target, part, limit)
         return None
 
     def list_data(self, path: str = "") -> list[dict[str, Any]]:
         """List the stored objects below this path: name, size in bytes, lastModified."""
-        return self.api.call("GET", "/data" + object_path(path, "path", may_be_empty=True), read_list)
+        return self.api.call("GET", "/data" + object_path(path, "path", may_be_empty=True), read_objects)
 
     def delete_data(self, name: str) -> None:
         """Delete an object; the service does not say whether there was one."""
@@ -92,8 +104,7 @@ class DataVerbs:
 
 
 def _upload_once(api: ApiSession, asked: Mapping[str, Any], stream: Stream) -> None:
-    answer = api.call("POST", "/data/upload", read_dict, body=encode(asked))
-    url, fields = field_of(answer, "url", str), answer.get("fields")
+    url, fields = api.call("POST", "/data/upload", read_signed, body=encode(asked))
     if fields:
         form = Form(fields, asked["filename"], stream)
         stored = api.call_store("POST", url, form, {"Content-Type": form.content_type})
@@ -103,8 +114,8 @@ def _upload_once(api: ApiSession, asked: Mapping[str, Any], stream: Stream) -> N
         read_nothing(stored)
 
 
-def _fetch(api: ApiSession, url: str, file: BinaryIO, part: tuple[int, int] | None) -> None:
-    download = Download(file, part)
+def _fetch(api: ApiSession, url: str, file: BinaryIO, part: tuple[int, int] | None, limit: int | None) -> None:
+    download = Download(file, part, limit)
 
     def once() -> None:
         with api.call_store("GET", url, headers=download.headers(), stream=True) as response, transferring():

@@ -127,7 +127,7 @@ class Job(Submitted):
     @property
     def execution(self) -> dict[str, Any]:
         """What the worker reports: site, retries, and for each task exitCode (negative: a signal), times, memory."""
-        return dict(self._described().get("execution", {}))
+        return dict(self._described().get("execution") or {})
 
     def remove(self) -> None:
         """Take the ended job out of the queue that ``policies.leave_in_queue`` left it in."""
@@ -145,7 +145,7 @@ class Job(Submitted):
 
     def get_input_file(self, name: str) -> bytes:
         """Return the content of an inline input file, by its base name, as the service has it."""
-        for item in self._described().get("inputs", []):
+        for item in self._described().get("inputs") or ():
             if item.get("filename") == name:
                 return base64.b64decode(item["content"])
         raise NotFoundError(f"job {self.id} has no input file {name!r}")
@@ -186,8 +186,8 @@ class Job(Submitted):
 
     def _download(self, kind: str, name: str, save_as: str | os.PathLike[str] | None) -> bytes | None:
         described = self.client.describe_job(known_id(self))  # now: its URLs are fresh
-        for item in described.get(kind, []):
-            if item.get("name") == name:
+        for item in described.get(kind) or ():
+            if isinstance(item, dict) and item.get("name") == name:
                 break
         else:
             raise OutputNotFoundError(f"job {self.id} declares no output {name!r}")

@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from ..errors import InvalidRequestError
 from .request_parts import object_path
-from .responses import read_list, read_nothing, read_text
+from .responses import read_keys, read_nothing, read_pairs, read_text
 from .session import ApiSession
 
 KEY_VALUE_LIMIT = 15_967
@@ -49,8 +49,9 @@ class KeyVerbs:
         """List the keys below a prefix, each with a leading slash; with ``values`` return a dict from key to value."""
         params = {"list": "true", "values": "true"} if values else {"list": "true"}
         path = "/kv" + object_path(prefix, "prefix", may_be_empty=True)
-        answer = self.api.call("GET", path, read_list, params=params)
-        return {key: value for item in answer for key, value in item.items()} if values else answer
+        if values:
+            return self.api.call("GET", path, read_pairs, params=params)
+        return self.api.call("GET", path, read_keys, params=params)
 
     def kv_delete(self, key: str, prefix: bool = False) -> None:
         """Delete a key, or with ``prefix`` everything below it; no matter whether it exists."""

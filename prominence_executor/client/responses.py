@@ -1,21 +1,19 @@
-"""What an answer of the service, or its absence, means: one table from status to exception, and readers of bodies.
+"""What an answer of the service means: one table from status to exception, and readers of bodies.
 
-Pure functions of a response or an exception of requests; they send nothing. No token gets into a message.
+Pure functions of a response whose body is at hand (see bodies.py); they send nothing. What an answer looks like that
+may be believed, shapes.py says: another one is a `ServiceError`. No token gets into a message.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import ConnectTimeoutError
 
 from ..errors import (
     AuthenticationError,
@@ -27,8 +25,11 @@ from ..errors import (
     ServiceError,
     ServiceUnavailableError,
 )
+from . import shapes
+from .bodies import parse, what_of
 
-T = TypeVar("T")
+_LONGEST_PAUSE = 86_400.0  # seconds: what a service asks for beyond a day is no answer
+_SENTENCE = 2000  # characters of what a service says of an error
 
 _STATUSES: dict[int, type[ProminenceError]] = {
     401: AuthenticationError,
@@ -48,52 +49,88 @@ _SENTENCES: dict[str, type[InvalidRequestError | ServiceUnavailableError]] = {
 }
 
 
-def _read(response: requests.Response, shape: type[T]) -> T:
+def _read(response: requests.Response, shape: shapes.Shape) -> Any:
     try:
-        answer = json.loads(response.content)
+        answer = parse(response.content)
     except ValueError as error:
-        raise ServiceError(f"{what_of(response)}: the answer is not JSON", response.status_code) from error
+        raise ServiceError(f"{what_of(response)}: the answer is not JSON: {error}", response.status_code) from error
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         # Status 200 with an error inside: the service does that, for example for an unknown status word.
-        raise InvalidRequestError(f"{what_of(response)}: {answer['error']}", response.status_code)
-    if not isinstance(answer, shape):
-        raise ServiceError(f"{what_of(response)}: the answer is not a {shape.__name__}", response.status_code)
+        raise InvalidRequestError(f"{what_of(response)}: {answer['error'][:_SENTENCE]}", response.status_code)
+    try:
+        shape(answer, "it")
+    except shapes.Misshapen as error:
+        text = f"{what_of(response)}: the answer is none that the service gives: {error}"
+        raise ServiceError(text, response.status_code) from None
     return answer
-
-
-def field_of(answer: Mapping[str, Any], key: str, shape: type[T]) -> T:
-    """Return a field of an answer, if it is of this type; ServiceError otherwise."""
-    value = answer.get(key)
-    if not isinstance(value, shape):
-        raise ServiceError(f"the answer holds no {key}")
-    return value
 
 
 def read_dict(response: requests.Response) -> dict[str, Any]:
     """Return the JSON object that an answer is."""
-    return _read(response, dict)
+    answer: dict[str, Any] = _read(response, shapes.ANY)
+    return answer
 
 
-def read_list(response: requests.Response) -> list[Any]:
-    """Return the JSON list that an answer is."""
-    return _read(response, list)
+def read_jobs(response: requests.Response) -> list[dict[str, Any]]:
+    """Return the jobs that an answer lists."""
+    jobs: list[dict[str, Any]] = _read(response, shapes.each(shapes.JOB))
+    return jobs
 
 
-def read_only(response: requests.Response) -> dict[str, Any]:
-    """Return the first object of a list; NotFoundError when the list is empty."""
-    for item in _read(response, list):
-        return field_of({"job or workflow": item}, "job or workflow", dict)
+def read_workflows(response: requests.Response) -> list[dict[str, Any]]:
+    """Return the workflows that an answer lists."""
+    workflows: list[dict[str, Any]] = _read(response, shapes.each(shapes.WORKFLOW))
+    return workflows
+
+
+def read_job(response: requests.Response) -> dict[str, Any]:
+    """Return the one job that an answer describes; NotFoundError when there is none."""
+    return _first(response, read_jobs(response))
+
+
+def read_workflow(response: requests.Response) -> dict[str, Any]:
+    """Return the one workflow that an answer describes; NotFoundError when there is none."""
+    return _first(response, read_workflows(response))
+
+
+def _first(response: requests.Response, items: list[dict[str, Any]]) -> dict[str, Any]:
+    if items:
+        return items[0]
     raise NotFoundError(f"{what_of(response)}: it does not exist, or belongs to somebody else", response.status_code)
 
 
 def read_id(response: requests.Response) -> int:
     """Return the number of what was created."""
-    return field_of(_read(response, dict), "id", int)
+    number: int = _read(response, shapes.CREATED)["id"]
+    return number
+
+
+def read_signed(response: requests.Response) -> tuple[str, dict[str, str]]:
+    """Return the presigned URL that was asked for, and the fields of a form that go with it, if there are any."""
+    answer = _read(response, shapes.SIGNED)
+    return answer["url"], answer.get("fields") or {}
 
 
 def read_url(response: requests.Response) -> str:
     """Return the presigned URL that was asked for."""
-    return field_of(_read(response, dict), "url", str)
+    return read_signed(response)[0]
+
+
+def read_objects(response: requests.Response) -> list[dict[str, Any]]:
+    """Return the stored objects that an answer lists."""
+    objects: list[dict[str, Any]] = _read(response, shapes.each(shapes.OBJECT))
+    return objects
+
+
+def read_keys(response: requests.Response) -> list[str]:
+    """Return the keys that an answer lists."""
+    keys: list[str] = _read(response, shapes.each(shapes.KEY))
+    return keys
+
+
+def read_pairs(response: requests.Response) -> dict[str, str]:
+    """Return the keys that an answer lists, with their values."""
+    return {key: value for pair in _read(response, shapes.each(shapes.PAIR)) for key, value in pair.items()}
 
 
 def read_bytes(response: requests.Response) -> bytes:
@@ -113,14 +150,6 @@ def read_nothing(response: requests.Response) -> None:
     """Take any answer but a page of somebody in between, which does not say that it was done."""
     if response.content and "html" in response.headers.get("Content-Type", ""):
         raise ServiceError(f"{what_of(response)}: an HTML page came instead of an answer", response.status_code)
-
-
-def check_whole(response: requests.Response) -> None:
-    """Refuse a body shorter than its Content-Length: neither requests nor all versions of urllib3 mind."""
-    expected = response.headers.get("Content-Length", "")
-    if expected.isdigit() and response.raw.tell() != int(expected):
-        sentence = f"the answer was cut short: {response.raw.tell()} bytes of {expected}"
-        raise ServiceUnavailableError(f"{what_of(response)}: {sentence}", response.status_code)
 
 
 def begins_at(response: requests.Response, offset: int) -> bool:
@@ -157,46 +186,33 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
 def _sentence(response: requests.Response) -> str:
     """Return what an answer says, without its wrapping: {"error"}, the title of HTML, or the Message of S3's XML."""
     if response.is_redirect:
-        target = urlsplit(response.headers["Location"])
-        return f"redirected to {target.scheme}://{target.hostname}, which is not followed; is the URL right?"
-    try:
-        text = response.text
-    except requests.RequestException as error:
-        return f"{response.reason}, and the explanation was cut short ({type(error).__name__})"
+        return f"redirected to {_host(response.headers['Location'])}, which is not followed; is the URL right?"
     with contextlib.suppress(ValueError):
-        answer = json.loads(text)
+        answer = parse(response.content)
         if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-            return str(answer["error"])
+            return str(answer["error"])[:_SENTENCE]
+    text = response.content.decode("utf-8", "replace")
     marked = re.search(r"<(title|Message)>\s*(?:\d{3}\s+)?(.*?)\s*</\1>", text, re.DOTALL)
     plain = marked.group(2) if marked else text
     return " ".join(plain.split())[:200] or response.reason or "no explanation"
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
+def _host(location: str) -> str:
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        target = urlsplit(location)
+        return f"{target.scheme}://{target.hostname}"
     except ValueError:
-        return None
+        return "an address that is none"
 
 
-def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
-    """Make the exception for an exchange that ended without a whole answer."""
-    # The exceptions of requests hold the request, and with it the token, for whoever looks at the cause.
-    error.request = error.response = None
-    if isinstance(error, ValueError):
-        return InvalidRequestError(f"{what}: {error}")
-    inner = error.args[0] if error.args else error
-    inner = getattr(inner, "reason", inner)
-    reason = str(inner.args[-1] if isinstance(inner, Exception) and inner.args else inner)
-    if isinstance(error, requests.exceptions.SSLError):
-        return ServiceError(f"{what}: TLS failed: {reason}")
-    never_sent = isinstance(inner, ConnectTimeoutError)  # urllib3 derives refusals and failed look-ups from it
-    return ServiceUnavailableError(f"{what}: {reason}", request_sent=not never_sent)
-
-
-def what_of(response: requests.Response) -> str:
-    """Name the request of an answer for messages: never with its query, which may hold a signature."""
-    return f"{response.request.method} {urlsplit(response.url).path}"
+def _retry_after(response: requests.Response) -> float | None:
+    """Return the seconds after which a service asks to be tried again: None if what it says makes no sense."""
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        seconds = float(value[:20])
+    else:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, IndexError, OverflowError, OSError):
+            return None
+    return min(max(0.0, seconds), _LONGEST_PAUSE)

@@ -18,14 +18,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import requests
 
-from ..errors import AuthenticationError, NotFoundError, ServiceError, ServiceUnavailableError, TransferError
+from ..errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceError,
+    ServiceUnavailableError,
+    TransferError,
+)
 from .auth import TokenSource, base_url, verification
+from .bodies import path_of, read_error, read_whole, unreachable
 from .connections import Connections, no_credentials
-from .responses import check_whole, refusal, unreachable
+from .responses import refusal
 from .transfers import transferring
 
 T = TypeVar("T")
@@ -154,9 +162,8 @@ class ApiSession:
         kind = kind_of(method, path)
         response = self._exchange(self._session, kind, method, url, body, headers, bearer, redirects=False)
         if response.status_code // 100 != 2 and response.status_code != accept:
-            raise refusal(response, token)
-        check_whole(response)
-        return response
+            raise refusal(read_error(response), token)
+        return read_whole(response)
 
     def call_store(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
@@ -169,12 +176,11 @@ class ApiSession:
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         with transferring():
             response = self._exchange(
-                self._bare, kind, method, url, data, headers, no_credentials, stream=stream, redirects=method == "GET"
+                self._bare, kind, method, url, data, headers, no_credentials, redirects=method == "GET"
             )
             if response.status_code // 100 != 2:
-                with response:
-                    raise refusal(response)
-        return response
+                raise refusal(read_error(response))
+            return response if stream else read_whole(response)
 
     def _exchange(
         self,
@@ -186,10 +192,10 @@ class ApiSession:
         headers: Mapping[str, str],
         auth: Callable[[requests.PreparedRequest], requests.PreparedRequest],
         *,
-        stream: bool = False,
         redirects: bool,
     ) -> requests.Response:
-        what = f"{method} {urlsplit(url).path}"  # never the query: it may hold a signature
+        """Exchange one request; the body of the answer is left to be read."""
+        what = f"{method} {path_of(url)}"  # never the query: it may hold a signature
         if self._closed.is_set():
             raise ServiceUnavailableError(f"{what}: this client has been closed", request_sent=False)
         with self._counted:
@@ -204,11 +210,13 @@ class ApiSession:
                 auth=auth,
                 timeout=self._timeout,
                 verify=self._verify,
-                stream=stream,
+                stream=True,
                 allow_redirects=redirects,
             )
         except requests.RequestException as error:
             raise unreachable(error, what) from error
+        except ValueError as error:  # of an address that requests cannot take apart
+            raise InvalidRequestError(f"{what}: {error}") from error
         _log.debug("%s: HTTP %d after %.3f s", what, response.status_code, time.monotonic() - began)
         return response
 

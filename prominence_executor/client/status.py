@@ -19,7 +19,7 @@ def is_held(described: Mapping[str, Any]) -> bool:
     question; one that is not among the active ones any more has ended all the same. The other words are an end without
     that: a job that was deleted while it ran has none at first.
     """
-    return described.get("status") == "failed" and "endTime" not in (described.get("events") or {})
+    return described.get("status") == "failed" and (described.get("events") or {}).get("endTime") is None
 
 
 def has_ended(described: Mapping[str, Any]) -> bool:

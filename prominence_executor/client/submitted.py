@@ -172,7 +172,8 @@ def known_id(submitted: Submitted) -> int:
 
 def last_seen(submitted: Submitted, key: str, default: Any = None) -> Any:
     """Return a field of what the service says of it, as fresh as its status; the default before ``create()``."""
-    return submitted._seen.get(key, default) if submitted.status else default
+    value = submitted._seen.get(key) if submitted.status else None
+    return default if value is None else value
 
 
 def remember(submitted: Submitted, description: Mapping[str, Any]) -> None:

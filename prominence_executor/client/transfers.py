@@ -16,7 +16,8 @@ from urllib.parse import quote
 import requests
 
 from ..errors import ServiceError, TransferError
-from .responses import begins_at, check_whole, strong_tag, unreachable, what_of
+from .bodies import announced, check_whole, chunks_of
+from .responses import begins_at, strong_tag
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Iterable[bytes | memoryview]
 _CHUNK = 1 << 18  # bytes
@@ -31,14 +32,6 @@ def transferring() -> Iterator[None]:
         failure = TransferError(str(error))
         failure.status_code, failure.retry_after = error.status_code, error.retry_after
         raise failure from error
-
-
-def chunks_of(response: requests.Response) -> Iterator[bytes]:
-    """Read a streamed body piece by piece."""
-    try:
-        yield from response.iter_content(_CHUNK)
-    except requests.RequestException as error:
-        raise unreachable(error, what_of(response)) from error
 
 
 @contextlib.contextmanager
@@ -145,17 +138,22 @@ class Form:
 class Download:
     """One download into a file, which goes on where an attempt was cut short if the object is still the same.
 
+    Args:
+        part: only so many bytes of the object: (the first one's offset, their number).
+        limit: bytes that the whole object has at most.
+
     Attributes:
         repeatable: whether the file lets another attempt begin again from the start.
     """
 
-    def __init__(self, file: BinaryIO, part: tuple[int, int] | None = None) -> None:
+    def __init__(self, file: BinaryIO, part: tuple[int, int] | None = None, limit: int | None = None) -> None:
         self._file = file
         # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
         self.repeatable: bool = getattr(file, "seekable", lambda: True)()
         self._start = file.tell() if self.repeatable else 0
         self._first = 0 if part is None else part[0]
         self._wanted = None if part is None else part[1]
+        self._limit = limit if part is None else None
         self._have = 0  # bytes that earlier attempts have left in the file
         self._tag = ""  # the version of the object that they are of
 
@@ -178,13 +176,21 @@ class Download:
             self._file.seek(self._start)
             self._file.truncate()
         self._tag = strong_tag(response)
+        self._check_length(self._have + (announced(response) or 0))
         skip = 0 if partly else self._first
         for chunk in chunks_of(response):
             end = None if self._wanted is None else skip + self._wanted - self._have
             useful = chunk[skip:end]
-            skip = max(0, skip - len(chunk))
+            self._check_length(self._have + len(useful))
             self._file.write(useful)
             self._have += len(useful)
+            if end is not None and len(chunk) > end:
+                return  # the rest, which may have no end, is not asked for
+            skip = max(0, skip - len(chunk))
         check_whole(response)
         if self._wanted is not None and self._have < self._wanted:
             raise TransferError(f"the object ended after {self._have} bytes, {self._wanted} were asked for")
+
+    def _check_length(self, length: int) -> None:
+        if self._limit is not None and length > self._limit:
+            raise TransferError(f"the object does not end after its {self._limit} bytes")

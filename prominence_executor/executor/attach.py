@@ -14,8 +14,9 @@ from ..client.client import ProminenceClient
 from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
 from ..formats import newer
 from ..remote.wire import FORMAT, JOB_FILE
+from ..run.context import LOG
 from ..run.journal import Journal
-from ..run.names import ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
+from ..run.names import MOST_CALLS, ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan
 from .adoption import RunSnapshot
@@ -67,7 +68,17 @@ def _ours(client: ProminenceClient, run_id: str) -> list[dict[str, Any]]:
 
 
 def _is_ours(run_id: str, name: str) -> bool:
-    return parse_job_name(run_id, name) is not None or parse_worker_name(run_id, name) is not None
+    calls = parse_job_name(run_id, name)
+    if calls is None:
+        return parse_worker_name(run_id, name) is not None
+    return _is_credible(run_id, name, calls.first + calls.size)
+
+
+def _is_credible(run_id: str, name: str, count: int) -> bool:
+    """Tell whether a run can have so many calls as a name says; what cannot be is left alone."""
+    if count > MOST_CALLS:
+        LOG.warning("run %s: %s, which would be %d calls at least, is left alone", run_id, name, count)
+    return count <= MOST_CALLS
 
 
 def _arrays(client: ProminenceClient, run_id: str) -> dict[ArrayRange, dict[str, Any]]:
@@ -78,8 +89,9 @@ def _arrays(client: ProminenceClient, run_id: str) -> dict[ArrayRange, dict[str,
         return {}  # this service has no workflows
     arrays: dict[ArrayRange, dict[str, Any]] = {}
     for workflow in sorted(listed, key=lambda workflow: int(workflow["id"])):
-        span = parse_array_name(run_id, str(workflow.get("name") or ""))
-        if span:
+        name = str(workflow.get("name") or "")
+        span = parse_array_name(run_id, name)
+        if span and _is_credible(run_id, name, span.last + 1):
             arrays.setdefault(span, workflow)
     return arrays
 
@@ -118,13 +130,19 @@ def _key_of_array(client: ProminenceClient, run_id: str, workflow_ids: list[int]
 
 
 def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
+    """Find the key in what an executor tells a job; None in what somebody else has told it."""
     for item in job.get("inputs") or ():
         if item.get("filename") == JOB_FILE:
-            instructions = json.loads(base64.b64decode(item["content"]))
-            if instructions["format"] > FORMAT:
-                raise ValueError(newer(f"run {run_id!r}", instructions["format"], FORMAT))
-            if instructions["run"] == run_id:
-                return bytes.fromhex(instructions["key"])
+            try:
+                instructions = json.loads(base64.b64decode(item["content"]))
+                number, run, key = instructions["format"], instructions["run"], bytes.fromhex(instructions["key"])
+                is_newer = number > FORMAT
+            except (KeyError, TypeError, ValueError, RecursionError):
+                continue
+            if is_newer:
+                raise ValueError(newer(f"run {run_id!r}", number, FORMAT))
+            if run == run_id:
+                return key
     return None
 
 

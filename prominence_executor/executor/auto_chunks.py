@@ -186,7 +186,7 @@ class AutoChunks:
 def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
     """Count the jobs of these CPUs and this memory that could start at once, as the service describes its sites."""
     slots = 0
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
+    with suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         for site in resources.get("existing") or ():
             free = site["free"]
             slots += max(0, min(int(free["cpus"]) // wanted["cpus"], int(free["memory"]) // wanted["memory"]))
@@ -201,7 +201,7 @@ def overhead(job: Mapping[str, Any], seconds: float) -> float:
     execution, events = job.get("execution") or {}, job.get("events") or {}
     task = (execution.get("tasks") or [{}])[-1]
     parts = [task.get("wallTimeUsage"), task.get("imagePullTime"), execution.get("stageInTime")]
-    kept = sum(float(part or 0.0) for part in [*parts, execution.get("stageOutTime")])
+    kept = sum(float(part) for part in [*parts, execution.get("stageOutTime")] if isinstance(part, int | float))
     if "startTime" in events and "endTime" in events:
         kept = max(kept, events["endTime"] - events["startTime"] - 1.0)
     return max(kept - seconds, 0.05)

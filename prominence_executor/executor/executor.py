@@ -89,7 +89,8 @@ class ProminenceExecutor(Executor):
         max_workers: at most so many jobs of this executor at the service at once; None leaves queueing to the service.
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
-        service_timeout: seconds for which the service may be away, or hold a job, before open futures give up.
+        service_timeout: seconds for which the service may be away, or hold a job, before open futures give up; those
+            count in which this machine is awake.
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
             a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
             ``"leave"``.
@@ -102,7 +103,8 @@ class ProminenceExecutor(Executor):
             what calls share is sent to each worker once, if it can be fetched there in 10 s.
             ``resources.walltime`` is that of a worker.
         max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
-        idle_timeout: seconds after which a warm worker without calls ends.
+        idle_timeout: seconds after which a warm worker without calls ends. Workers whose program is gone end after two
+            minutes more, or after ``service_timeout``, whichever is later.
         max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
             (the other); those without ask once a second each.

@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ..errors import ProminenceError
 from ..payload.calls import Payload
+from ..run.awake import AwakeClock
+from ..run.breaking import break_down, breaking
 from ..run.chunk import Chunk, Transport
 from ..run.context import new_context
 from ..run.future import ProminenceFuture, settle
@@ -47,8 +51,16 @@ class Run:
         *,
         attached: bool = False,
     ) -> None:
+        self._clock = AwakeClock(run_id, settings.service_timeout)
         self.context = new_context(
-            service.connect, run_id, key, settings.service_timeout, settings.lazy, journal, attached=attached
+            service.connect,
+            run_id,
+            key,
+            settings.service_timeout,
+            settings.lazy,
+            journal,
+            attached=attached,
+            clock=self._clock.now,
         )
         self.settings = settings
         self.registry = ChunkRegistry(run_id)
@@ -67,7 +79,7 @@ class Run:
         if settings.warm is not None:
             self._pool = WarmPool(self.context, self.registry, self._settler, settings.warm)
         self._held_back = AutoChunks(
-            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self.registry.fail
+            self.context, divide=self._divide, is_open=self.registry.is_open, failed=self._division_failed
         )
         self._process = os.getpid()
         self._ended = threading.Event()
@@ -139,6 +151,9 @@ class Run:
                 self._queue(part)
         self.context.journal.remove([chunk.name])
         chunk.release()
+
+    def _division_failed(self, error: BaseException) -> None:
+        break_down(self.registry, "division of calls", error)
 
     def _resend(self, chunk: Chunk, groups: list[list[int]]) -> None:
         """Send calls of a chunk, whose job ended without an outcome of theirs, once more."""
@@ -247,6 +262,7 @@ class Run:
             self.registry.check_open()
             if not self._started:
                 self._started = True
+                self._clock.start()
                 self._jobs.start()
                 if self._pool is not None:
                     self._pool.start()
@@ -291,14 +307,16 @@ class Run:
     def _end(self) -> None:
         """Let go of threads, sockets and the service, in the tracker's thread: everything is settled."""
         self.context.stopping.set()
-        self._held_back.close()
-        for transport in (self._pool, self._follower, self._jobs):
-            if transport is not None:
-                transport.close(self._left)
-        self.context.connection.close()
-        self.context.journal.close()
-        self._stop_service()
-        self._ended.set()
+        transports = [transport for transport in (self._pool, self._follower, self._jobs) if transport is not None]
+        closing: list[Callable[[], None]] = [self._held_back.close]
+        closing += [partial(transport.close, self._left) for transport in transports]
+        closing += [self._clock.stop, self.context.connection.close, self.context.journal.close, self._stop_service]
+        try:
+            for close in closing:
+                with breaking(self.registry, "end"):  # all that follows is closed all the same
+                    close()
+        finally:
+            self._ended.set()
 
 
 def _futures(first: int, count: int) -> list[ProminenceFuture[Any]]:

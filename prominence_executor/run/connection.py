@@ -55,15 +55,22 @@ class ServiceHealth:
 
     Args:
         timeout: seconds for which the service may be away.
+        clock: what measures them; see awake.py.
+
+    Attributes:
+        now: that clock, for what else may take as long.
     """
 
-    def __init__(self, run_id: str, timeout: float, log: logging.Logger) -> None:
+    def __init__(
+        self, run_id: str, timeout: float, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.timeout = timeout
+        self.now = clock
         self._run_id = run_id
         self._log = log
         self._lock = threading.Lock()
         self._reached = False  # True once the service has answered anything in this run
-        self._away_since: float | None = None  # time.monotonic() of the first request without an answer
+        self._away_since: float | None = None  # on that clock, of the first request without an answer
 
     @property
     def reached(self) -> bool:
@@ -84,7 +91,7 @@ class ServiceHealth:
 
     def unanswered(self) -> float:
         """Note that a request got no answer; return the seconds for which that has been so."""
-        now = time.monotonic()
+        now = self.now()
         with self._lock:
             if self._away_since is None:
                 self._away_since = now

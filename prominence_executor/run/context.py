@@ -49,19 +49,21 @@ def new_context(
     journal: Journal | None,
     *,
     attached: bool,
+    clock: Callable[[], float],
 ) -> RunContext:
     """Make the context of a run.
 
     Args:
         connect: makes a client.
         service_timeout: seconds for which the service may be away.
+        clock: what measures them.
     """
     uploads = UploadCache()
     return RunContext(
         run_id=run_id,
         key=key,
         connection=Connection(connect),
-        health=ServiceHealth(run_id, service_timeout, LOG),
+        health=ServiceHealth(run_id, service_timeout, LOG, clock),
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),

@@ -67,9 +67,10 @@ def output_url(job: dict[str, Any], name: str) -> str | None:
 
 def outcome_size(job: dict[str, Any]) -> int:
     """Return the size of the outcome file in bytes, 0 when the service does not say."""
-    return next(
-        (int(item.get("size") or 0) for item in job.get("outputFiles") or () if item.get("name") == OUTCOME_FILE), 0
-    )
+    for output in job.get("outputFiles") or ():
+        if isinstance(output, dict) and output.get("name") == OUTCOME_FILE:
+            return output.get("size") or 0
+    return 0
 
 
 def job_error(job: dict[str, Any], stderr: str = "") -> JobError:

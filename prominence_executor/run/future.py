@@ -7,10 +7,10 @@ functions at the end are for that, and for nobody else.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -20,6 +20,8 @@ from ..payload.pickling import dumps_out_of_band
 from ..public import public
 
 T = TypeVar("T")
+
+_log = logging.getLogger("prominence_executor")
 
 _RUN = "_prominence_run"  # in the __dict__ of an exception that could be taken for an interruption of this program
 
@@ -256,13 +258,17 @@ def settle(future: ProminenceFuture[Any], succeeded: bool, value: Any) -> None:
     """Give a future its one outcome; one that is cancelled or done keeps what it has."""
     if not future.set_running_or_notify_cancel():
         return
-    with suppress(InvalidStateError):  # another thread was quicker
+    try:
         if succeeded:
             future.set_result(value)
             return
         if not isinstance(value, Exception) and future._handle is not None:
             value.__dict__[_RUN] = future._handle.run_id
         future.set_exception(value)
+    except InvalidStateError:
+        pass  # another thread was quicker
+    except BaseException:  # noqa: BLE001  a callback's sys.exit, say: the base class lets pass what is no Exception
+        _log.exception("a callback of call %s raised", future.index)
 
 
 def set_streams(future: ProminenceFuture[Any], streams: list[list[int]] | None) -> None:

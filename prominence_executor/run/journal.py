@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,12 @@ class Journal:
         self._modules: set[str] = set()
         self._objects: set[str] = set()  # whose content is in it
         self._has_uses = True
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        made = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not os.fstat(made).st_size:  # it was made now, or is nobody's: SQLite's other files are like this one
+                os.chmod(path, 0o600)
+        finally:
+            os.close(made)
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             # Exclusive: a second program is refused. A killed program's transactions stand without a flush to disk.
@@ -98,6 +103,7 @@ class Journal:
             for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"user_version = {FORMAT}"):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.executescript(_TABLES)
+            self._make_private()
             row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
         except sqlite3.OperationalError as error:
             self._db.close()
@@ -105,9 +111,18 @@ class Journal:
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise ValueError(f"{path} is not a journal: {error}") from None
+        except OSError:
+            self._db.close()
+            raise
         self.run_id: str = row[0] if row else ""
         self.key: bytes = row[1] if row else b""
         self.next_call: int = row[2] if row else 0
+
+    def _make_private(self) -> None:
+        """Let nobody else read it, whatever it was copied, or restored, as. OSError: it is somebody else's."""
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.chmod(f"{self._path}{suffix}", 0o600)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], run_id: str, key: bytes) -> Journal:
@@ -131,19 +146,21 @@ class Journal:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Journal | None:
-        """Open the journal of a run that has begun; None when there is no such file, or nothing in it.
+        """Open the journal of a run that has begun; None when there is no such file: all has reached the service.
 
         Raises:
             RunExistsError: it is in use by another program.
-            ValueError: the file is something else, or of a newer version.
+            ValueError: the file is something else, of a newer version, or has been emptied.
         """
         if not os.path.exists(path):
             return None
+        if not any(os.path.exists(name) and os.path.getsize(name) for name in (path, f"{os.fspath(path)}-wal")):
+            raise _emptied(path)
         journal = cls(Path(path))
         if journal.run_id:
             return journal
-        journal.close()
-        return None
+        journal._db.close()  # and leave it as it is
+        raise _emptied(path)
 
     def put(self, chunk: Chunk) -> None:
         """Keep a chunk. OSError: the journal cannot be written."""
@@ -229,6 +246,13 @@ class Journal:
                     yield self._db
             except sqlite3.Error as error:
                 raise OSError(f"the journal {self._path} cannot be written: {error}") from error
+
+
+def _emptied(path: str | os.PathLike[str]) -> ValueError:
+    return ValueError(
+        f"the journal {os.fspath(path)} has been emptied, and calls may be lost that it had kept: one that is not "
+        "needed any more is removed. Without journal=, what the service has of the run is found"
+    )
 
 
 def _pieces(content: Blob) -> Iterator[memoryview]:

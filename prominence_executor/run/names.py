@@ -15,6 +15,9 @@ import secrets
 import time
 from typing import NamedTuple
 
+MOST_CALLS = 10_000_000
+"""Of a run, as far as another program believes the names of its jobs: more futures than that no program could hold."""
+_NUMBER = "[0-9]{1,12}"
 MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
 
 
@@ -43,9 +46,14 @@ class ArrayRange(NamedTuple):
         first = self.first + position * self.size
         return CallRange(first, min(self.size, self.last - first + 1), self.attempt)
 
+    @property
+    def members(self) -> int:
+        """How many jobs it has."""
+        return (self.last - self.first) // self.size + 1
+
     def jobs(self) -> list[CallRange]:
         """List all of them, in the order of their positions."""
-        return [self.at(position) for position in range((self.last - self.first) // self.size + 1)]
+        return [self.at(position) for position in range(self.members)]
 
 
 def new_run_id(name: str | None) -> str:
@@ -72,7 +80,7 @@ def worker_name(run_id: str, number: int) -> str:
 
 def parse_worker_name(run_id: str, name: str) -> int | None:
     """Return the number of a warm worker of the run; None when the name is not one of its workers'."""
-    match = re.fullmatch(r"\.w(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
+    match = re.fullmatch(rf"\.w({_NUMBER})", name[len(run_id) :]) if name.startswith(run_id) else None
     return int(match[1]) if match else None
 
 
@@ -80,18 +88,22 @@ def parse_job_name(run_id: str, name: str) -> CallRange | None:
     """Return the calls of a job of the run, in an array or by itself; None when the name is not one of its jobs'."""
     if not name.startswith(run_id):
         return None
-    match = re.fullmatch(r"/(\d+)(?:-(\d+))?(?:\.(\d+))?", name[len(run_id) :])
+    match = re.fullmatch(rf"/({_NUMBER})(?:-({_NUMBER}))?(?:\.({_NUMBER}))?", name[len(run_id) :])
     if match:
         first, last, attempt = match.groups()
-        return CallRange(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
+        calls = CallRange(int(first), int(last or first) - int(first) + 1, int(attempt or 1))
+        return calls if job_name(run_id, calls) == name else None
     span = parse_array_name(run_id, workflow_of(name))
     position = name.rpartition("/")[2]
-    return span.at(int(position)) if span and position.isdecimal() else None
+    if span is None or not re.fullmatch(_NUMBER, position) or int(position) >= span.members:
+        return None
+    return span.at(int(position))
 
 
 def parse_array_name(run_id: str, name: str) -> ArrayRange | None:
     """Return what an array of the run consists of; None when the name is not one of its arrays'."""
-    match = re.fullmatch(r"\.(\d+)-(\d+)\.(\d+)\.(\d+)", name[len(run_id) :]) if name.startswith(run_id) else None
+    numbers = rf"\.({_NUMBER})-({_NUMBER})\.({_NUMBER})\.({_NUMBER})"
+    match = re.fullmatch(numbers, name[len(run_id) :]) if name.startswith(run_id) else None
     if not match:
         return None
     span = ArrayRange(*map(int, match.groups()))

@@ -151,7 +151,7 @@ class Settler:
             self.settle_from(file, outcomes, chunk, job_id)
             if is_final(outcomes):
                 self.finish_unsettled(chunk, outcomes, {"id": job_id, "status": "running"}, lambda: "", alone=True)
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
         return outcomes
 

@@ -57,8 +57,8 @@ def test_an_empty_list_is_a_job_that_does_not_exist(peer: Peer, client: Prominen
 
 
 def test_a_job_missing_from_one_answer_is_asked_for_again(peer: Peer, client: ProminenceClient) -> None:
-    peer.answer(Answer(body=[]), Answer(body=[{"id": 5}]))
-    assert client.describe_job(5) == {"id": 5}
+    peer.answer(Answer(body=[]), Answer(body=[{"id": 5, "status": "idle"}]))
+    assert client.describe_job(5) == {"id": 5, "status": "idle"}
 
 
 def test_output_of_a_job_that_is_just_ending_is_asked_for_again(peer: Peer, client: ProminenceClient) -> None:

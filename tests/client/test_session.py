@@ -50,8 +50,8 @@ def everything_about(error: BaseException) -> str:
     ],
 )
 def test_a_request_that_may_be_repeated_is_repeated(peer: Peer, client: ProminenceClient, failure: Answer) -> None:
-    peer.answer(failure, failure, Answer(body=[{"id": 5}]))
-    assert client.list_jobs() == [{"id": 5}]
+    peer.answer(failure, failure, Answer(body=[{"id": 5, "status": "idle"}]))
+    assert client.list_jobs() == [{"id": 5, "status": "idle"}]
     assert len(peer.asked) == 3
 
 
@@ -123,12 +123,38 @@ def test_retry_after_is_obeyed_or_passed_on(peer: Peer, client: ProminenceClient
         client.list_jobs()
     assert caught.value.retry_after == 3600
     assert len(peer.asked) == 1
-    peer.answer(Answer(503, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}))
-    with pytest.raises(ServiceUnavailableError) as caught:
-        client.list_jobs()
-    assert (caught.value.retry_after or 0) > 3600
-    peer.answer(Answer(503, headers={"Retry-After": "soon"}), Answer(body=[]))
-    client.list_jobs()
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Wed, 21 Oct 2099 07:28:00 GMT", DAY),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", DAY),
+        ("Fri, 31 Dec 9999 23:59:59 -0000", DAY),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Mon, 01 Jan 0001 00:00:00 +1400", None),
+        ("9" * 5000, DAY),
+        ("\u00b2", None),
+        ("-5", None),
+        ("1e9", None),
+        ("inf", None),
+        ("soon", None),
+        ("", None),
+        (" 7 ", 7),
+    ],
+)
+def test_whatever_retry_after_says_it_is_a_sensible_number_or_nothing(
+    peer: Peer, said: str, seconds: float | None
+) -> None:
+    peer.answer(Answer(503, headers={"Retry-After": said}))
+    with ProminenceClient(peer.url, TOKEN, retry_for=0) as client:
+        with pytest.raises(ServiceUnavailableError) as caught:
+            client.list_jobs()
+    assert caught.value.retry_after in ({seconds, 0} if said.startswith("Mon") else {seconds})
 
 
 def test_a_lasting_500_is_reported_soon(peer: Peer, client: ProminenceClient) -> None:
@@ -165,7 +191,7 @@ def test_closing_the_client_ends_the_waits_of_other_threads(peer: Peer) -> None:
 
 
 def test_twenty_threads_share_one_client(peer: Peer, client: ProminenceClient) -> None:
-    peer.answer(Answer(body=[{"id": 5}]))
+    peer.answer(Answer(body=[{"id": 5, "status": "idle"}]))
     answers: list[Any] = []
     threads = [
         threading.Thread(target=lambda: answers.extend(client.list_jobs() for _ in range(10))) for _ in range(20)
@@ -174,7 +200,7 @@ def test_twenty_threads_share_one_client(peer: Peer, client: ProminenceClient) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [[{"id": 5}]] * 200
+    assert answers == [[{"id": 5, "status": "idle"}]] * 200
     assert client.requests_sent["GET /jobs"] == 200
 
 

@@ -14,14 +14,23 @@ from prominence_executor.client.validation import BODY_LIMIT
 from prominence_executor.errors import NotFoundError
 
 Verb = Callable[[ProminenceClient], Any]
+JOB = {"id": 5, "status": "idle"}
 
 
 @pytest.mark.parametrize(
     ("verb", "answer", "method", "path", "query", "body", "result"),
     [
         (lambda c: c.create_job({"a": 1}), {"id": 5}, "POST", "/jobs", {}, {"a": 1}, 5),
-        (lambda c: c.describe_job(5), [{"id": 5}], "GET", "/jobs/5", {}, None, {"id": 5}),
-        (lambda c: c.list_jobs(), [{"id": 5}], "GET", "/jobs", {}, None, [{"id": 5}]),
+        (lambda c: c.describe_job(5), [JOB], "GET", "/jobs/5", {}, None, JOB),
+        (
+            lambda c: c.list_jobs(),
+            [JOB],
+            "GET",
+            "/jobs",
+            {},
+            None,
+            [JOB],
+        ),
         (lambda c: c.list_jobs(ids=[5, 6]), [], "GET", "/jobs", {"id": ["5,6"]}, None, []),
         (lambda c: c.list_jobs(detail=True), [], "GET", "/jobs", {"detail": ["true"]}, None, []),
         (
@@ -61,7 +70,7 @@ Verb = Callable[[ProminenceClient], Any]
         (lambda c: c.create_snapshot(5, "a/b"), {}, "PUT", "/jobs/5/snapshot", {"path": ["a/b"]}, None, None),
         (lambda c: c.snapshot_url(5), {"url": "u"}, "GET", "/jobs/5/snapshot", {}, None, "u"),
         (lambda c: c.create_workflow({"a": 1}), {"id": 5}, "POST", "/workflows", {}, {"a": 1}, 5),
-        (lambda c: c.describe_workflow(5), [{"id": 5}], "GET", "/workflows/5", {}, None, {"id": 5}),
+        (lambda c: c.describe_workflow(5), [JOB], "GET", "/workflows/5", {}, None, JOB),
         (lambda c: c.list_workflows(name="w"), [], "GET", "/workflows", {"name": ["w"]}, None, []),
         (lambda c: c.delete_workflow(5), {}, "DELETE", "/workflows/5", {}, None, None),
         (lambda c: c.clone_workflow(5), {"id": 6}, "PUT", "/workflows/5/clone", {}, None, 6),
@@ -114,7 +123,7 @@ def test_each_verb_asks_for_what_the_service_knows(
 
 def test_many_ids_are_asked_for_in_urls_that_servers_take(peer: Peer, client: ProminenceClient) -> None:
     ids = list(range(100_000, 102_000))
-    peer.answer(Answer(body=[{"id": 1}]))
+    peer.answer(Answer(body=[{"id": 1, "status": "idle"}]))
     assert len(client.list_jobs(ids=ids)) == len(peer.asked) > 1
     joined = ",".join(asked.query["id"][0] for asked in peer.asked)
     assert [int(number) for number in joined.split(",")] == ids

@@ -32,6 +32,8 @@ class Answer:
     """Close the connection instead of answering."""
     delay: float = 0.0
     """Seconds before the answer."""
+    endless: bool = False
+    """The body comes again and again, until the client has seen enough; no length is claimed but ``length``."""
 
 
 @dataclass
@@ -68,13 +70,16 @@ class Peer:
                     return
                 content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
                 self.send_response(answer.status)
-                self.send_header("Content-Length", str(len(content) if answer.length is None else answer.length))
+                if answer.length is not None or not answer.endless:
+                    self.send_header("Content-Length", str(len(content) if answer.length is None else answer.length))
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 with suppress(OSError):  # a client that has seen enough
                     self.wfile.write(content)
-                self.close_connection = answer.length is not None
+                    while answer.endless:
+                        self.wfile.write(content)
+                self.close_connection = answer.endless or answer.length is not None
 
             do_GET = do_POST = do_PUT = do_DELETE = handle_any
 

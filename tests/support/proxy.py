@@ -7,14 +7,14 @@
 It forwards HTTP/1.1 with keep-alive and streams bodies both ways. The service's signed URLs name the service's own
 address; in JSON answers they are rewritten to the proxy's, so that uploads and downloads pass through it, too (their
 signatures cover method, key and expiry only). It knows nothing of the executor and changes nothing unless a rule says
-so. It is made of the standard library's two halves of HTTP, since the libraries for this frame every message for their
-user: none would send a Content-Length that lies, or reset a connection in the middle of an answer.
+so; the faults are those of network_faults.py, which can be imported from here, too. It is made of the standard
+library's two halves of HTTP, since the libraries for this frame every message for their user: none would send a
+Content-Length that lies, or reset a connection in the middle of an answer.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 import select
@@ -23,248 +23,88 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from network_faults import (
+    ODD_PAUSES,
+    ODD_SHAPES,
+    Answer,
+    Fault,
+    away,
+    bomb,
+    corrupted,
+    dripped,
+    dropped,
+    edited,
+    endless,
+    hang,
+    held,
+    html,
+    late,
+    misshapen,
+    naming_twice,
+    omitting,
+    refused_token,
+    relisted,
+    reset_after,
+    reset_before,
+    rewritten,
+    shortened,
+    slow,
+    status,
+    told_to_wait,
+    too_deep,
+    truncated,
+    unknown_status,
+)
+
+__all__ = [
+    "Answer",
+    "Exchange",
+    "Fault",
+    "FaultProxy",
+    "ODD_PAUSES",
+    "ODD_SHAPES",
+    "Rule",
+    "away",
+    "bomb",
+    "corrupted",
+    "dripped",
+    "dropped",
+    "edited",
+    "endless",
+    "hang",
+    "held",
+    "html",
+    "late",
+    "misshapen",
+    "naming_twice",
+    "omitting",
+    "refused_token",
+    "relisted",
+    "reset_after",
+    "reset_before",
+    "rewritten",
+    "shortened",
+    "slow",
+    "status",
+    "told_to_wait",
+    "too_deep",
+    "truncated",
+    "unknown_status",
+]
+
 _PIECE = 1 << 16  # bytes that are held of a stream
 _LOOK = 0.02  # seconds between two looks of the accepting thread at what it should do
 _LINGER = struct.pack("ii", 1, 0)  # closing a socket with this resets the connection
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}  # of this connection, not of the message
-
-
-@dataclass
-class Answer:
-    """A whole answer of the service, or one in its place. Its length is not among the headers."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What to do with a request instead of forwarding it, and the name by which it is counted."""
-
-    name: str
-    act: Callable[[Exchange], None]
-
-
-def reset_before() -> Fault:
-    """The connection is reset; the service never sees the request."""
-    return Fault("reset before", lambda exchange: exchange.reset())
-
-
-def reset_after() -> Fault:
-    """The service carries the request out, then the connection is reset."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.forward()
-        exchange.reset()
-
-    return Fault("reset after", act)
-
-
-def dropped() -> Fault:
-    """The service carries the request out, then the connection is closed without an answer."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.forward()
-        exchange.close()
-
-    return Fault("dropped", act)
-
-
-def hang(seconds: float | None = None) -> Fault:
-    """Nothing happens: for some seconds, then the connection is reset; or as long as the proxy stands."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.read()
-        exchange.pause(seconds)
-        exchange.reset()
-
-    return Fault("hang", act)
-
-
-def late(seconds: float) -> Fault:
-    """The client gets a reset at once, but the request reaches the service some seconds later all the same."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.read()
-        exchange.reset()
-        if exchange.pause(seconds):
-            exchange.forward()
-
-    return Fault("late", act)
-
-
-def status(code: int, *, retry_after: float | None = None, forwarded: bool = False, body: str = "") -> Fault:
-    """An answer with this status in place of the service's, whether or not the service saw the request."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.forward() if forwarded else exchange.read()
-        page = body or f"<html><head><title>{code} Not Now</title></head><body>something is wrong</body></html>"
-        headers = [("Content-Type", "application/json" if body else "text/html")]
-        if retry_after is not None:
-            headers.append(("Retry-After", f"{retry_after:g}"))
-        exchange.answer(Answer(code, headers, page.encode()))
-
-    return Fault(f"{code} {'after' if forwarded else 'before'}", act)
-
-
-def refused_token(token: str | None = None) -> Fault:
-    """The service's own answer to a token that has expired: to any token, or to one."""
-    refusal = status(401, body='{"error": "Authentication failure"}')
-
-    def act(exchange: Exchange) -> None:
-        if token is None or exchange.headers.get("Authorization") == f"Bearer {token}":
-            refusal.act(exchange)
-        else:
-            exchange.answer(exchange.forward())
-
-    return Fault("401", act)
-
-
-def html(*, forwarded: bool = False) -> Fault:
-    """An error page, but with status 200, as some portals and balancers do."""
-    return Fault("html 200", status(200, forwarded=forwarded).act)
-
-
-def truncated() -> Fault:
-    """Half of the body that was announced, then the end."""
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        half = Answer(answer.status, answer.headers, answer.body[: len(answer.body) // 2])
-        exchange.answer(half, announced=max(len(answer.body), 1))
-        exchange.close()
-
-    return Fault("truncated", act)
-
-
-def shortened() -> Fault:
-    """Half of the body, announced as if it were all."""
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        exchange.answer(Answer(answer.status, answer.headers, answer.body[: len(answer.body) // 2]))
-
-    return Fault("shortened", act)
-
-
-def corrupted(at: int | None = None) -> Fault:
-    """A body in which the highest bit of some bytes is flipped: at random places, or at one.
-
-    JSON of this service is ASCII, so that it cannot be read any more. (A number changed into another number is
-    nothing that a reader of JSON could notice; see `edited`.)
-    """
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        body = bytearray(answer.body)
-        places = [at] if at is not None else exchange.some_of(range(len(body)), 1 + len(body) // 200)
-        for place in places:
-            body[place] ^= 0x80
-        exchange.answer(Answer(answer.status, answer.headers, bytes(body)))
-
-    return Fault("corrupted", act)
-
-
-def dripped(seconds: float) -> Fault:
-    """An answer that comes in small pieces over some seconds."""
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        exchange.answer(Answer(answer.status, answer.headers, b""), announced=len(answer.body))
-        size = max(1, len(answer.body) // 20)
-        for start in range(0, len(answer.body), size):
-            exchange.pause(seconds / 20)
-            exchange.write(answer.body[start : start + size])
-
-    return Fault("slow drip", act)
-
-
-def slow(seconds: float) -> Fault:
-    """The answer, but some seconds later: the service is busy."""
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        if exchange.pause(seconds):
-            exchange.answer(answer)
-
-    return Fault("slow", act)
-
-
-def rewritten(name: str, change: Callable[[bytes], bytes]) -> Fault:
-    """A successful answer whose body has been changed, with the length that it then has."""
-
-    def act(exchange: Exchange) -> None:
-        answer = exchange.forward()
-        if answer.status // 100 == 2:
-            answer.body = change(answer.body)
-        exchange.answer(answer)
-
-    return Fault(name, act)
-
-
-def edited(name: str, change: Callable[[Any], Any]) -> Fault:
-    """A successful answer whose JSON has been changed."""
-    return rewritten(name, lambda body: json.dumps(change(json.loads(body))).encode())
-
-
-def relisted(name: str, change: Callable[[list[Any]], list[Any]]) -> Fault:
-    """A successful list that has been changed; what is no list stays as it is."""
-    return edited(name, lambda content: change(content) if isinstance(content, list) else content)
-
-
-def omitting() -> Fault:
-    """A list without every second of its jobs, the first among them."""
-    return relisted("list omits", lambda jobs: jobs[1::2])
-
-
-def naming_twice() -> Fault:
-    """A list with every job twice, the second time as if it were still idle."""
-    return relisted("list names twice", lambda jobs: jobs + [{**job, "status": "idle"} for job in jobs])
-
-
-def unknown_status() -> Fault:
-    """A list in which every job has a status that nobody knows."""
-    return relisted("unknown status", lambda jobs: [{**job, "status": "pondering"} for job in jobs])
-
-
-def held(name: str = "") -> Fault:
-    """Lists and descriptions in which jobs of such names are held, as the service shows it: failed, without an end.
-
-    ``name``: a pattern; all jobs, or workflows, by default.
-    """
-
-    def change(jobs: list[Any]) -> list[Any]:
-        for job in jobs:
-            if re.search(name, str(job.get("name"))):
-                job["status"] = "failed"
-                job.pop("statusReason", None)
-                job["events"].pop("endTime", None)
-                job.get("execution", {}).pop("tasks", None)
-                for output in job.get("outputFiles", ()):
-                    output["url"] = ""
-        return jobs
-
-    return relisted("held", change)
-
-
-def away(seconds: float) -> Fault:
-    """This connection and all others are reset, and new ones are refused for some seconds."""
-
-    def act(exchange: Exchange) -> None:
-        exchange.reset()
-        exchange.proxy.refuse(seconds)
-
-    return Fault("refused", act)
 
 
 @dataclass(eq=False)
@@ -277,8 +117,10 @@ class Rule:
     every: int = 1  # the n-th, 2n-th, ... request that matches
     probability: float = 1.0
     times: int | None = None  # at most so often
+    times_each: int | None = None  # at most so often for one path, whatever the query
     matched: int = 0
     injected: int = 0
+    injected_at: Counter[str] = field(default_factory=Counter)  # by path, without the query
 
     def chooses(self, exchange: Exchange, dice: random.Random) -> bool:
         if self.method not in (None, exchange.method) or not re.search(self.path or "", exchange.target):
@@ -287,7 +129,11 @@ class Rule:
         chosen = self.matched % self.every == 0 and (self.probability >= 1 or dice.random() < self.probability)
         if not chosen or (self.times is not None and self.injected >= self.times):
             return False
+        place = exchange.target.partition("?")[0]
+        if self.times_each is not None and self.injected_at[place] >= self.times_each:
+            return False
         self.injected += 1
+        self.injected_at[place] += 1
         return True
 
 
@@ -355,9 +201,10 @@ class FaultProxy:
         every: int = 1,
         probability: float = 1.0,
         times: int | None = None,
+        times_each: int | None = None,
     ) -> Rule:
         """Inject a fault from now on; returns the rule, which counts."""
-        rule = Rule(fault, method, path, every, probability, times)
+        rule = Rule(fault, method, path, every, probability, times, times_each)
         with self._lock:
             self._rules.append(rule)
         return rule
@@ -512,6 +359,14 @@ class Exchange(BaseHTTPRequestHandler):
         """Send an answer, announcing its length or another."""
         self._head(answer.status, answer.headers, len(answer.body) if announced is None else announced)
         self.write(answer.body)
+
+    def answer_without_end(self, answer: Answer) -> None:
+        """Send an answer in chunks, again and again; returns when the client has seen enough."""
+        self._head(answer.status, answer.headers, None)
+        piece = answer.body or b" "
+        piece *= 1 + _PIECE // len(piece)
+        while self.pause(0):
+            self.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
     def write(self, data: bytes) -> None:
         if data:

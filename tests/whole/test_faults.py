@@ -24,15 +24,19 @@ from typing import Any
 import pytest
 from paths import ROOT
 from proxy import (
+    ODD_SHAPES,
     Fault,
     FaultProxy,
     away,
+    bomb,
     corrupted,
     dripped,
     dropped,
+    endless,
     hang,
     html,
     late,
+    misshapen,
     naming_twice,
     omitting,
     refused_token,
@@ -41,6 +45,7 @@ from proxy import (
     rewritten,
     shortened,
     status,
+    too_deep,
     truncated,
     unknown_status,
 )
@@ -156,6 +161,8 @@ def names_of(fault: Fault) -> str:
         html(),
         html(forwarded=True),
         dripped(0.5),
+        misshapen(),
+        too_deep(),
     ],
     ids=names_of,
 )
@@ -166,10 +173,33 @@ def test_whatever_becomes_of_an_answer_all_results_are_right_and_each_call_runs_
         proxy.inject(fault, method="POST", path=CREATING, every=4, times=4),  # the repeated ones come after those
         proxy.inject(fault, method="GET", path=LISTS, every=2, times=4),
         proxy.inject(fault, method="GET", path=DETAILS, every=2, times=4),
-        proxy.inject(fault, method="GET", path=OUTCOMES, every=3),
+        proxy.inject(fault, method="GET", path=OUTCOMES, every=3, times_each=2),  # four times alike would be believed
     ]
     assert list(executor.map(lines.square(), range(20))) == [n * n for n in range(20)]
     assert lines.count() == Counter(range(20))
+    assert all(rule.injected for rule in rules)
+
+
+@pytest.mark.parametrize("fault", [endless(), bomb()], ids=names_of)
+def test_an_answer_without_an_end_costs_time_only(
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, fault: Fault
+) -> None:
+    rules = [proxy.inject(fault, path=path, times=1) for path in (CREATING, LISTS, DETAILS, LOOK_UPS, OUTCOMES)]
+    assert list(executor.map(lines.square(), range(4))) == [0, 1, 4, 9]
+    assert lines.count() == Counter(range(4))
+    assert all(rule.injected for rule in rules)
+
+
+@pytest.mark.parametrize("kind", ODD_SHAPES)
+def test_one_odd_list_or_description_harms_no_run(
+    proxy: FaultProxy, executor: ProminenceExecutor, one_by_one: None, lines: Lines, kind: str
+) -> None:
+    proxy.inject(dropped(), method="POST", path=CREATING, times=1)
+    rules = [
+        proxy.inject(misshapen(kind), path=path, times=1) for path in (LISTS, DETAILS, LOOK_UPS, CREATING) for _ in "ab"
+    ]
+    assert list(executor.map(lines.square(), range(3))) == [0, 1, 4]
+    assert lines.count() == Counter(range(3))
     assert all(rule.injected for rule in rules)
 
 
@@ -281,12 +311,19 @@ def test_whatever_a_look_up_says_the_job_is_found_and_left_alone(
 
 
 def test_of_two_jobs_that_have_both_ended_one_counts(
-    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines
+    proxy: FaultProxy, executor: ProminenceExecutor, lines: Lines, until: Until
 ) -> None:
-    """The job of a dropped answer is missing from both look-ups, and the answer of its repetition is dropped, too."""
+    """The job of a dropped answer is missing from both look-ups, and the answer of its repetition is dropped, too.
+
+    No list comes before both have run: the second would be deleted as a twin.
+    """
     proxy.inject(dropped(), method="POST", path=CREATING, times=2)
     rule = proxy.inject(omitting(), path=LOOK_UPS, times=2)
-    assert executor.submit(lines.square(), 3).result(30) == 9
+    early = proxy.inject(status(503), method="GET", path=r"^/jobs\?")
+    future = executor.submit(lines.square(), 3)
+    until(lambda: sum(lines.count().values()) == 2)
+    proxy.heal(early)
+    assert future.result(30) == 9
     assert rule.injected == 2
     assert lines.count() == {3: 2}  # nothing could have told that it had run
 

@@ -212,6 +212,7 @@ def test_rules_choose_by_method_path_count_and_seeded_dice(service: LocalService
     assert codes(0, method="POST") == codes(0, path="^/jobs") == [200] * 12
     assert codes(0, path="^/health$", every=3) == [200, 200, 503] * 4
     assert codes(0, every=2, times=3) == [200, 503] * 3 + [200] * 6
+    assert codes(0, every=2, times_each=2) == [200, 503] * 2 + [200] * 8
     assert codes(1, probability=0.5) == codes(1, probability=0.5) != codes(2, probability=0.5)
     assert 503 in codes(1, probability=0.5)
     assert 200 in codes(1, probability=0.5)

@@ -30,7 +30,7 @@ class Array:
     seen: int = -1  # the highest position whose job has been seen
     ask_at: float = 0.0  # when the workflow itself is to be asked about; the tracker's thread alone uses it
     asked: int = 0  # how often it has been; likewise
-    held_since: float | None = None  # when it was first seen to be held itself; likewise
+    held_since: float | None = None  # on the run's clock, when it was first seen to be held itself; likewise
     bundle: str = ""  # the object that its jobs share; written by its sender before there is a workflow
 
     @property

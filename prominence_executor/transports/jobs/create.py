@@ -57,9 +57,14 @@ class Attempts:
         self.refusals += error.is_server_fault  # it may be the request's own fault
         if away > self.patience:
             return None
-        wait = error.retry_after or (0.0 if self.in_doubt else self.pause)
+        asked = min(error.retry_after or 0.0, _LONGEST, self.patience)  # whatever the service dictates
+        wait = asked or (0.0 if self.in_doubt else self.pause)
         self.pause = min(self.pause * 2, _LONGEST)
         return wait
+
+
+class Unwanted(Exception):
+    """Nobody wants what was to be created, and it does not exist."""
 
 
 def create_once(
@@ -74,20 +79,29 @@ def create_once(
 ) -> int:
     """Create what runs these chunks; return its id. Blocks while the service is away, for as long as it may be.
 
+    Where nobody wants them any more, it looks once more for what may have been created, and ends.
+
     Args:
         describe: makes its description, and uploads what that needs; called again when that is missing there.
         find: looks for what an unanswered POST has made.
         sending: called before each POST.
+
+    Raises:
+        Unwanted: nothing was created, and nobody wants it.
+        ProminenceError: nothing was created, as far as is known.
     """
     timeout = context.health.timeout
     attempts = Attempts(bool(table.in_doubt(chunks)), timeout)
     description = None
     while True:
+        unwanted = not table.are_wanted(chunks)  # so that this is the last attempt
         try:
             description = description or describe()
             if attempts.in_doubt and (found := find()) is not None:
                 return found
             attempts.in_doubt = False
+            if unwanted:
+                raise Unwanted
             sending()
             created = post(description)
             context.health.answered()
@@ -102,7 +116,7 @@ def create_once(
             next_in = attempts.after_failure(error, away)
             if attempts.in_doubt:
                 table.doubt()
-            nobody = not attempts.in_doubt and all(chunk.cancelled() for chunk in chunks)
+            nobody = unwanted or not (attempts.in_doubt or table.are_wanted(chunks))
             if attempts.refused or nobody or context.stopping.is_set():
                 raise
             if next_in is None:
@@ -111,7 +125,7 @@ def create_once(
                     f"{away:.0f} s: {error}"
                 ) from error
             wait = next_in
-        context.stopping.wait(wait)
+        table.wait_while_wanted(chunks, wait)
 
 
 def _was_purged(context: RunContext, refusal: str) -> bool:

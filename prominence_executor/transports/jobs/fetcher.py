@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, cast
 
 from ...client.status import ENDED
@@ -41,6 +42,7 @@ class Fetcher:
     """Fetches the outcomes of one run's jobs.
 
     Args:
+        guard: see `start_thread_pool`.
         release: called with each chunk that is settled.
         wake: called when the tracker should look again.
     """
@@ -50,19 +52,21 @@ class Fetcher:
         context: RunContext,
         settler: Settler,
         *,
+        guard: Callable[[], AbstractContextManager[None]],
         release: Callable[[Chunk], None],
         wake: Callable[[], None],
     ) -> None:
         self._context = context
+        self._guard = guard
         self._settler = settler
         self._release = release
         self._wake = wake
-        self.progress = Progress()
+        self.progress = Progress(context.health.now)
         self._pool: StartedPool | None = None
 
     def start(self) -> None:
         """Start the threads."""
-        self._pool = start_thread_pool(_FETCHERS, f"prominence-fetch-{self._context.run_id}")
+        self._pool = start_thread_pool(_FETCHERS, f"prominence-fetch-{self._context.run_id}", self._guard)
 
     def stop(self) -> None:
         """Wait for what is under way, and end the threads."""
@@ -102,7 +106,7 @@ class Fetcher:
                 self._put_back(chunk)  # for a fresh URL
                 return
             chunk.settle_all(self._fetch_failed(chunk, error))
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
         self._done(chunk)
 
@@ -116,7 +120,7 @@ class Fetcher:
             error.message += ", and could not be deleted"
             error.__cause__ = problem
             chunk.settle_all(error)  # and not sent again
-        except BaseException as problem:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as problem:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(problem)
         else:
             if job is None:
@@ -172,7 +176,7 @@ class Fetcher:
         lazily = self._context.lazy and size > LARGE and self.progress.is_first(chunk)
         with RemoteFile.buffered(client, url, size) if lazily else _spool(size) as file:
             if not lazily:
-                client.download(url, file)
+                client.download(url, file, limit=size or None)
             came = size if lazily else file.tell()
             outcomes = self._settle_those_in(file, chunk, diagnosis.output_url(job, FILES_FILE))
             observer, chunk.observer = chunk.observer, None

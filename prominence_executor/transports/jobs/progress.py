@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...run.chunk import Chunk
@@ -19,21 +20,28 @@ _LOST_MISSES = 5  # answers in a row that do not know it
 
 @dataclass
 class _Progress:
-    missed_since: float | None = None  # time.monotonic() when the service first did not know the job any more
+    missed_since: float | None = (
+        None  # on the clock of the run's patience, when the service first did not know the job any more
+    )
     misses: int = 0
-    held_since: float | None = None  # when a list first showed the job held
+    held_since: float | None = None  # likewise, when a list first showed the job held
     absences: int = 0  # looks in a row at which the job was described as held, but not active
     under_way: bool = False
     fetches: int = 0  # that failed
     failing_since: float | None = None  # when the first one did
-    again_at: float = 0.0  # when the next one may be tried
+    again_at: float = 0.0  # time.monotonic() when the next one may be tried
     damaged: bytes | None = None  # digest of an outcome file without an end
 
 
 class Progress:
-    """The chunks whose outcome has not come at once."""
+    """The chunks whose outcome has not come at once.
 
-    def __init__(self) -> None:
+    Args:
+        clock: measures how long something has been so; see run/awake.py.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._of: dict[Chunk, _Progress] = {}
 
@@ -49,13 +57,14 @@ class Progress:
 
     def seen(self, chunk: Chunk, held: bool) -> float:
         """Note that the job is active; return the seconds for which it has been held, 0 if it is not."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             if not held and chunk not in self._of:
                 return 0.0
             progress = self._get(chunk)
             progress.missed_since, progress.misses, progress.absences = None, 0, 0
-            progress.held_since = (progress.held_since or now) if held else None
+            since = now if progress.held_since is None else progress.held_since
+            progress.held_since = since if held else None
             return now - progress.held_since if progress.held_since is not None else 0.0
 
     def absent(self, chunk: Chunk) -> int:
@@ -66,10 +75,10 @@ class Progress:
 
     def missed(self, chunk: Chunk) -> float | None:
         """Note that the service does not know the job; return for how many seconds if they are too many."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             progress = self._get(chunk)
-            progress.missed_since = progress.missed_since or now
+            progress.missed_since = now if progress.missed_since is None else progress.missed_since
             progress.misses += 1
             seconds = now - progress.missed_since
             return seconds if progress.misses >= _LOST_MISSES and seconds > _LOST_AFTER else None
@@ -106,12 +115,12 @@ class Progress:
 
         ``patience``: seconds for which to try beyond the usual attempts.
         """
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             progress = self._get(chunk)
             progress.fetches += 1
-            progress.failing_since = progress.failing_since or now
-            progress.again_at = now + min(0.1 * 2.0**progress.fetches, _LONGEST)
+            progress.failing_since = now if progress.failing_since is None else progress.failing_since
+            progress.again_at = time.monotonic() + min(0.1 * 2.0**progress.fetches, _LONGEST)
             return progress.fetches < ATTEMPTS or now - progress.failing_since < patience
 
     def came_twice(self, chunk: Chunk, digest: bytes) -> bool:

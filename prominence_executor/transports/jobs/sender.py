@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Protocol
 
 from ...errors import AuthenticationError, BrokenRunError, ServiceError, ServiceUnavailableError
+from ...payload.pickling import ObjectRef
+from ...run.breaking import breaking
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
@@ -72,7 +75,7 @@ class Sender:
         self._waiting.put(chunk)
         context = self._context
         for reference in context.objects.early(chunk.payload.objects if chunk.payload else ()):
-            self._pool().submit(context.objects.place, context.client, reference, None)  # what fails is done again
+            self._pool().submit(self._place_early, reference)
 
     def stop(self) -> None:
         """End the thread; every chunk has been settled."""
@@ -83,7 +86,7 @@ class Sender:
     # -- its thread ------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        try:
+        with breaking(self._registry, "sender"):
             while (chunk := self._take()) is not None:
                 if self._table.wait_for_room(chunk):
                     together = [chunk, *self._companions()]
@@ -95,9 +98,6 @@ class Sender:
                             array = Array.of(group)
                             self._table.put_into(array)
                             self._pool().submit(self._send_array, array)
-        except BaseException as error:  # a dead thread must not leave futures behind
-            self._context.log.exception("the sender of run %s failed", self._context.run_id)
-            self._registry.fail(error)
 
     def _take(self) -> Chunk | None:
         """Return the next chunk; None when there will be no more."""
@@ -131,6 +131,10 @@ class Sender:
 
     # -- in the pool -----------------------------------------------------------------------------------------------
 
+    def _place_early(self, reference: ObjectRef) -> None:
+        with suppress(Exception):  # what fails is done again, by the call that needs it
+            self._context.objects.place(self._context.client, reference, None)
+
     def _send_array(self, array: Array) -> None:
         context, chunks = self._context, list(array.left.values())
         if not array.is_wanted():
@@ -155,7 +159,7 @@ class Sender:
             for chunk in chunks:
                 chunk.settle_all(error)
             self._release(chunks)
-        except BaseException as error:  # noqa: BLE001  it may do without arrays
+        except Exception as error:  # noqa: BLE001  it may do without arrays
             if getattr(error, "status_code", None) in _NO_WORKFLOWS:
                 self._arrays = False
             context.log.info("run %s: sending %d jobs one by one: %s", context.run_id, len(chunks), error)
@@ -189,7 +193,7 @@ class Sender:
             self._forget([chunk])
         except AuthenticationError as error:
             self._registry.fail(error)
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
                 self._forget([chunk])  # what the service never saw stays in the journal
             chunk.settle_all(error)

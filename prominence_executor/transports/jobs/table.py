@@ -8,7 +8,7 @@ registry's: a chunk that is open and its job change together.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -85,6 +85,16 @@ class JobTable:
             self.track(chunk).counts = True
             self._counting.add(chunk.name)
             return True
+
+    def wait_while_wanted(self, chunks: Sequence[Chunk], seconds: float) -> None:
+        """Wait so long, or until nobody wants these chunks any more, or the run is broken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.are_wanted(chunks), seconds)
+
+    def are_wanted(self, chunks: Iterable[Chunk]) -> bool:
+        """Return whether any of these chunks is open, and has a call that is to run."""
+        with self._changed:
+            return any(self._registry.is_open(chunk) and chunk.is_wanted() and not chunk.terminated for chunk in chunks)
 
     def is_full(self) -> bool:
         """Return whether ``max_workers`` allows no more jobs now."""
@@ -233,6 +243,7 @@ class JobTable:
             if array is not None:
                 array.wanted.discard(array.position(chunk))
             whole = array is not None and array.workflow_id is not None and not array.is_wanted()
+            self._changed.notify_all()
             return chunk.job_id is not None or whole
 
     def begin_removal(self, chunk: Chunk) -> bool:
@@ -253,6 +264,7 @@ class JobTable:
             if not self._registry.is_open(chunk) or chunk.ended or (entry is not None and entry.removing):
                 return False
             chunk.terminated = True
+            self._changed.notify_all()
             return True
 
     def drop(self, chunk: Chunk) -> Dropped:

@@ -22,6 +22,7 @@ from ...errors import (
     OutcomeLostError,
     ProminenceError,
 )
+from ...run.breaking import breaking
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.options import RUN_LABEL
@@ -91,21 +92,16 @@ class Tracker:
     # -- its thread ------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        try:
+        with breaking(self._registry, "tracker"):
             while not self._registry.finished():
                 entries = [entry for entry in self._table.in_flight() if not self._progress.is_under_way(entry.chunk)]
                 took = self._tick(entries) if entries else 0.0
                 self._wake.wait(self._pause(took, entries) if entries else None)
                 self._wake.clear()
-        except AuthenticationError as error:
-            self._registry.fail(error)
-        except BaseException as error:  # a dead thread must not leave futures behind
-            self._context.log.exception("the tracker of run %s failed", self._context.run_id)
-            self._registry.fail(error)
-        finally:
+        with breaking(self._registry, "tracker"):
             self._fetcher.stop()
             self._last_look()
-            self._ended()
+        self._ended()
 
     def _pause(self, took: float, entries: list[JobEntry]) -> float:
         """Return the seconds until the next tick, with jitter: short while things happen, else longer and longer.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from ...errors import JobDeletedError
+from ...run.breaking import breaking
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture, own_part
@@ -53,7 +55,9 @@ class JobTransport:
         self._started_pool: StartedPool | None = None
         self._sender = Sender(context, registry, self._table, self._pool, self)
         self._deleter = Deleter(context, self._table, self._pool, close=self._close, look_soon=self.look_soon)
-        self._fetcher = Fetcher(context, settler, release=self.release, wake=lambda: self._tracker.wake())
+        self._fetcher = Fetcher(
+            context, settler, guard=self._guard, release=self.release, wake=lambda: self._tracker.wake()
+        )
         self._tracker = Tracker(
             context,
             registry,
@@ -68,10 +72,13 @@ class JobTransport:
 
     def start(self) -> None:
         """Start the threads."""
-        self._started_pool = start_thread_pool(_SENDERS, f"prominence-send-{self._context.run_id}")
+        self._started_pool = start_thread_pool(_SENDERS, f"prominence-send-{self._context.run_id}", self._guard)
         self._sender.thread.start()
         self._fetcher.start()
         self._tracker.thread.start()
+
+    def _guard(self) -> AbstractContextManager[None]:
+        return breaking(self._registry, "transport of jobs")
 
     def _pool(self) -> StartedPool:
         if self._started_pool is None:

@@ -87,8 +87,9 @@ class UnseenJobs:
             workflow = {"status": "unknown"}
         status, text = workflow["status"], f"workflow {array.workflow_id} ended before it made a job of the call"
         if is_held(workflow) and self._is_active(array):
-            array.held_since = array.held_since or time.monotonic()
-            held = time.monotonic() - array.held_since
+            now = self._context.health.now()
+            array.held_since = now if array.held_since is None else array.held_since
+            held = now - array.held_since
             if held < self._context.health.timeout:
                 return
             text = f"the service has held workflow {array.workflow_id} for {held:.0f} s, which made no job of the call"

@@ -85,7 +85,7 @@ class Exchange:
         except AuthenticationError as error:
             self._registry.fail(error)
             return []
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             return [BatchFailed(number, tuple(chunk for chunk, _ in parts), error)]
         return [BatchSent(number, nonce, message.names)]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ...errors import AuthenticationError, JobDeletedError, NotFoundError, ProminenceError, WorkerLostError
+from ...run.breaking import breaking
 from ...run.chunk import HELD, Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture
@@ -59,7 +60,7 @@ class WorkerFollower:
         self._to_end: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()  # None: the thread itself
         self._chunks: dict[CallRange, Chunk] = {}  # the thread's alone, too
         self._unseen: dict[CallRange, int] = {}  # likewise
-        self._working_at = time.monotonic()  # when a worker was last seen active, and not held; likewise
+        self._working_at = context.health.now()  # when a worker was last seen active, and not held; likewise
         self._thread = threading.Thread(target=self._loop, name=f"prominence-following-{context.run_id}", daemon=True)
 
     def follow(self, chunks: Iterable[Chunk]) -> None:
@@ -113,7 +114,7 @@ class WorkerFollower:
     def _loop(self) -> None:
         context = self._context
         began = time.monotonic()
-        try:
+        with breaking(self._registry, "follower of the workers"):
             while True:
                 self._settle()
                 self._chunks = {calls: chunk for calls, chunk in self._chunks.items() if self._registry.is_open(chunk)}
@@ -129,11 +130,6 @@ class WorkerFollower:
                     raise
                 except ProminenceError as error:
                     self._unanswered(error)
-        except AuthenticationError as error:
-            self._registry.fail(error)
-        except BaseException as error:  # a dead thread must not leave futures behind
-            context.log.exception("the thread that follows the workers of run %s failed", context.run_id)
-            self._registry.fail(error)
 
     def _wait(self, until: float) -> bool:
         """Wait, and have calls ended that are to end meanwhile; False when there is nothing more to follow."""
@@ -150,7 +146,7 @@ class WorkerFollower:
         return not self._context.stopping.is_set()
 
     def _settle(self) -> None:
-        scan, now = self._scan, time.monotonic()
+        scan, now = self._scan, self._context.health.now()
         if any(status != HELD for status in scan.active.values()):
             self._working_at = now
         stalled = now - self._working_at >= self._context.health.timeout

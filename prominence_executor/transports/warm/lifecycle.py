@@ -222,7 +222,7 @@ class Lifecycle:
             state.workers.pop(worker.number)  # another one is started in its place
         if compared.strays:  # nobody would give them a call
             self._in_background(self._jobs.end, compared.strays)
-        self._mind_held(compared.held, now)
+        self._mind_held(compared.held, self._context.health.now())
         if compared.gone:
             self._reap(compared.gone)
         for worker in compared.silent:
@@ -245,7 +245,7 @@ class Lifecycle:
             if job is None:
                 worker.held_since = None
                 continue
-            worker.held_since = worker.held_since or now
+            worker.held_since = now if worker.held_since is None else worker.held_since
             seconds = now - worker.held_since
             if not worker.nonce and seconds < self._context.health.timeout:
                 continue

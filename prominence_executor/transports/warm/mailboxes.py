@@ -38,17 +38,25 @@ def run_of_mailbox(key: str) -> str | None:
     return match[1] if match else None
 
 
+def number_in(text: str) -> int | None:
+    """Return the number that a part of a key or message is; None for anything else."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
 def join(values: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Join the messages that are whole: (tag, text) by their mailbox. ``values`` are those of a listing."""
     boxes: dict[str, dict[int, str]] = {}
     for key, value in values.items():
-        box, _, part = key.strip("/").rpartition("/")
-        if part.isdecimal() and value.count(":") >= 2:  # else it was damaged on its way
-            boxes.setdefault(box, {})[int(part)] = value
+        box, _, text = key.strip("/").rpartition("/")
+        part = number_in(text)
+        if part is not None and value.count(":") >= 2:  # else it was damaged on its way
+            boxes.setdefault(box, {})[part] = value
     found = {}
     for box, parts in boxes.items():
         tag, total, _ = parts.get(0, "::").split(":", 2)
-        number_of_parts = int(total) if total.isdecimal() and int(total) <= len(parts) else 0
+        number_of_parts = number_in(total) or 0
+        if number_of_parts > len(parts):
+            continue
         pieces = [parts.get(number, "::").split(":", 2) for number in range(number_of_parts)]
         if pieces and all(piece[:2] == [tag, total] for piece in pieces):  # else it is just being written
             found[box] = tag, "".join(piece[2] for piece in pieces)
@@ -117,8 +125,7 @@ class Mailboxes:
         self._rate.wait()
         said = {}
         for box, (_, text) in join(self._client.kv_list(f"{self.place}/o", values=True)).items():
-            worker = box.rpartition("/")[2]
-            said[int(worker) if worker.isdecimal() else 0] = text
+            said[number_in(box.rpartition("/")[2]) or 0] = text
         return said
 
     def request_end(self, worker: int, chunk: Chunk) -> None:

@@ -15,11 +15,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...run.breaking import breaking
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
 from ...run.threads import StartedPool, start_thread_pool
@@ -48,6 +49,7 @@ from .outcomes import OutcomeSettler
 from .state import PoolState
 
 _SENDERS = 4
+_ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
 
 class Published(NamedTuple):
@@ -86,11 +88,12 @@ class Scheduler:
             *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
         )
         self._stopping = False
+        self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
 
     def start(self, first_number: int) -> None:
         """Start the threads; the workers are numbered from ``first_number`` on."""
         self._lifecycle.numbers = range(first_number, first_number)
-        self._senders = start_thread_pool(_SENDERS, f"prominence-warm-{self._context.run_id}")
+        self._senders = start_thread_pool(_SENDERS, f"prominence-warm-{self._context.run_id}", self._guard)
         self.thread.start()
 
     # -- from other threads ----------------------------------------------------------------------------------------
@@ -136,8 +139,7 @@ class Scheduler:
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        run = self._context
-        try:
+        with self._guard():
             while not self._stopping:
                 try:
                     self._round()
@@ -147,14 +149,15 @@ class Scheduler:
                     self._unanswered(error)
                 self._publish()
                 self._wait()
-        except AuthenticationError as error:
-            self._registry.fail(error)
-        except BaseException as error:  # a dead scheduler must not leave futures behind
-            run.log.exception("the scheduler of run %s failed", run.run_id)
-            self._registry.fail(error)
+
+    def _guard(self) -> AbstractContextManager[None]:
+        return breaking(self._registry, "scheduler of warm workers")
 
     def _round(self) -> None:
         workers = self._state.workers
+        asleep = time.monotonic() - self._context.health.now()
+        if asleep > self._asleep + _ASLEEP:  # no worker was silent: nobody here has listened
+            self._asleep, self._state.eventful_at = asleep, time.monotonic()
         self._lifecycle.plan()
         self._dispatch()
         if any(worker.chunks or not worker.nonce for worker in workers.values()):
@@ -195,12 +198,8 @@ class Scheduler:
 
     def _do(self, task: Callable[[], Iterable[Event]]) -> None:
         """Do it, in a sender."""
-        try:
-            for event in task():
-                self.post(event)
-        except BaseException as error:  # no future may wait for what has failed
-            self._context.log.exception("a sender of run %s failed", self._context.run_id)
-            self._registry.fail(error)
+        for event in task():
+            self.post(event)
 
     def _unanswered(self, error: ProminenceError) -> None:
         """Wait for a service that is away, but not forever."""

@@ -47,7 +47,7 @@ class Worker:
     modules: ModuleZip | None = None  # that it has from its start
     job_id: int | None = None
     doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
-    held_since: float | None = None  # time.monotonic() when its job was first seen to be held
+    held_since: float | None = None  # on the clock of the run's patience, when its job was first seen to be held
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it

@@ -17,7 +17,7 @@ from ...remote.wire import verify
 from ...run.chunk import HELD
 from ...run.names import CallRange, parse_worker_name
 from ...run.options import WORKER_LABEL
-from .mailboxes import join, mailboxes, outcomes_in
+from .mailboxes import join, mailboxes, number_in, outcomes_in
 
 
 class Outcome(NamedTuple):
@@ -79,11 +79,13 @@ class MailboxScan:
         self.held = {calls: place for calls, place in self.held.items() if place.job_id != job_id}
         boxes = join(client.kv_list(f"{mailboxes(self._run_id)}/i/{worker:05d}", values=True))
         for box, (nonce, text) in boxes.items():
-            batch = box.rpartition("/")[2]
+            batch = number_in(box.rpartition("/")[2])
+            if batch is None:
+                continue
             with suppress(ValueError):  # it is not signed: nobody will run it
                 header, _ = verify(text, self._key, f"{nonce}:{batch}")
                 for number, chunk in enumerate(header["chunks"]):
-                    if number not in returned.get((worker, int(batch)), ()):
+                    if number not in returned.get((worker, batch), ()):
                         self.held[CallRange(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(
                             worker, job_id
                         )
@@ -92,7 +94,9 @@ class MailboxScan:
         """Which chunks of its batch a worker will not run, as they would have waited for a long one."""
         returned = {}
         for box, (_, text) in join(client.kv_list(f"{mailboxes(self._run_id)}/o", values=True)).items():
-            worker = int(box.rpartition("/")[2])
+            worker = number_in(box.rpartition("/")[2])
+            if worker is None:
+                continue
             with suppress(ValueError):
                 header, _ = verify(text, self._key, f"o{worker}")
                 returned[worker, header["batch"]] = header.get("returned", [])

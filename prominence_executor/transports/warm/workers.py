@@ -28,7 +28,7 @@ from .options import WarmOptions
 from .state import Kind, PoolState, Worker
 
 _UNREAD = 700 << 10  # bytes of records not yet read of all workers; a worker has up to twice its part, in base64
-_PATIENCE = 120.0  # seconds beyond idle_timeout after which a worker ends by itself: its client is gone
+_PATIENCE = 120.0  # seconds beyond idle_timeout for which a worker waits for a client at least
 _RESTART = 1.0  # seconds until another one is started in the place of one that the service has not seen
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
@@ -60,11 +60,11 @@ class WorkerJobs:
                 room=min(1 << 16, _UNREAD // self._options.max_workers),
                 shortest=SHORTEST,
                 rate=rate,
-                patience=self._options.idle_timeout + _PATIENCE,
+                patience=max(self._options.idle_timeout + _PATIENCE, health.timeout),
             )
             began = time.monotonic()
             return [WorkerCreated(number, self._client.create_job(description), began)]
-        except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             never_seen = isinstance(error, ServiceUnavailableError) and not error.may_have_arrived
             if never_seen and health.unanswered() < health.timeout:
                 self._context.stopping.wait(_RESTART)
@@ -85,7 +85,7 @@ class WorkerJobs:
         url = diagnosis.outcome_url(job)
         try:
             if url is not None:
-                file = io.BytesIO(self._client.download(url))
+                file = io.BytesIO(self._client.download(url, limit=diagnosis.outcome_size(job) or None))
                 outcomes = read_outcomes(file, self._context.key, Identity(self._context.run_id, number, 0))
                 if outcomes.job is not None:
                     return diagnosis.call_error(outcomes, 0, 0, job)

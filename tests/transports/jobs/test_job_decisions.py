@@ -99,6 +99,7 @@ def test_a_cancelled_chunk_is_not_wanted_in_its_array() -> None:
 LOST = ServiceUnavailableError("no answer")
 NEVER_SENT = ServiceUnavailableError("refused", request_sent=False)
 LATER = ServiceUnavailableError("later", 503, retry_after=7.0)
+AN_HOUR = ServiceUnavailableError("much later", 503, retry_after=3600.0)
 BROKEN = ServiceError("HTML", 500)
 
 
@@ -136,6 +137,11 @@ def test_the_waits_grow_but_are_bounded_and_end_with_the_patience(errors: list[S
         assert wait is not None
         assert 0.0 <= wait <= 30.0
     assert attempts.after_failure(LOST, away=900.5) is None
+
+
+def test_a_pause_that_the_service_asks_for_is_bounded() -> None:
+    for patience, seconds in ((900.0, 30.0), (5.0, 5.0)):
+        assert Attempts(in_doubt=False, patience=patience).after_failure(AN_HOUR, away=0.0) == seconds
 
 
 def test_a_refusal_is_mended_twice() -> None:

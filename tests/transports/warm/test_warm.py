@@ -18,12 +18,15 @@ from proxy import (
     dropped,
     html,
     late,
+    misshapen,
     naming_twice,
     omitting,
     reset_after,
     reset_before,
     shortened,
     status,
+    told_to_wait,
+    too_deep,
     truncated,
     unknown_status,
 )
@@ -359,7 +362,7 @@ def test_an_idle_worker_ends_before_its_walltime_and_is_replaced(
     [
         reset_before(), reset_after(), dropped(), late(0.3), html(), status(429), status(500), status(503),
         status(500, forwarded=True), truncated(), shortened(), corrupted(), dripped(0.1), omitting(), naming_twice(),
-        unknown_status(),
+        unknown_status(), misshapen(), too_deep(), told_to_wait(),
     ],
     ids=lambda fault: fault.name,
 )  # fmt: skip

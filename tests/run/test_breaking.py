@@ -1,0 +1,38 @@
+"""What nobody foresaw in a run's own threads breaks the run; what the user's callbacks raise there does not."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from prominence_executor.errors import BrokenRunError
+from prominence_executor.run.breaking import breaking
+from prominence_executor.run.future import ProminenceFuture, settle
+from prominence_executor.run.registry import ChunkRegistry
+from prominence_executor.run.threads import start_thread_pool
+
+
+def test_whatever_a_task_of_a_run_raises_breaks_the_run_by_a_sentence() -> None:
+    registry = ChunkRegistry("run")
+    pool = start_thread_pool(1, "prominence-test", lambda: breaking(registry, "part"))
+    pool.submit(int, "x").exception(10)
+    pool.shutdown()
+    with pytest.raises(BrokenRunError, match=r"run run is broken: its part failed unexpectedly \(ValueError: .*attach"):
+        registry.check_open()
+
+
+@pytest.mark.parametrize(("succeeded", "value"), [(True, 4), (False, LookupError("none"))])
+def test_a_callback_that_ends_its_program_ends_no_thread_of_a_run(
+    succeeded: bool, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(future: Future[Any]) -> None:
+        sys.exit("enough")
+
+    future: ProminenceFuture[Any] = ProminenceFuture(7)
+    future.add_done_callback(leave)
+    settle(future, succeeded, value)
+    assert (future.result() if succeeded else future.exception()) == value
+    assert "a callback of call 7 raised" in caplog.text

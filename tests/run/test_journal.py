@@ -1,0 +1,64 @@
+"""The file of a journal: whose it is, and what becomes of a run when it has been cut."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from prominence_executor import ProminenceExecutor
+from prominence_executor.run.journal import Journal
+
+NOBODY = "http://127.0.0.1:9/prominence/v1"
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob(f"{path.name}*")}
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """The journal of a program that has been interrupted before its one call was sent."""
+    path = tmp_path / "journal"
+    executor = ProminenceExecutor(NOBODY, "token", name="left", journal=path, on_interrupt="leave")
+    executor.submit(pow, 2, 2)
+    with pytest.raises(KeyboardInterrupt):
+        with executor:
+            raise KeyboardInterrupt
+    executor.shutdown()
+    return path
+
+
+def test_a_journal_is_private_whatever_it_was(tmp_path: Path, left: Path) -> None:
+    os.chmod(left, 0o644)
+    journal = Journal.open(left)
+    assert journal is not None
+    assert set(modes(left).values()) == {0o600}
+    assert journal.run_id.startswith("left-")
+    journal.close()
+    assert modes(left) == {"journal": 0o600}
+    empty = tmp_path / "empty"
+    empty.touch(0o666)
+    os.chmod(empty, 0o666)
+    new = Journal.create(empty, "new", bytes(32))
+    assert set(modes(empty).values()) == {0o600}
+    new.close()
+
+
+@pytest.mark.parametrize("size", [0, 4096])
+def test_a_journal_that_has_been_cut_is_an_error(left: Path, size: int) -> None:
+    os.truncate(left, size)
+    with pytest.raises(ValueError, match="has been emptied" if not size else "journal"):
+        ProminenceExecutor.attach("left", NOBODY, "token", journal=left)
+    assert left.exists()
+
+
+def test_one_that_is_needed_no_more_is_removed_and_missing_is_no_error(left: Path) -> None:
+    journal = Journal.open(left)
+    assert journal is not None
+    journal.remove([f"{journal.run_id}/0"])
+    journal.close()  # which removes it: nothing is left in it
+    assert not left.exists()
+    assert Journal.open(left) is None
