@@ -5,7 +5,7 @@ A zip application like the runner's archive, with more members (their names are 
     jobs/<position>.json    who the job at this position is, and which of the other members it needs
     calls/<position>        its calls' arguments
     functions/<SHA-256>     a pickled function with its initializer, once for all jobs that share it
-    modules/<SHA-256>       a zip of the user's own modules, likewise
+    modules/<SHA-256>       an archive of the user's own modules, likewise
     files/<SHA-256>         a small file that the calls of all jobs are given
 
 The run's key is not in it: that travels in the description of the jobs alone.

@@ -16,17 +16,6 @@ def open_part(job, name):
     return zipfile.ZipFile(job["bundle"]["name"]).open(name)
 
 
-def module_file(job, name):
-    """Return the path of a zip of modules, which in a bundle is taken out of it first."""
-    path = os.path.abspath(os.path.basename(name))
-    if "bundle" in job:
-        partial = "%s.%d" % (path, os.getpid())  # MPI ranks may share the directory
-        with open_part(job, name) as source, open(partial, "wb") as target:
-            target.write(source.read())
-        os.replace(partial, path)
-    return path
-
-
 def check_input(job, entry):
     """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
     if "bundle" in job:

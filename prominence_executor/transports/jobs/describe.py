@@ -56,7 +56,8 @@ class JobDescriber:
         objects = self._placed(chunks)
         small = small_files(options)
         placed = place_files(context, options, small)
-        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
+        parts = parts_of_runner(options, any(_payload(chunk).modules for chunk in chunks))
+        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small)
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -85,7 +86,7 @@ class JobDescriber:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
         calls, modules = calls_file(payload), payload.modules
-        runner = runner_archive(*parts_of_runner(options))
+        runner = runner_archive(*parts_of_runner(options, modules is not None))
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
         sizes |= {sha256: source.size for sha256, source in small.items()}
