@@ -87,7 +87,8 @@ class LocalModules:
             wanted |= imports_of_code(item)
         if "__main__" in wanted:  # every script imports this package, hardly a call needs it
             wanted |= {name for name in imports_of_main() if name.partition(".")[0] != _OWN}
-        roots = frozenset(name for name in wanted if name != "__main__" and places(name))
+        wanted |= {name.partition(".")[0] for name in wanted}
+        roots = frozenset(name for name in wanted if ("." not in name or name in sys.modules) and places(name))
         if not roots:
             return None
         key = (roots, path, data_limit)
@@ -118,7 +119,7 @@ def why_missing(name: str) -> str:
     if found:
         return f"your own {top!r} ({found[0].path}) has no such module"
     if spec_of(top) is None:
-        return "this machine has none, either"
+        return "the program has made it itself" if top in sys.modules else "this machine has none, either"
     return "here it is installed" + (f"; the image has no {top}, or another version of it" if name != top else "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from layouts import LAYOUTS
+from traffic import Listener
 from variables import unmeasured
 
 from prominence_executor import ProminenceExecutor, RemoteEnvironmentError
@@ -35,6 +37,28 @@ def test_a_call_finds_the_programs_own_modules(name: str, service: LocalService,
     }
     assert not wrong
     assert [set(values) for values in found.values()] == [set(layout.expected)] * 3
+
+
+@pytest.mark.parametrize("workers", [None, "warm"])
+def test_much_data_of_a_package_is_uploaded_once(
+    workers: Any, service: LocalService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"px_heavy_{workers}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "data.bin").write_bytes(os.urandom(1_500_000))
+    text = "import os\ndef size(_):\n    return os.path.getsize(os.path.join(os.path.dirname(__file__), 'data.bin'))\n"
+    (tmp_path / name / "__init__.py").write_text(text)
+    size = importlib.import_module(name).size
+    with Listener(service) as listener:
+        options: dict[str, Any] = {"workers": workers, "max_workers": 2, "poll_interval": (0.05, 0.5)}
+        with ProminenceExecutor(listener.url, service.token, **options) as executor:
+            for _ in range(2):
+                assert list(executor.map(size, range(3), timeout=60)) == [1_500_000] * 3
+        sent = listener.requests("PUT", ".*")
+    assert [len(item.body) > 1_500_000 for item in sent if "pxmods-" in item.path] == [True]
+    assert sum(len(item.body) for item in sent) < 1_700_000
+    monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.parametrize("workers", [None, "warm"])
