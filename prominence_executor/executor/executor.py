@@ -24,7 +24,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..payload.calls import Payload
-from ..payload.modules import LocalModules
+from ..payload.modules import DATA_LIMIT, LocalModules
 from ..payload.pickling import Pickled
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call, settle
@@ -80,6 +80,8 @@ class ProminenceExecutor(Executor):
         procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
         retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
             raised is never repeated.
+        package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
+            hold more, none of it is sent, and a warning names the largest.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
             futures raise `InitializerError`.
         name: the beginning of the run's id, and so of the jobs' names.
@@ -134,6 +136,7 @@ class ProminenceExecutor(Executor):
         task_type: str | None = None,
         procs_per_node: int | None = None,
         retries: int = 0,
+        package_data: float = DATA_LIMIT,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         name: str | None = None,
@@ -163,6 +166,7 @@ class ProminenceExecutor(Executor):
             task_type=task_type,
             procs_per_node=procs_per_node,
             retries=retries,
+            package_data=package_data,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
@@ -453,6 +457,7 @@ class ProminenceExecutor(Executor):
         task_type: str | None = None,
         procs_per_node: int | None = None,
         retries: int | None = None,
+        package_data: float | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
@@ -477,6 +482,7 @@ class ProminenceExecutor(Executor):
             task_type=task_type,
             procs_per_node=procs_per_node,
             retries=retries,
+            package_data=package_data,
         )
         view._base = self
         return view
@@ -555,7 +561,7 @@ class ProminenceExecutor(Executor):
             options = self._options.fresh()
             modules = ours.modules.union(*(item.modules for item in pickled))
             code = ours.code.union(*(item.code for item in pickled))
-            packed = _MODULES.pack(modules, code)
+            packed = _MODULES.pack(modules, code, options.package_data)
             objects = ours.objects.union(*(item.objects for item in pickled))
             payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects, function.name)
             sent = iter(

@@ -21,11 +21,12 @@ _BEHIND = ("supervisor", "calling", "loading", "reporting")
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "mpi": ("mpi", "mpi_results"),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value"),
+    "modules": ("modules",),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "modules"),
 }
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def runner_archive(*parts: str) -> bytes:
     """Return the zip application ``pxrun.pyz``: a start, the remote side as a package, and cloudpickle.
 
@@ -33,7 +34,7 @@ def runner_archive(*parts: str) -> bytes:
     than the wanted one needs to say that it is the wrong one goes as source, too.
 
     Args:
-        parts: what the job needs besides calls: "files", "mpi", "worker".
+        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker".
     """
     folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"

@@ -5,7 +5,7 @@ A zip application like the runner's archive, with more members (their names are 
     jobs/<position>.json    who the job at this position is, and which of the other members it needs
     calls/<position>        its calls' arguments
     functions/<SHA-256>     a pickled function with its initializer, once for all jobs that share it
-    modules/<SHA-256>       a zip of the user's own modules, likewise
+    modules/<SHA-256>       an archive of the user's own modules, likewise, unless it is an object of its own
     files/<SHA-256>         a small file that the calls of all jobs are given
 
 The run's key is not in it: that travels in the description of the jobs alone.
@@ -29,12 +29,14 @@ def array_archive(
     jobs: Iterable[tuple[Identity, Payload]],
     parts: Iterable[str] = (),
     files: Mapping[str, Iterable[bytes]] | None = None,
+    apart: Mapping[str, str] | None = None,
 ) -> Blob:
     """Pack the jobs of an array into its bundle, in the order of their positions.
 
     Args:
         parts: of the runner; see `runner_archive`.
         files: that all jobs are given, by their SHA-256.
+        apart: names of the objects in which modules travel by themselves, by their SHA-256.
     """
     file = io.BytesIO(runner_archive(*parts))
     digests: dict[int, str] = {}  # of a function that many jobs share, by its identity
@@ -63,7 +65,9 @@ def array_archive(
                 "calls": {"name": add(f"calls/{position}", calls.tobytes)},
                 "modules": [],
             }
-            if modules:
+            if modules and modules.sha256 in (apart or {}):
+                facts["modules"] = [{"name": (apart or {})[modules.sha256], "sha256": modules.sha256}]
+            elif modules:
                 facts["modules"] = [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
             add(f"jobs/{position}.json", json.dumps(facts).encode)
     return Blob([file.getvalue()])

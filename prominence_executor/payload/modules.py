@@ -1,8 +1,11 @@
-"""Which of the user's own modules a call needs, and the zip in which their sources travel.
+"""Which of the user's own modules a call needs, and the archive in which they travel.
 
-A module is local when it is found as source outside the standard library and site-packages: the image will not have
-it. Local modules that a pickle refers to go along with every local module that their sources import, read from the
-syntax tree without running anything, so that lazy, circular and relative imports work; of a package all sources go.
+A module is local when it is found outside the standard library and site-packages: the image will not have it. Local
+modules that a pickle refers to go along with every local module that their sources import, so that lazy, circular and
+relative imports work; of a package all files go, its data within a bound. In a job they are files again
+(remote/modules.py), below one folder for each entry of sys.path in which they were found here.
+
+The archive is MODULES_MAGIC, the length of a compressed header in JSON, the header, and all files, compressed together.
 
 It may not import the modules it looks at, and knows nothing of jobs. Code of ``__main__`` travels by value (see
 pickling.py); here only its import statements are read.
@@ -10,37 +13,37 @@ pickling.py); here only its import statements are read.
 
 from __future__ import annotations
 
-import ast
-import dis
 import hashlib
-import importlib.util
-import io
+import json
 import os
-import site
 import sys
-import sysconfig
 import threading
 import time
 import types
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+import warnings
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-from .archive import zip_entry
+from ..remote.wire import MODULES_HEAD, MODULES_MAGIC
+from .imports import imports_of_code, imports_of_main, imports_of_source, resolved
+from .module_files import ModuleFile, Stamp, files_of, metadata_of, open_for_writing
+from .places import Place, places, spec_of
 
+DATA_LIMIT = 20.0  # megabytes of packages' data that travel with a call
+_MEGABYTE = 1e6
 _OWN = __name__.partition(".")[0]
-_PARSED_AGAIN = 5
-_parsing = threading.Lock()
 _SAME = 0.2  # seconds in which no file is looked at again
-_Asked = tuple[frozenset[str], frozenset[types.CodeType]]
+_REMEMBERED = 8  # archives
+_Asked = tuple[frozenset[str], frozenset[types.CodeType], tuple[str, ...], float]
+_Roots = tuple[frozenset[str], tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
 class ModuleZip:
-    """A zip of sources, its SHA-256, and the top-level modules in it."""
+    """An archive of modules, its SHA-256, and the top-level names in it."""
 
     content: bytes
     sha256: str
@@ -48,21 +51,26 @@ class ModuleZip:
 
 
 class LocalModules:
-    """Finds and packs local modules; remembers the zip until one of its files changes. Safe to use from threads."""
+    """Finds and packs local modules; remembers an archive until one of its files changes. Safe to use from threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: tuple[_Asked, float, ModuleZip | None] | None = None  # what a loop of submit asks again and again
-        self._zips: dict[frozenset[str], tuple[dict[Path, tuple[int, int]], ModuleZip]] = {}
+        self._packed: OrderedDict[_Roots, tuple[dict[str, Stamp], ModuleZip]] = OrderedDict()
 
-    def pack(self, modules: Iterable[str], code: Iterable[types.CodeType] = ()) -> ModuleZip | None:
-        """Return the zip for pickles that refer to ``modules`` and carry ``code``, or None if nothing of it is local.
+    def pack(
+        self, modules: Iterable[str], code: Iterable[types.CodeType] = (), data_limit: float = DATA_LIMIT
+    ) -> ModuleZip | None:
+        """Return the archive for pickles that refer to ``modules`` and carry ``code``; None if nothing of it is local.
 
         Args:
             modules: full names, as found in the pickles.
             code: functions of ``__main__``; what they and the script import counts, too.
+            data_limit: megabytes of data that may go with the packages. If they have more, none goes, and a warning
+                says so.
         """
-        asked, now = (frozenset(modules), frozenset(code)), time.monotonic()
+        path = tuple(entry for entry in sys.path if isinstance(entry, str))
+        asked, now = (frozenset(modules), frozenset(code), path, data_limit), time.monotonic()
         with self._lock:
             if self._last is not None and self._last[0] == asked and now - self._last[1] < _SAME:
                 return self._last[2]
@@ -71,151 +79,138 @@ class LocalModules:
             self._last = (asked, now, packed)
         return packed
 
-    def _pack(self, modules: frozenset[str], code: frozenset[types.CodeType]) -> ModuleZip | None:
-        wanted = {name.partition(".")[0] for name in modules}
+    def _pack(
+        self, modules: frozenset[str], code: frozenset[types.CodeType], path: tuple[str, ...], data_limit: float
+    ) -> ModuleZip | None:
+        wanted = set(modules)
         for item in code:
-            wanted |= _imports_of_code(item)
-        if "__main__" in wanted:
-            wanted |= set(_imports_of_main()) - {_OWN}  # every script imports it, hardly a call needs it
-        roots = frozenset(name for name in wanted if name != "__main__" and _location(name))
+            wanted |= imports_of_code(item)
+        if "__main__" in wanted:  # every script imports this package, hardly a call needs it
+            wanted |= {name for name in imports_of_main() if name.partition(".")[0] != _OWN}
+        wanted |= {name.partition(".")[0] for name in wanted}
+        roots = frozenset(name for name in wanted if ("." not in name or name in sys.modules) and places(name))
         if not roots:
             return None
+        key = (roots, path, data_limit)
         with self._lock:
-            remembered = self._zips.get(roots)
-            if remembered and all(_stamp(path) == stamp for path, stamp in remembered[0].items()):
+            remembered = self._packed.get(key)
+            if remembered and all(_stamp(name) == stamp for name, stamp in remembered[0].items()):
+                self._packed.move_to_end(key)
                 return remembered[1]
-            files = _closure(roots)
-            packed = _zip(files)
-            self._zips[roots] = ({path: _stamp(path) for path in files.values()}, packed)
+            files = _within(data_limit, _closure(roots, path))
+            stamps = {file.path: file.stamp() for file in files.values()}
+            packed = _archive(files)
+            self._packed[key] = (stamps, packed)
+            while len(self._packed) > _REMEMBERED:
+                self._packed.popitem(last=False)
             return packed
 
 
-def _closure(roots: Iterable[str]) -> dict[str, Path]:
-    """Return all source files of the modules and of the local modules that they import, by their name in the zip."""
-    files: dict[str, Path] = {}
+def why_missing(name: str) -> str:
+    """Say what is known here of a module that a job did not have; ``name`` may be one of a package."""
+    top, stem = name.partition(".")[0], name.replace(".", "/")
+    found = places(name)
+    for file in (file for place in found for file in files_of(place)):
+        if file.kind != "data" and file.name.startswith((f"{stem}.", f"{stem}/")):
+            return (
+                f"it is your own ({file.path}), and did not travel: no import statement of the script, of the function "
+                "or of a module that travels names it; add one"
+            )
+    if found:
+        return f"your own {top!r} ({found[0].path}) has no such module"
+    if spec_of(top) is None:
+        return "the program has made it itself" if top in sys.modules else "this machine has none, either"
+    return "here it is installed" + (f"; the image has no {top}, or another version of it" if name != top else "")
+
+
+def _closure(roots: Iterable[str], path: tuple[str, ...]) -> dict[tuple[int, str], ModuleFile]:
+    """Return all files of the modules and of the local modules that they import, by root and name."""
+    files: dict[tuple[int, str], ModuleFile] = {}
     seen: set[str] = set()
-    queue = list(roots)
+    walked: set[Place] = set()
+    queue = sorted(roots)
     while queue:
         name = queue.pop()
         if name in seen:
             continue
         seen.add(name)
-        for arcname, path in _sources(name):
-            files[arcname] = path
-            queue.extend(_imports_of_source(path))
+        above = name.rpartition(".")[0]
+        if above:
+            queue.append(above)
+            if name not in sys.modules:
+                continue  # of what lies in its package, that is all there is to know
+        for place in places(name):
+            if place in walked:
+                continue
+            walked.add(place)
+            for file in (*files_of(place), *metadata_of(place, path)):
+                files.setdefault((place.root, file.name), file)
+                if file.kind == "source":
+                    queue += resolved(_imports_of(file), _package_of(file.name))
     return files
 
 
-def _sources(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a local top-level module or package, with their names in the zip."""
-    for place in _location(name):
-        if place.is_file():
-            yield place.name, place
-            continue
-        for folder, folders, names in os.walk(place):
-            folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
-            for filename in sorted(names):
-                if filename.endswith(".py"):
-                    path = Path(folder, filename)
-                    yield path.relative_to(place.parent).as_posix(), path
+def _package_of(name: str) -> str:
+    """Return the package in which a source stands, by its place below the root."""
+    return name.rpartition("/")[0].replace("/", ".")
 
 
-def _location(name: str) -> list[Path]:
-    """Return where a local top-level module lies: its file, the folders of a package, or nothing."""
-    if name in sys.stdlib_module_names or name in sys.builtin_module_names:
-        return []
-    module = sys.modules.get(name)
-    spec = getattr(module, "__spec__", None)
-    if spec is None:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError, AttributeError):
-            return []
-    if spec is None:
-        return []
-    if spec.submodule_search_locations is not None:
-        places = [Path(place) for place in spec.submodule_search_locations]
-        return [place for place in places if place.is_dir() and not _installed(place)]
-    if spec.origin and spec.origin.endswith(".py") and not _installed(Path(spec.origin)):
-        return [Path(spec.origin)]
-    return []
+def _imports_of(file: ModuleFile) -> tuple[str, ...]:
+    return _imports_as_of(file, file.stamp()) if file.content is None else imports_of_source(file.content)
 
 
-def _installed(path: Path) -> bool:
-    """Return True for what pip or Python itself put there: the image is expected to bring its own."""
-    return any(part in ("site-packages", "dist-packages") for part in path.parts) or any(
-        path.is_relative_to(root) for root in _library_roots()
-    )
-
-
-@lru_cache(maxsize=1)
-def _library_roots() -> set[str]:
-    roots = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    roots.add(site.getusersitepackages())
-    return roots
-
-
-def _imports_of_main() -> list[str]:
-    """Return what the running script imports anywhere in it; a notebook or ``python -c`` has no file to read."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
-    names = _imports_of_source(Path(file)) if file and file.endswith(".py") and os.path.isfile(file) else []
-    package = getattr(main, "__package__", None)
-    return [*names, package.partition(".")[0]] if package else names
-
-
-def _imports_of_source(path: Path) -> list[str]:
-    """Return the top-level names of all absolute imports in a file, in functions too; relative ones stay inside."""
-    return _imports_as_of(path, _stamp(path))
-
-
-def _parsed(source: bytes) -> ast.Module:
-    """Parse a source, alone among our threads: CPython 3.11 fails where two do it at once (its issue 106905)."""
-    for _ in range(_PARSED_AGAIN):
-        with _parsing, suppress(SystemError):  # another thread of the program was about it, too
-            return ast.parse(source)
-    return ast.parse(source)
-
-
-@lru_cache(maxsize=1000)
-def _imports_as_of(path: Path, stamp: tuple[int, int]) -> list[str]:
+@lru_cache(maxsize=2000)
+def _imports_as_of(file: ModuleFile, stamp: Stamp) -> tuple[str, ...]:
     try:
-        tree = _parsed(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return []  # Python itself will say it when the module is imported
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name.partition(".")[0] for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.append(node.module.partition(".")[0])
-    return names
-
-
-@lru_cache(maxsize=1000)
-def _imports_of_code(code: types.CodeType) -> frozenset[str]:
-    """Return the top-level names of the imports inside a function and the functions nested in it."""
-    names = frozenset(
-        instruction.argval.partition(".")[0]
-        for instruction in dis.get_instructions(code)
-        if instruction.opname == "IMPORT_NAME" and isinstance(instruction.argval, str)
-    )
-    return names.union(*(_imports_of_code(item) for item in code.co_consts if isinstance(item, types.CodeType)))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
+        return imports_of_source(file.read())
     except OSError:
-        return (0, -1)
-    return (status.st_mtime_ns, status.st_size)
+        return ()
 
 
-def _zip(files: dict[str, Path]) -> ModuleZip:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as target:
-        for arcname in sorted(files):
-            target.writestr(zip_entry(arcname), files[arcname].read_bytes())
-    content = archive.getvalue()
-    names = frozenset(arcname.partition("/")[0].removesuffix(".py") for arcname in files)
+def _within(limit: float, files: dict[tuple[int, str], ModuleFile]) -> dict[tuple[int, str], ModuleFile]:
+    """Leave the data out that the program writes, and all of it where it is too much."""
+    written = open_for_writing()
+    data = {key: file for key, file in files.items() if file.kind == "data"}
+    others = {key: file for key, file in files.items() if key not in data}
+    data = {key: file for key, file in data.items() if os.path.realpath(file.path) not in written}
+    sizes = {key: file.size() for key, file in data.items()}
+    total = sum(sizes.values()) / _MEGABYTE
+    if total <= limit:
+        return {**others, **data}
+    if limit > 0:
+        largest = max(sizes, key=lambda key: sizes[key])
+        warnings.warn(
+            f"the packages that a call needs hold {total:.1f} MB of data files, more than the {limit:g} MB that travel "
+            f"with it: none of them is sent; the largest is {data[largest].path} ({sizes[largest] / _MEGABYTE:.1f} "
+            "MB). Give calls what they read by files=, or raise package_data",
+            RuntimeWarning,
+            stacklevel=6,
+        )
+    return others
+
+
+def _stamp(path: str) -> Stamp:
+    return ModuleFile("", "data", path).stamp()
+
+
+def _archive(files: Mapping[tuple[int, str], ModuleFile]) -> ModuleZip:
+    """Pack files, so that equal contents give equal bytes."""
+    numbers = {root: number for number, root in enumerate(sorted({root for root, _ in files}))}
+    packer = zlib.compressobj()
+    listed, packed = [], []
+    for (root, name), file in sorted(files.items()):
+        try:
+            content = file.read()
+        except OSError:
+            continue  # it cannot be read, or is gone
+        facts: dict[str, object] = {"name": f"{numbers[root]}/{name}", "size": len(content)}
+        if file.is_program():
+            facts["program"] = True
+        if file.tag() is not None:
+            facts["tag"] = file.tag()
+        listed.append(facts)
+        packed.append(packer.compress(content))
+    head = zlib.compress(json.dumps({"files": listed}).encode())
+    content = b"".join([MODULES_MAGIC, MODULES_HEAD.pack(len(head)), head, *packed, packer.flush()])
+    names = frozenset(name.partition("/")[0].partition(".")[0] for _, name in files)
     return ModuleZip(content, hashlib.sha256(content).hexdigest(), names)

@@ -4,10 +4,11 @@ All that it needs of the archive is imported before the first call: a call may g
 archive is not found any more.
 """
 
+import os
 import sys
 import time
 
-from .inputs import check_input, module_file, open_part
+from .inputs import check_input, open_part
 from .loading import loader, read_calls
 from .reporting import buffer_lines, flush_streams, stream_positions, write_exception, write_result
 from .wire import NO_CALL
@@ -18,8 +19,11 @@ def run_calls(job, outcomes):
     sys.argv = [""]
     buffer_lines()
     for entry in reversed(job.get("modules", [])):
+        from .modules import add_modules
+
         check_input(job, entry)
-        sys.path.insert(1, module_file(job, entry["name"]))
+        with open_part(job, entry["name"]) as part:
+            add_modules(part, os.path.basename(entry["name"]).rpartition("-")[2], os.getcwd())
     check_input(job, job["calls"])
     if "files" in job or "outputs" in job:
         from . import files

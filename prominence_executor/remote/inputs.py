@@ -9,27 +9,21 @@ import os
 
 def open_part(job, name):
     """Open an input: a file of the job, or a member of its bundle."""
-    if "bundle" not in job:
+    if not is_member(job, name):
         return open(name, "rb")
     import zipfile
 
     return zipfile.ZipFile(job["bundle"]["name"]).open(name)
 
 
-def module_file(job, name):
-    """Return the path of a zip of modules, which in a bundle is taken out of it first."""
-    path = os.path.abspath(os.path.basename(name))
-    if "bundle" in job:
-        partial = "%s.%d" % (path, os.getpid())  # MPI ranks may share the directory
-        with open_part(job, name) as source, open(partial, "wb") as target:
-            target.write(source.read())
-        os.replace(partial, path)
-    return path
+def is_member(job, name):
+    """Return whether an input lies in the job's bundle, whose members are in folders; files of a job are not."""
+    return "bundle" in job and "/" in name
 
 
 def check_input(job, entry):
     """Refuse a file that did not arrive as it was sent: nothing unverified is unpickled or imported."""
-    if "bundle" in job:
+    if is_member(job, entry["name"]):
         return  # bundle_start.py has made sure of it as a whole
     check_digest(entry["name"], entry["sha256"])
 

@@ -16,6 +16,7 @@ import time
 
 from .calling import run_call, run_initializer
 from .loading import loader
+from .modules import add_modules
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
 from .supervisor import end_group
@@ -177,7 +178,7 @@ class ChunkRunner:
     def handle(self, header, body):
         """Keep what later chunks need, or run a chunk."""
         if header["kind"] == "modules":
-            sys.path.insert(1, self.keep("pxmods-%d-%s" % (os.getpid(), header["name"][:32]), body))
+            add_modules(io.BytesIO(body), header["name"], self.home)
         elif header["kind"] == "object":
             self.objects[header["name"]] = self.keep("pxobj-%d-%s" % (os.getpid(), header["name"]), body)
         elif header["kind"] == "function":
@@ -210,7 +211,8 @@ class ChunkRunner:
         """Run the initializer, if that has not been done, and the calls of a chunk."""
         name = chunk["function"]
         if name not in self.functions:
-            self.functions[name] = self.load(io.BytesIO(self.pickles.pop(name)))
+            self.functions[name] = self.load(io.BytesIO(self.pickles[name]))
+            del self.pickles[name]  # not before: what cannot be loaded says so each time
         function, initializer, initargs = self.functions[name]
         if initializer is not None and not self.initialized:
             if not run_initializer(records, self.cloudpickle, initializer, initargs):

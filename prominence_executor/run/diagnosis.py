@@ -29,6 +29,7 @@ from ..errors import (
     WalltimeExceededError,
 )
 from ..images.files import shown
+from ..payload.modules import why_missing
 from ..payload.outcomes import Outcome, OutcomeFile
 from ..payload.results import RemoteTraceback
 from ..remote.wire import OUTCOME_FILE
@@ -140,7 +141,10 @@ def initializer_error(cause: BaseException, job_id: int | None) -> InitializerEr
 def note_import(error: BaseException, image: str | None, job_id: int | None) -> None:
     """Add to an ImportError that a call raised where it was raised; ``image`` is None when that is not known."""
     where = f"job {job_id}" if image is None else f"the image {shown(image)!r} of job {job_id}"
-    note = f"raised in {where}: what a call imports must be in the image, or lie beside the program"
+    why = "what a call imports must be in the image, or lie beside the program"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        why = why_missing(error.name)
+    note = f"raised in {where}: {why}"
     if hasattr(error, "add_note"):
         error.add_note(note)
     elif isinstance(error.__cause__, RemoteTraceback):  # before Python 3.11 an exception has no notes
@@ -209,9 +213,7 @@ def _load_failure(record: Outcome, job: dict[str, Any]) -> RemoteEnvironmentErro
     header = record.header
     module = str(header.get("module") or "")
     if module and header.get("type") == "ModuleNotFoundError":
-        what = f"the image {_image_of(job)!r} has no module {module!r}, which the call needs"
-        if "." in module:
-            what += f" (or another version of {module.partition('.')[0]} than this machine)"
+        what = f"the image {_image_of(job)!r} has no module {module!r}, which the call needs: {why_missing(module)}"
     else:
         what = f"the call could not be loaded in the image {_image_of(job)!r}: {header.get('type')}: "
         what += str(header.get("error"))

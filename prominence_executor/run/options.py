@@ -16,6 +16,7 @@ from ..client.validation import check_labels
 from ..images.files import resolved
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
 from ..payload.instructions import PYTHON
+from ..payload.modules import DATA_LIMIT
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
@@ -38,6 +39,7 @@ class Options:
     outputs_dir: str | None = None  # where they go; None: a temporary directory
     task_type: str = "basic"
     procs_per_node: int | None = None
+    package_data: float = field(default=DATA_LIMIT, compare=False)  # MB of it at most; modules are packed at submit
 
     def changed(self, **changes: Any) -> Options:
         """Return a checked copy with some options replaced; None leaves one as it is.
@@ -73,6 +75,8 @@ class Options:
             raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
         if self.task_type not in ("basic", *MPI_TYPES):
             raise ValueError(f"task_type must be one of basic, {', '.join(MPI_TYPES)}, not {self.task_type!r}")
+        if not isinstance(self.package_data, (int, float)) or not self.package_data >= 0:
+            raise ValueError(f"package_data must be 0 MB or more, not {self.package_data!r}")
         self.task("true").json()
         self.resources.json()
         if self.policies is not None:

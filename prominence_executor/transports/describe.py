@@ -42,9 +42,10 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
     return description
 
 
-def parts_of_runner(options: Options) -> list[str]:
-    """Name what the runner needs for these options."""
+def parts_of_runner(options: Options, modules: bool) -> list[str]:
+    """Name what the runner needs for these options, and for modules of the user's own."""
     parts = ["files"] if options.files or options.outputs else []
+    parts += ["modules"] if modules else []
     return [*parts, "mpi"] if options.task_type != "basic" else parts
 
 

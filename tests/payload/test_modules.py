@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import sys
+import re
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
+from layouts import members_of
 
-from prominence_executor.payload.modules import LocalModules, ModuleZip
+from prominence_executor.payload.modules import LocalModules, ModuleZip, why_missing
 
 _numbers = itertools.count()
 
@@ -32,8 +31,7 @@ class Project:
 
     def members(self, packed: ModuleZip | None) -> set[str]:
         assert packed is not None
-        with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
-            return {name.replace(self.suffix, "@") for name in archive.namelist()}
+        return {member["name"].removeprefix("0/").replace(self.suffix, "@") for member in members_of(packed)}
 
 
 @pytest.fixture
@@ -56,9 +54,16 @@ def test_a_package_travels_whole_under_its_own_name(project: Project) -> None:
     project.write("pkg@/sub/__init__.py")
     project.write("pkg@/sub/b.py", "import other@")
     project.write("pkg@/data.txt", "not a source")
+    project.write("pkg@/.env", "SECRET=1")
+    project.write("pkg@/.git/config")
+    project.write("pkg@/__pycache__/a.cpython-311.pyc")
+    project.write("pkg@/venv/pyvenv.cfg")
+    project.write("pkg@/venv/lib/python3/site.py")
+    project.write("pkg@/fast.cpython-37-x86_64-linux-gnu.so")
     project.write("other@.py")
     members = project.members(LocalModules().pack({f"pkg{project.suffix}.a"}))
-    assert members == {"pkg@/__init__.py", "pkg@/a.py", "pkg@/sub/__init__.py", "pkg@/sub/b.py", "other@.py"}
+    package = {"pkg@/__init__.py", "pkg@/a.py", "pkg@/sub/__init__.py", "pkg@/sub/b.py", "pkg@/data.txt"}
+    assert members == {*package, "other@.py"}
 
 
 def test_a_package_without_init_travels_too(project: Project) -> None:
@@ -80,7 +85,7 @@ def test_imports_inside_a_function_that_travels_by_value_count(project: Project)
     assert project.members(LocalModules().pack({"__main__"}, [code])) == {"lazy@.py"}
 
 
-def test_equal_sources_give_equal_zips_and_a_change_gives_another(project: Project) -> None:
+def test_equal_files_give_equal_archives_and_a_change_gives_another(project: Project) -> None:
     name = project.write("changing@.py", "x = 1\n")
     modules = LocalModules()
     first, again, other = modules.pack({name}), modules.pack({name}), LocalModules().pack({name})
@@ -99,18 +104,54 @@ def test_a_source_that_does_not_parse_travels_as_it_is(project: Project) -> None
     assert project.members(LocalModules().pack({name})) == {"broken@.py"}
 
 
-def test_a_module_that_python_runs_from_the_zip_is_the_same(project: Project) -> None:
-    name = project.write("shipped@.py", "import helper@\ndef f():\n    return helper@.y\n")
-    project.write("helper@.py", "y = 'helped'\n")
-    packed = LocalModules().pack({name})
-    assert packed is not None
-    archive = project.folder / "pxmods-0"
-    archive.write_bytes(packed.content)
-    import subprocess
+def test_a_file_that_the_program_writes_is_no_data_of_its_package(project: Project) -> None:
+    name = project.write("busy@/__init__.py").partition("/")[0]
+    project.write("busy@/table.csv", "1")
+    project.write("busy@/done.log", "line")
+    with (project.folder / name / "run.log").open("w"):
+        members = project.members(LocalModules().pack({name}))
+    assert members == {"busy@/__init__.py", "busy@/table.csv", "busy@/done.log"}
 
-    code = f"import sys; sys.path.insert(0, {str(archive)!r}); import {name}; print({name}.f(), {name}.__file__)"
-    answer = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/"
-    ).stdout.split()
-    assert answer[0] == "helped"
-    assert answer[1].startswith(str(archive))
+
+def test_data_beyond_the_bound_stays_and_a_warning_names_the_largest_file(project: Project) -> None:
+    name = project.write("heavy@/__init__.py").partition("/")[0]
+    project.write("heavy@/small.bin", "x" * 400_000)
+    project.write("heavy@/large.bin", "x" * 700_000)
+    with pytest.warns(RuntimeWarning, match=r"1\.1 MB.* 1 MB .*heavy\w+/large\.bin \(0\.7 MB\).*package_data"):
+        packed = LocalModules().pack({name}, data_limit=1)
+    assert project.members(packed) == {"heavy@/__init__.py"}
+    assert project.members(LocalModules().pack({name}, data_limit=0)) == {"heavy@/__init__.py"}
+    assert len(project.members(LocalModules().pack({name}, data_limit=1.2))) == 3
+
+
+def test_folders_stand_in_the_order_of_the_path(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = project.write("spread@/low.py")
+    project.folder = tmp_path / "before"
+    monkeypatch.syspath_prepend(project.folder)
+    project.write("spread@/high.py")
+    packed = LocalModules().pack({name.partition("/")[0]})
+    assert packed is not None
+    assert [member["name"].replace(project.suffix, "@") for member in members_of(packed)] == [
+        "0/spread@/high.py",
+        "1/spread@/low.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("left@", "it is your own (/.*/left@.py), and did not travel: no import statement"),
+        ("whole@.there", "it is your own (/.*/whole@/there.py), and did not travel"),
+        ("whole@.other", "your own 'whole@' (/.*/whole@) has no such module"),
+        ("requests", "here it is installed"),
+        ("requests.nothing", "here it is installed; the image has no requests, or another version of it"),
+        ("no_such_module", "this machine has none, either"),
+    ],
+)
+def test_why_a_module_is_missing_in_a_job(project: Project, name: str, said: str) -> None:
+    project.write("left@.py")
+    project.write("whole@/there.py")
+    expected = re.escape(said.replace("@", project.suffix)).replace(r"/\.\*/", "/.*/")
+    assert re.match(expected, why_missing(name.replace("@", project.suffix)))

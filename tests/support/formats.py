@@ -59,6 +59,9 @@ def content(data: bytes, run_id: str) -> Any:
     if zipfile.is_zipfile(io.BytesIO(data)):
         return _archive(data, run_id)
     first, _, rest = data.partition(b"\n")
+    if first == b"PXMODS1":
+        header = zlib.decompress(rest[4 : 4 + int.from_bytes(rest[:4], "big")])
+        return {"begins with": first.decode(), "then, compressed": sorted(paths(json.loads(header), run_id))}
     if first.startswith(b"PX") and first.isalnum():
         second = rest.partition(b"\n")[0].strip()
         found = sorted(paths(json.loads(second), run_id)) if second.startswith(b"{") else []
@@ -71,7 +74,7 @@ def content(data: bytes, run_id: str) -> Any:
 def _archive(data: bytes, run_id: str) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if "__main__.py" not in archive.namelist():
-            return "zip of modules"
+            return "zip"
         found: dict[str, Any] = {}
         for name in archive.namelist():
             if name.startswith(OF_JOBS):

@@ -39,6 +39,7 @@ from .array import Array
 from .table import JobTable
 
 _START_FILE = "pxstart.py"
+_MODULES_IN_BUNDLE = 1 << 20  # bytes of modules that go with each array; others are uploaded once
 _INDEX = "pxindex"  # the parameter of an array's jobs: their position
 
 
@@ -56,7 +57,14 @@ class JobDescriber:
         objects = self._placed(chunks)
         small = small_files(options)
         placed = place_files(context, options, small)
-        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts_of_runner(options), small)
+        modules = {item.sha256: item for chunk in chunks if (item := _payload(chunk).modules)}
+        apart = {
+            sha256: place_modules(context, item)
+            for sha256, item in modules.items()
+            if len(item.content) > _MODULES_IN_BUNDLE
+        }
+        parts = parts_of_runner(options, bool(modules))
+        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -72,7 +80,9 @@ class JobDescriber:
         inputs = {_START_FILE: _start_program(), JOB_FILE: instructions}
         member = describe(context, options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", inputs)
         member["name"] = MEMBER
-        member["artifacts"] = [{"url": name} for name in (array.bundle, *objects.values(), *placed.values())]
+        member["artifacts"] = [
+            {"url": name} for name in (array.bundle, *apart.values(), *objects.values(), *placed.values())
+        ]
         positions = {"name": _INDEX, "values": list(array.left)}
         return {
             "name": array.name,
@@ -85,7 +95,7 @@ class JobDescriber:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
         calls, modules = calls_file(payload), payload.modules
-        runner = runner_archive(*parts_of_runner(options))
+        runner = runner_archive(*parts_of_runner(options, modules is not None))
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
         sizes |= {sha256: source.size for sha256, source in small.items()}
