@@ -7,6 +7,7 @@ service's, which runs as a process of its own; processor time is counted by requ
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -19,7 +20,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 BASE = "/prominence/v1"
-SECONDS = 3.0  # of each measurement
 BUSY = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -94,10 +94,10 @@ class Client:
         self._writer.close()
 
 
-async def report(name: str, server: Server, before: float) -> None:
+async def report(name: str, server: Server, before: float, seconds: float) -> None:
     """Let busy clients ask, and print how that went."""
     times: list[float] = []
-    end = time.perf_counter() + SECONDS
+    end = time.perf_counter() + seconds
 
     async def busy(number: int) -> None:
         client = await Client.at(server)
@@ -112,7 +112,7 @@ async def report(name: str, server: Server, before: float) -> None:
     await asyncio.gather(*(busy(number) for number in range(BUSY)))
     each = 1e6 * (server.cpu() - cpu) / len(times)
     print(
-        f"{name:30} {len(times) / SECONDS:8.0f} {1e3 * at(times, 0.5):8.1f} {1e3 * at(times, 0.99):8.1f} {each:8.0f}"
+        f"{name:30} {len(times) / seconds:8.0f} {1e3 * at(times, 0.5):8.1f} {1e3 * at(times, 0.99):8.1f} {each:8.0f}"
         f" {server.memory() - before:+8.1f}"
     )
 
@@ -157,29 +157,32 @@ async def talker(server: Server) -> int:
     return job
 
 
-async def measure(server: Server) -> None:
+async def measure(server: Server, seconds: float) -> None:
     """All of it."""
     print(f"{'10 busy clients':30} {'asks/s':>8} {'ms':>8} {'p99 ms':>8} {'CPU us':>8} {'MB':>8}")
     before = server.memory()
-    await report("alone", server, before)
+    await report("alone", server, before, seconds)
     before, clients = server.memory(), await waiting(server)
-    await report("beside 100 that wait", server, before)
+    await report("beside 100 that wait", server, before, seconds)
     job, before = await talker(server), server.memory()
     for method, path in [("GET", "stdout")] * 8 + [("POST", "exec?command=sleep,100")] * 8:
         clients.append(await Client.at(server))
         clients[-1].say(method, f"{BASE}/jobs/{job}/{path}")
         if method == "GET":
             await clients[-1].reader.read(100)
-    await report("and 8 slow readers, 8 exec", server, before)
+    await report("and 8 slow readers, 8 exec", server, before, seconds)
     before = server.memory()
     clients += [await Client.at(server) for _ in range(1010)]
-    await report("and 1,010 idle connections", server, before)
+    await report("and 1,010 idle connections", server, before, seconds)
     for client in clients:
         client.close()
 
 
 def main() -> None:
     """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement (default: 3)")
+    seconds = parser.parse_args().seconds
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
     with subprocess.Popen(
@@ -188,7 +191,7 @@ def main() -> None:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         url = urlsplit(said["url"])
-        asyncio.run(measure(Server(process.pid, url.hostname or "", url.port or 80, said["token"])))
+        asyncio.run(measure(Server(process.pid, url.hostname or "", url.port or 80, said["token"]), seconds))
         process.communicate()
 
 
