@@ -96,7 +96,8 @@ class Target:
         assert self.person.ended(self.person.create("true"))["status"] == "completed"
         every = self.person("GET", "/jobs?all=true").json()
         assert [job for job in every if "nternal error" in job.get("statusReason", "")] == []
-        assert self.person.job(self.running)["status"] == "running"
+        running = self.person.job(self.running)
+        assert running["status"] == "running", running
 
 
 def path_of(url: str) -> str:
