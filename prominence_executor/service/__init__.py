@@ -26,7 +26,8 @@ before it:
                   follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
                   scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails)
     http/         requests and answers
-                  server (waitress in threads that end), context (what views share), jobs, workflows, data, keys, app
+                  server (an event loop in a thread that ends), context (what views share), routes, transfer (bytes from
+                  and to files), jobs, workflows, data, keys, app (who may ask, and which view answers)
     service       LocalService: the life of one service (directory, threads, port)
     launch        the service as the child of another program, for url="local"
     __main__      the service as a program

@@ -48,7 +48,7 @@ def launch() -> Child:
         ImportError: the extra ``local`` is not installed.
         RuntimeError: the service did not start; the message holds what it said.
     """
-    missing = [name for name in ("flask", "waitress", "jwt") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("aiohttp", "jwt") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f"the embedded service needs {', '.join(missing)}: pip install 'prominence-executor[local]'",

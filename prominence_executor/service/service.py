@@ -1,7 +1,7 @@
 """LocalService: the life of one service, from its directory to its port.
 
-Owns every thread, socket, file and process of the service and leaves none behind. Flask and waitress are imported
-when a service starts, so that importing this package costs nothing.
+Owns every thread, socket, file and process of the service and leaves none behind. The HTTP server is imported when a
+service starts, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +17,7 @@ from .state.directory import lock_directory
 
 DEFAULT_USER = "local"
 _TOKEN_SECONDS = 365 * 86400
-_MISSING = "the embedded service needs Flask, waitress and PyJWT: pip install 'prominence-executor[local]'"
+_MISSING = "the embedded service needs aiohttp and PyJWT: pip install 'prominence-executor[local]'"
 
 
 def machine_memory() -> int:
@@ -92,12 +92,12 @@ class LocalService:
             from .execution.scheduler import Scheduler
             from .execution.workflows import Workflows
             from .http import server
-            from .http.app import create_app
+            from .http.app import Application
             from .state.objects import ObjectStore
             from .state.store import Store
             from .state.tokens import Signer, load_secret
         except ImportError as error:
-            if (error.name or "").partition(".")[0] in ("flask", "waitress", "jwt", "werkzeug"):
+            if (error.name or "").partition(".")[0] in ("aiohttp", "jwt"):
                 raise ImportError(_MISSING, name=error.name) from error
             raise
         with ExitStack() as stack:
@@ -118,7 +118,7 @@ class LocalService:
             workflows = Workflows(store, scheduler, engine.cpus)
             mail = Mail(store, self.dir / "mail", self._smtp)
             scheduler.on_ended = (workflows.job_ended, mail.job_ended)
-            application = create_app(context, scheduler, workflows)
+            application = stack.enter_context(closing(Application(context, scheduler, workflows)))
             http = server.Server(application, listener)
             stack.callback(http.stop)
             mail.start()

@@ -25,13 +25,7 @@ from raw_http import Answer
 
 from prominence_executor.service import LocalService
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.once,
-    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
-    # The server closes its buffers of bodies that were cut off when they are collected.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.once, pytest.mark.filterwarnings("ignore:Generating overly large repr")]
 
 TIMES = float(os.environ.get("PROMINENCE_FUZZ", "1"))
 NOBODY = ("", "expired", "garbage")

@@ -125,7 +125,7 @@ def test_the_programs_of_runtimes_ask_this_machine_without_a_proxy(
 
 
 def test_a_service_in_the_users_process_leaves_its_random_numbers_and_loggers_alone(tmp_path: Path) -> None:
-    queued = logging.getLogger("waitress.queue")
+    queued = logging.getLogger("aiohttp.server")
     random.seed(11)
     state, level = random.getstate(), queued.level
     with LocalService(tmp_path / "state") as service:

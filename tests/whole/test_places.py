@@ -208,7 +208,7 @@ def test_the_embedded_service_does_not_hear_ctrl_c_of_the_terminal(local_place: 
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(local_place: Place) -> None:
-    program = "import sys; sys.modules['flask'] = None\nfrom prominence_executor import ProminenceExecutor\n"
+    program = "import sys; sys.modules['aiohttp'] = None\nfrom prominence_executor import ProminenceExecutor\n"
     said = local_place.python("-c", program + "ProminenceExecutor()", code=1)
     assert "pip install 'prominence-executor[local]'" in said.splitlines()[-1]
 
@@ -251,7 +251,7 @@ def test_importing_costs_at_most_thirty_milliseconds_more_than_requests() -> Non
     """Measured in one interpreter each time, the best of several: the machine's noise only ever adds."""
     program = (
         "import time, sys; import requests; t = time.perf_counter(); import prominence_executor; "
-        "print(time.perf_counter() - t); assert not {'flask', 'numpy', 'waitress', 'asyncio'} & set(sys.modules)"
+        "print(time.perf_counter() - t); assert not {'aiohttp', 'numpy', 'asyncio'} & set(sys.modules)"
     )
     times = []
     for _ in range(7):

@@ -152,7 +152,7 @@ def test_no_private_name_is_used_from_another_file() -> None:
     used = set()
     for module, path in FILES.items():
         nodes = list(ast.walk(ast.parse(path.read_text())))
-        own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
         own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         own |= {
             node.attr

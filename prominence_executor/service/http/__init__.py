@@ -1,1 +1,1 @@
-"""HTTP in, JSON out: Flask views and the server under them. Keeps no state of its own."""
+"""HTTP in, JSON out: views, and the server before them. Keeps no state of its own."""

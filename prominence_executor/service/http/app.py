@@ -1,15 +1,22 @@
-"""The Flask application: who may ask, how errors look, and which rooms answer.
+"""From a request to its answer: who may ask, what is refused before it is read, and which view answers.
 
 Every error is JSON with a sentence, also one that never reaches a view (404, 405, 413, 415), where the real service
-answers an HTML page.
+answers a page.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
-from flask import Blueprint, Flask, Response, abort, g, jsonify, request
-from werkzeug.exceptions import HTTPException
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..execution.context import ServiceContext
 from ..execution.scheduler import Scheduler
@@ -21,71 +28,140 @@ from ..state.representations import SITE
 from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
-from .context import BASE, Api, Id, api, refuse
+from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
+from .routes import Route, Routes, Table
+from .transfer import read_body, send
 
 LARGEST_BODY = 1 << 20
+_THREADS = 8  # for views: they look at the disk and into the database
+_LONG_THREADS = 32  # for those that wait for a process
 
-routes = Blueprint("service", __name__)
-
-
-def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> Flask:
-    """Make the application of one service."""
-    # The name of the logger that programs know, as in the other rooms.
-    app = Flask("prominence_executor.local", static_folder=None)
-    app.url_map.merge_slashes = False
-    app.url_map.converters["int"] = Id
-    app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
-    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows, Pairs(context.store))
-    app.before_request(limit_and_identify)
-    for room in (routes, jobs.routes, data.routes, keys.routes, workflow_views.routes):
-        app.register_blueprint(room)
-    return app
+# The name of the logger that programs know, as in the other rooms.
+log = logging.getLogger("prominence_executor.local")
+routes = Routes()
 
 
-def limit_and_identify() -> Any:
-    """Refuse what is too large or comes from nobody, before any view."""
-    if request.path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
-        return None
-    if (request.content_length or 0) > LARGEST_BODY:
-        abort(413)
-    if request.path == f"{BASE}/health" or request.url_rule is None:
-        return None
-    identity = api.service.signer.identify(request.headers.get("Authorization"))
-    if identity is None:
-        return refuse("Authentication failure", 401)
-    g.identity = identity
-    return None
+class Application:
+    """Answers the requests of one service; `close` when the server has stopped."""
+
+    def __init__(self, context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> None:
+        self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store))
+        self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
+        self._pool = ThreadPoolExecutor(_THREADS, "http-view")
+        self._long = ThreadPoolExecutor(_LONG_THREADS, "http-long")
+
+    def close(self) -> None:
+        """Join the threads; what has not begun in the long ones is dropped."""
+        self._long.shutdown(cancel_futures=True)
+        self._pool.shutdown()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; runs in the server's event loop."""
+        path, query = _target(request)
+        ask = Ask(self._api, request, query, self._pool)
+        try:
+            answer = await self._answer(ask, path)
+        except ConnectionError:  # the client is gone
+            raise
+        except Exception as error:  # noqa: BLE001 (it is answered, and what nobody foresaw is logged)
+            answer = answer_to(error)
+        return await send(ask, answer)
+
+    async def _answer(self, ask: Ask, path: str) -> Answer:
+        found = self._table.find(path)
+        method = ask.request.method
+        self._admit(ask, path, known=method in found)
+        if method not in found:
+            return _without_route(method, list(found))
+        route, parts = found[method]
+        if not route.in_loop and ask.request.can_read_body:
+            ask.body = await read_body(ask.request, LARGEST_BODY)
+        return await self._called(route, ask, parts)
+
+    async def _called(self, route: Route, ask: Ask, parts: dict[str, Any]) -> Answer:
+        call = partial(route.view, ask, **parts)
+        if route.in_loop:
+            answer: Answer = await call()
+            return answer
+        pool = self._long if route.long else self._pool
+        work: asyncio.Future[Answer] = asyncio.get_running_loop().run_in_executor(pool, call)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:  # the client is gone; the view goes on, and may open a file
+            work.add_done_callback(_discard)
+            raise
+
+    @staticmethod
+    def _admit(ask: Ask, path: str, *, known: bool) -> None:
+        """Refuse what is too large or comes from nobody, before anything of a body is read. Raises Aborted."""
+        if path.startswith(f"/{BUCKET}"):  # signed URLs speak for themselves, and may be of any size
+            return
+        if (ask.request.content_length or 0) > LARGEST_BODY:
+            raise Aborted(failure(413))
+        if path == f"{BASE}/health" or not known:
+            return
+        ask.identity = ask.api.service.signer.identify(ask.headers.get("Authorization"))
+        if ask.identity is None:
+            raise Aborted(refuse("Authentication failure", 401))
 
 
-@routes.app_errorhandler(Refused)
-@routes.app_errorhandler(BadKey)
-def refused(error: ValueError) -> tuple[Response, int]:
-    """Return the sentence that refuses a request."""
-    return refuse(str(error))
+def _discard(work: asyncio.Future[Answer]) -> None:
+    if not work.cancelled() and work.exception() is None and (file := work.result().file):
+        file.close()
 
 
-@routes.app_errorhandler(HTTPException)
-def no_page(error: HTTPException) -> Any:
-    """Return a sentence in place of a page."""
-    if error.response is not None:
-        return error.response
-    answer, status = refuse(f"{error.code} {error.name}: {error.description}", error.code or 500)
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        answer.headers["Allow"] = ", ".join(sorted(allowed))
-    return answer, status
+def answer_to(error: Exception) -> Answer:
+    """Return the answer to what ended a view, or the reading of its request."""
+    if isinstance(error, Aborted):
+        return error.answer
+    if isinstance(error, (Refused, BadKey)):
+        return refuse(str(error))
+    if isinstance(error, (UnicodeEncodeError, OverflowError, RecursionError)):
+        # What JSON can say and no file name, environment or database holds: half characters, endless numbers.
+        return refuse(f"the request cannot be used: {error}")
+    if isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+        return refuse("the body of the request is not as its header says")
+    if isinstance(error, asyncio.TimeoutError):
+        return refuse("the body of the request did not come", 408)
+    if _is_full(error):
+        log.error("the disk is full: %s", error)
+        return refuse("the service's disk is full", 507)
+    log.error("a request could not be answered", exc_info=error)
+    return failure(500)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, sqlite3.OperationalError):
+        return "full" in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _without_route(method: str, methods: list[str]) -> Answer:
+    if not methods:
+        return failure(404)
+    allowed = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
+    return Answer(headers=allowed) if method == "OPTIONS" else failure(405, allowed)
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """Return path and query string as they were sent, the path without its quoting: a quoted slash is a slash."""
+    target = request.raw_path
+    if not target.startswith("/"):  # with scheme and host, as to a proxy
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("#")[0].partition("?")
+    return unquote(path), query
 
 
 @routes.get(f"{BASE}/health")
-def health() -> Response:
+async def health(ask: Ask) -> Answer:
     """Answer that the service is there."""
     return jsonify({})
 
 
 @routes.get(f"{BASE}/resources")
-def resources() -> Response:
+def resources(ask: Ask) -> Answer:
     """Return the slots of this machine and how many are free."""
-    engine = api.service.engine
+    engine = ask.api.service.engine
     cpus, memory = engine.free()
     capacity = {"cpus": engine.cpus, "memory": engine.memory}
     return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})

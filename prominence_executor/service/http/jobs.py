@@ -6,8 +6,6 @@ import sqlite3
 import uuid
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
-
 from ..execution.job_run import JobRun
 from ..schema.allocation import allocate
 from ..schema.bounds import LONGEST_WORD
@@ -17,93 +15,80 @@ from ..schema.job import check_job
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
-from .context import BASE, api, constraint, document, flag, me, raw, refuse, whole, wholes
+from .context import BASE, TEXT, Aborted, Answer, Ask, jsonify, refuse
+from .routes import Routes
+from .transfer import log_answer
 
-Answer = Response | tuple[Response, int]
-
-routes = Blueprint("jobs", __name__)
-
-
-class _Denied(Exception):
-    """An answer that ends a view."""
-
-    def __init__(self, sentence: str, status: int = 400) -> None:
-        self.answer = (sentence, status)
-
-
-@routes.app_errorhandler(_Denied)
-def denied(error: _Denied) -> Answer:
-    """Return the response that ended a view."""
-    return refuse(*error.answer)
+routes = Routes()
 
 
 @routes.post(f"{BASE}/jobs")
-def create_job() -> Answer:
+def create_job(ask: Ask) -> Answer:
     """Create a job."""
-    return jsonify({"id": create(document())}), 201
+    return jsonify({"id": create(ask, ask.json())}, 201)
 
 
 @routes.get(f"{BASE}/jobs")
-def list_jobs() -> Answer:
+def list_jobs(ask: Ask) -> Answer:
     """List jobs, in short or in detail."""
-    if request.args.get("status", "idle") not in ("idle", "running"):
+    if ask.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
-    rows = api.store.list_jobs(_query())
-    if flag("detail"):
-        check_answer(api.store.described(rows))
-        return jsonify([_detailed(row) for row in rows])
-    return Response(short_list(rows), content_type="application/json")
+    rows = ask.api.store.list_jobs(_query(ask))
+    if ask.flag("detail"):
+        check_answer(ask.api.store.described(rows))
+        return jsonify([_detailed(ask, row) for row in rows])
+    return Answer(body=short_list(rows).encode())
 
 
 @routes.get(f"{BASE}/jobs/<int:job>")
-def describe_job(job: int) -> Answer:
+def describe_job(ask: Ask, job: int) -> Answer:
     """Describe a job, or nothing when it is not the asking user's."""
-    row = api.store.job(job)
-    return jsonify([_detailed(row)] if row is not None and row["user"] == me().username else [])
+    row = ask.api.store.job(job)
+    return jsonify([_detailed(ask, row)] if row is not None and row["user"] == ask.me.username else [])
 
 
 @routes.delete(f"{BASE}/jobs/<int:job>")
-def delete_job(job: int) -> Answer:
+def delete_job(ask: Ask, job: int) -> Answer:
     """End a job."""
-    return _delete([job])
+    return _delete(ask, [job])
 
 
 @routes.delete(f"{BASE}/jobs")
-def delete_jobs() -> Answer:
+def delete_jobs(ask: Ask) -> Answer:
     """End several jobs."""
-    jobs = wholes("id")
-    return refuse("a job id or list of job ids must be provided") if jobs is None else _delete(jobs)
+    jobs = ask.wholes("id")
+    return refuse("a job id or list of job ids must be provided") if jobs is None else _delete(ask, jobs)
 
 
 @routes.put(f"{BASE}/jobs/<int:job>/remove")
-def remove_job(job: int) -> Answer:
+def remove_job(ask: Ask, job: int) -> Answer:
     """Take a completed job out of the queue."""
-    row = _own(job)
-    removed = api.store.set_removed(job)
+    row = _own(ask, job)
+    removed = ask.api.store.set_removed(job)
     if not removed and row["ended"] is not None:
         return refuse("Job is no longer in the queue")
     return jsonify({})
 
 
 @routes.put(f"{BASE}/jobs/<int:job>/clone")
-def clone_job(job: int) -> Answer:
+def clone_job(ask: Ask, job: int) -> Answer:
     """Create a job of the same description."""
-    return jsonify({"id": create(api.store.body(_own(job)))}), 201
+    return jsonify({"id": create(ask, ask.api.store.body(_own(ask, job)))}, 201)
 
 
 @routes.get(f"{BASE}/jobs/<int:job>/<any(stdout, stderr):stream>")
-def job_stream(job: int, stream: str) -> Answer:
+def job_stream(ask: Ask, job: int, stream: str) -> Answer:
     """Return what a job has printed."""
-    node, offset = whole("node", 0, 0), whole("offset", 0, 0)
-    _own(job)
-    return raw(api.service.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
+    node, offset = ask.whole("node", 0, 0), ask.whole("offset", 0, 0)
+    _own(ask, job)
+    return log_answer(ask.api.service.log_file(job, {"stdout": "out", "stderr": "err"}[stream], node), offset)
 
 
-@routes.post(f"{BASE}/jobs/<int:job>/exec")
-def execute(job: int) -> Answer:
+@routes.post(f"{BASE}/jobs/<int:job>/exec", long=True)
+def execute(ask: Ask, job: int) -> Answer:
     """Run a command next to the tasks of a running job."""
-    run = _running(job)
-    command = request.args.get("command")
+    run = _running(ask, job)
+    command = ask.args.get("command")
     if not command:
         return refuse("A command to execute must be specified")
     if "\0" in command or len(command.encode()) >= LONGEST_WORD:
@@ -111,14 +96,14 @@ def execute(job: int) -> Answer:
     output = run.execute(command)
     if output is None:
         return refuse("Unable to execute command")
-    return Response(output, content_type="text/html; charset=utf-8")
+    return Answer(content_type=TEXT, body=output)
 
 
-@routes.put(f"{BASE}/jobs/<int:job>/snapshot")
-def create_snapshot(job: int) -> Answer:
+@routes.put(f"{BASE}/jobs/<int:job>/snapshot", long=True)
+def create_snapshot(ask: Ask, job: int) -> Answer:
     """Pack a path of a running job."""
-    run = _running(job)
-    path = request.args.get("path")
+    run = _running(ask, job)
+    path = ask.args.get("path")
     if not path:
         return refuse("A path to snapshot must be specified")
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
@@ -127,7 +112,7 @@ def create_snapshot(job: int) -> Answer:
     if packed is None:
         return refuse("Unable to create snapshot")
     try:
-        api.service.objects.put_file(_snapshot_key(run), packed)
+        ask.api.service.objects.put_file(_snapshot_key(run), packed)
         packed.unlink()
     except FileNotFoundError:  # the job ended meanwhile
         return refuse("Unable to create snapshot")
@@ -135,71 +120,71 @@ def create_snapshot(job: int) -> Answer:
 
 
 @routes.get(f"{BASE}/jobs/<int:job>/snapshot")
-def snapshot_url(job: int) -> Answer:
+def snapshot_url(ask: Ask, job: int) -> Answer:
     """Return where the snapshot of a running job lies."""
-    key = _snapshot_key(_running(job))
-    return jsonify({"url": api.service.signer.signed_url(api.object_base, "GET", key, OUTPUT_SECONDS)})
+    key = _snapshot_key(_running(ask, job))
+    return jsonify({"url": ask.api.service.signer.signed_url(ask.api.object_base, "GET", key, OUTPUT_SECONDS)})
 
 
-def create(body: Any) -> int:
+def create(ask: Ask, body: Any) -> int:
     """Store and queue a job for the asking user; it is in the active list when this returns. Raises Refused."""
     check_job(body)
-    if not api.service.containers.mounts:
+    if not ask.api.service.containers.mounts:
         check_mounts(body)
-    check_objects(body, api.uploaded)
-    allocation = allocate(body["resources"], api.service.engine.cpus)
+    check_objects(body, ask.uploaded)
+    allocation = allocate(body["resources"], ask.api.service.engine.cpus)
     job = NewJob(
-        user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation
+        user=ask.me.username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation
     )
-    ids = api.store.add_jobs([job])
-    api.scheduler.submit(ids)
+    ids = ask.api.store.add_jobs([job])
+    ask.api.scheduler.submit(ids)
     return ids[0]
 
 
-def _query() -> Query:
+def _query(ask: Ask) -> Query:
     """Read what a listing was asked for: `id` alone finds finished jobs, too; of a workflow, the active ones only."""
-    every, completed, ids, of_workflow = flag("all"), flag("completed"), wholes("id"), flag("workflow")
+    every, completed, ids, of_workflow = ask.flag("all"), ask.flag("completed"), ask.wholes("id"), ask.flag("workflow")
     by_id = ids is not None and not of_workflow
     return Query(
-        user=me().username,
+        user=ask.me.username,
         active=every or not completed or by_id,
         finished=every or completed or by_id,
         ids=None if of_workflow else ids,
         workflows=ids if of_workflow else None,
-        label=constraint(),
-        name=request.args.get("name"),
-        status=request.args.get("status"),
-        limit=-1 if every or by_id or of_workflow else whole("num", 1),
+        label=ask.constraint(),
+        name=ask.args.get("name"),
+        status=ask.args.get("status"),
+        limit=-1 if every or by_id or of_workflow else ask.whole("num", 1),
     )
 
 
-def _detailed(row: sqlite3.Row) -> dict[str, Any]:
-    return detailed(row, api.store.body(row), api.output_url)
+def _detailed(ask: Ask, row: sqlite3.Row) -> dict[str, Any]:
+    return detailed(row, ask.api.store.body(row), ask.api.output_url)
 
 
-def _delete(jobs: list[int]) -> Answer:
+def _delete(ask: Ask, jobs: list[int]) -> Answer:
     """Answer 200 when at least one of the jobs was there to be ended; the others are passed over."""
     found = 0
     for job in jobs:
-        row = api.store.job(job)
-        if row is not None and row["user"] == me().username:
-            found += api.scheduler.delete(job)
+        row = ask.api.store.job(job)
+        if row is not None and row["user"] == ask.me.username:
+            found += ask.api.scheduler.delete(job)
     return jsonify({}) if found else refuse("No such job(s)")
 
 
-def _own(job: int) -> sqlite3.Row:
-    row = api.store.job(job)
+def _own(ask: Ask, job: int) -> sqlite3.Row:
+    row = ask.api.store.job(job)
     if row is None:
-        raise _Denied("Job does not exist")
-    if row["user"] != me().username:
-        raise _Denied("Not authorized to access this job", 403)
+        raise Aborted(refuse("Job does not exist"))
+    if row["user"] != ask.me.username:
+        raise Aborted(refuse("Not authorized to access this job", 403))
     return row
 
 
-def _running(job: int) -> JobRun:
-    row, run = _own(job), api.scheduler.run_of(job)
+def _running(ask: Ask, job: int) -> JobRun:
+    row, run = _own(ask, job), ask.api.scheduler.run_of(job)
     if run is None or row["status"] != "running":
-        raise _Denied("Job is not running")
+        raise Aborted(refuse("Job is not running"))
     return run
 
 

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import json
 
-from flask import Blueprint, Response, jsonify, request
-
 from ..schema.bounds import LONGEST_KEY
-from .context import BASE, api, flag, me, refuse
+from .context import BASE, TEXT, Answer, Ask, jsonify, refuse
+from .routes import Routes
 
 LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
 _TOO_LARGE = "Unable to access key-value store"  # the real service's sentence when its store does not answer
 
-Answer = Response | tuple[Response, int]
-
-routes = Blueprint("kv", __name__)
+routes = Routes()
 
 
-@routes.get(f"{BASE}/kv", defaults={"key": ""})
+@routes.get(f"{BASE}/kv")
 @routes.get(f"{BASE}/kv/<path:key>")
-def get_value(key: str) -> Answer:
+def get_value(ask: Ask, key: str = "") -> Answer:
     """Return a value, or a list of keys."""
-    if flag("list"):
-        return _listing(key, flag("values"))
+    if ask.flag("list"):
+        return _listing(ask, key, ask.flag("values"))
     if not key:
         return refuse("Key not specified")
-    value = api.pairs.get(me().username, key)
+    value = ask.api.pairs.get(ask.me.username, key)
     if value is None:
         return refuse("No such key", 404)
-    return Response(value, content_type="text/html; charset=utf-8")
+    return Answer(content_type=TEXT, body=value.encode())
 
 
-@routes.post(f"{BASE}/kv", defaults={"key": ""})
+@routes.post(f"{BASE}/kv")
 @routes.post(f"{BASE}/kv/<path:key>")
-def set_value(key: str) -> Answer:
+def set_value(ask: Ask, key: str = "") -> Answer:
     """Set or replace a value."""
     if not key:
         return refuse("Key not specified")
-    content = request.get_data()
+    content = ask.body
     if not content:
         return refuse("No value provided")
     if len(content) > LARGEST_VALUE:
@@ -50,38 +47,38 @@ def set_value(key: str) -> Answer:
     except UnicodeDecodeError:
         # The real service stores it, and then can neither return it nor list its neighbours.
         return refuse("The value must be UTF-8 text")
-    return _store(key, value, request.args.get("prev"))
+    return _store(ask, key, value, ask.args.get("prev"))
 
 
-@routes.delete(f"{BASE}/kv", defaults={"key": ""})
+@routes.delete(f"{BASE}/kv")
 @routes.delete(f"{BASE}/kv/<path:key>")
-def delete_value(key: str) -> Answer:
+def delete_value(ask: Ask, key: str = "") -> Answer:
     """Delete a key, or all that begin so."""
     if not key:
         return refuse("Key not specified")
-    if flag("prefix"):
-        api.pairs.delete_prefix(me().username, key)
+    if ask.flag("prefix"):
+        ask.api.pairs.delete_prefix(ask.me.username, key)
     else:
-        api.pairs.delete(me().username, key)
+        ask.api.pairs.delete(ask.me.username, key)
     return jsonify({})
 
 
-def _store(key: str, value: str, previous: str | None) -> Answer:
+def _store(ask: Ask, key: str, value: str, previous: str | None) -> Answer:
     """Set a value; or, given a previous one, replace exactly that one in one step (never create)."""
     if previous is None:
-        api.pairs.set(me().username, key, value)
-    elif not api.pairs.replace(me().username, key, previous, value):
+        ask.api.pairs.set(ask.me.username, key, value)
+    elif not ask.api.pairs.replace(ask.me.username, key, previous, value):
         return refuse("Atomic replacement not successful")
-    return jsonify({}), 201
+    return jsonify({}, 201)
 
 
-def _listing(prefix: str, values: bool) -> Answer:
+def _listing(ask: Ask, prefix: str, values: bool) -> Answer:
     """Return keys with a leading slash, in order; with values, each as an object of its own."""
-    if api.pairs.size(me().username, prefix, values) > LARGEST_LISTING:  # not read before that is known
+    if ask.api.pairs.size(ask.me.username, prefix, values) > LARGEST_LISTING:  # not read before that is known
         return refuse(_TOO_LARGE)
-    pairs = api.pairs.under(me().username, prefix)
+    pairs = ask.api.pairs.under(ask.me.username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     content = json.dumps(listed) + "\n"
     if len(content) > LARGEST_LISTING:
         return refuse(_TOO_LARGE)
-    return Response(content, content_type="application/json")
+    return Answer(body=content.encode())
