@@ -121,7 +121,7 @@ whose = st.sampled_from(["own", "own", "own", "own", "job's", "other", "", "expi
 
 # -- paths and headers -------------------------------------------------------------------------------------------------
 
-methods = st.sampled_from(["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "ODD"])
+methods = st.sampled_from(["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])
 ids = st.sampled_from(["RUNNING", "ENDED", "WORKFLOW", "0", "1", "-1", "99999999999999999999", "9" * 5_000, "1e3",
                        "%D9%A3", "007", "1%00", "1.0", "%ff"])  # fmt: skip
 segments = st.one_of(
@@ -180,7 +180,8 @@ boundaries = st.sampled_from([b"form", b"form", b"form", b"other", b"", b"f" * 1
 # -- what is hardly HTTP -----------------------------------------------------------------------------------------------
 
 first_lines = st.sampled_from(
-    [b"GET /prominence/v1/jobs HTTP/1.1", b"GET /prominence/v1/health HTTP/1.0", b"GET  /  HTTP/1.1", b"GET", b"\0",
+    [b"ODD /prominence/v1/jobs HTTP/1.1",
+     b"GET /prominence/v1/jobs HTTP/1.1", b"GET /prominence/v1/health HTTP/1.0", b"GET  /  HTTP/1.1", b"GET", b"\0",
      b"GET /prominence/v1/\xff\xfe HTTP/1.1", b"GET http://[::1 HTTP/1.1", b"GET * HTTP/1.1", b"CONNECT a:1 HTTP/1.1",
      b"POST /prominence/v1/jobs HTTP/1.1", b"POST /prominence-objects HTTP/1.1", b"PUT /prominence-objects/a HTTP/1.1",
      b"GET / HTTP/9.9", b"get /prominence/v1/health http/1.1", b"PRI * HTTP/2.0", b"GET /" + b"a" * 300_000,

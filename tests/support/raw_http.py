@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SECONDS = 20.0  # in which an answer comes, also on a machine that has much else to do
+_PATIENCE = 0.05  # in which most answers come
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ def request(
 def exchange(port: int, content: bytes, *, cut_off: bool = False) -> Answer:
     """Send bytes, and return what comes; fails when nothing comes and the connection stays open.
 
-    cut_off: say that there is nothing more to come, as somebody who has gone away.
+    cut_off: say, unless an answer comes at once, that there is nothing more to come, as somebody who has gone away.
     """
     deadline = time.monotonic() + SECONDS
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
         with contextlib.suppress(OSError):  # it may answer, and close, before it has read everything
             connection.sendall(content)
-            if cut_off:
+            if cut_off and not select.select([connection], [], [], _PATIENCE)[0]:
                 connection.shutdown(socket.SHUT_WR)
         received = b""
         with contextlib.suppress(ConnectionError):
