@@ -29,6 +29,9 @@ class Service:
         host = url.hostname or ""
         if url.scheme == "https":
             context = ssl.create_default_context()
+            authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
+            if os.path.isfile(authority):
+                context.load_verify_locations(authority)
             self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=context)
         else:
             self.connection = http.client.HTTPConnection(host, url.port, timeout=60)  # type: ignore[assignment]

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             service = LocalService(
                 directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
                 containers=options.containers, smtp=options.smtp,
+                certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile,
             )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _print_line(json.dumps({"url": service.url, "token": service.token}))
                 _await_orphaned(ended, parent)
             else:
-                _introduce(service, None if options.quiet else _NOTICES[options.containers])
+                _introduce(service, None if options.quiet else _NOTICES[options.containers], options.cafile)
                 os.read(ended, 1)
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
@@ -76,12 +77,14 @@ def _signals() -> Iterator[int]:
         os.close(wakes)
 
 
-def _introduce(service: LocalService, notice: str | None) -> None:
+def _introduce(service: LocalService, notice: str | None, cafile: Path | None) -> None:
     token_file = _write_token(service)
     if notice:
         _print_line(f"# {notice}")
     _print_line(f"export PROMINENCE_URL={service.url}")
     _print_line(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
+    if cafile is not None:
+        _print_line(f"export PROMINENCE_SSL_VERIFY={shlex.quote(str(cafile.resolve()))}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         "(default: $PROMINENCE_CONTAINERS or process)",
     )  # fmt: skip
     parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
+    parser.add_argument("--certfile", type=Path, help="a certificate for 127.0.0.1 (PEM): the service speaks HTTPS")
+    parser.add_argument("--keyfile", type=Path, help="its key, unless that is in the same file")
+    parser.add_argument("--cafile", type=Path, help="the authority behind it, if no public one, for clients and tasks")
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser

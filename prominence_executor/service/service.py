@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .state.directory import lock_directory
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_USER = "local"
 _TOKEN_SECONDS = 365 * 86400
@@ -34,6 +39,8 @@ class LocalService:
     containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
+    certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
+    cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
@@ -50,7 +57,12 @@ class LocalService:
         username: str = DEFAULT_USER,
         containers: str = "process",
         smtp: str | None = None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        cafile: str | os.PathLike[str] | None = None,
     ) -> None:
+        if certfile is None and (keyfile or cafile):
+            raise ValueError("keyfile and cafile belong to a certificate: certfile is missing")
         if containers not in ("process", "real"):
             raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
         self._wanted_dir = None if dir is None else Path(dir)
@@ -60,6 +72,8 @@ class LocalService:
         self.seconds_per_minute = seconds_per_minute
         self._username = username
         self._containers, self._smtp = containers, smtp
+        self._certfile, self._keyfile = certfile, keyfile
+        self._cafile = None if cafile is None else Path(cafile).resolve()
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -81,7 +95,8 @@ class LocalService:
             ImportError: the extra `local` is not installed.
             RuntimeError: another service uses the directory, or others could have changed what lies there.
             OSError: the port is taken, or the directory cannot be written.
-            ValueError: `smtp` is not "HOST:PORT", or a newer version has written the directory.
+            ValueError: `smtp` is not "HOST:PORT", the certificate cannot be used, or a newer version has written the
+                directory.
         """
         try:
             from .containers.base import PlainProcesses
@@ -105,21 +120,29 @@ class LocalService:
             self._signer = Signer(load_secret(self.dir / "secret"))
             store = Store(self.dir / "state.sqlite")
             stack.callback(store.close)
-            listener = server.bind(self._port)
-            stack.callback(listener.close)
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
+            secured = self._secured(server.tls)
+            listener = stack.enter_context(server.bind(self._port))
+            self.url = f"http{'s' if secured else ''}://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
             objects = ObjectStore(self.dir / "objects")
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
             engine = LocalEngine(self.dir, self.cpus, self.memory)
             context = ServiceContext(
-                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute
+                self.dir,
+                store,
+                objects,
+                self._signer,
+                self.url,
+                engine,
+                containers,
+                self.seconds_per_minute,
+                self._cafile,
             )
             scheduler = Scheduler(context)
             workflows = Workflows(store, scheduler, engine.cpus)
             mail = Mail(store, self.dir / "mail", self._smtp)
             scheduler.on_ended = (workflows.job_ended, mail.job_ended)
             application = stack.enter_context(closing(Application(context, scheduler, workflows)))
-            http = server.Server(application, listener)
+            http = server.Server(application, application.wake, listener, secured)
             stack.callback(http.stop)
             mail.start()
             stack.callback(mail.stop)
@@ -137,6 +160,16 @@ class LocalService:
     def token_for(self, username: str, expires_in: float = _TOKEN_SECONDS, groups: tuple[str, ...] = ()) -> str:
         """Make a bearer token for a user of this service; it expires in so many seconds."""
         return self._signer.token(username, expires_in, groups=groups)
+
+    def _secured(self, tls: Callable[[Path, Path | None], ssl.SSLContext]) -> ssl.SSLContext | None:
+        if self._certfile is None:
+            return None
+        if self._cafile is not None and not self._cafile.is_file():
+            raise ValueError(f"cafile is no file: {self._cafile}")
+        try:
+            return tls(Path(self._certfile), None if self._keyfile is None else Path(self._keyfile))
+        except OSError as error:
+            raise ValueError(f"the certificate {self._certfile} or its key cannot be used: {error}") from error
 
     def _take_directory(self, stack: ExitStack) -> Path:
         if self._wanted_dir is None:

@@ -61,6 +61,8 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
         "PROMINENCE_NODE_NUM": "0",
         **{f"PROMINENCE_PARAMETER_{name}": value for name, value in values.items()},
     }
+    if context.cafile is not None and not context.containers.mounts:  # a container does not see it
+        env["PROMINENCE_SSL_VERIFY"] = str(context.cafile)
     if row["workflow"] is not None:
         env["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
     logs = JobLogs(context.log_file(job, "out"), context.log_file(job, "err"), row["nodes"])

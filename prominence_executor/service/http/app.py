@@ -31,6 +31,7 @@ from . import workflows as workflow_views
 from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
 from .routes import Route, Routes, Table
 from .transfer import read_body, send
+from .waiting import Changes
 
 LARGEST_BODY = 1 << 20
 _THREADS = 8  # for views: they look at the disk and into the database
@@ -42,13 +43,17 @@ routes = Routes()
 
 
 class Application:
-    """Answers the requests of one service; `close` when the server has stopped."""
+    """Answers the requests of one service; `wake` before the server stops, `close` when it has."""
 
     def __init__(self, context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> None:
-        self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store))
+        self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes())
         self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
         self._pool = ThreadPoolExecutor(_THREADS, "http-view")
         self._long = ThreadPoolExecutor(_LONG_THREADS, "http-long")
+
+    def wake(self) -> None:
+        """Have requests that wait answered."""
+        self._api.changes.close()
 
     def close(self) -> None:
         """Join the threads; what has not begun in the long ones is dropped."""

@@ -32,6 +32,7 @@ from ..schema.items import Refused
 from ..state.pairs import Pairs
 from ..state.store import Store
 from ..state.tokens import OUTPUT_SECONDS, Identity
+from .waiting import Changes
 
 BASE = "/prominence/v1"
 JSON = "application/json"
@@ -58,6 +59,7 @@ class Api:
     scheduler: Scheduler
     workflows: Workflows
     pairs: Pairs
+    changes: Changes
 
     @property
     def object_base(self) -> str:

@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,8 @@ _LINGER = 5.0  # seconds for which the rest of a refused body is read, so that i
 _GRACE = 1.0  # seconds that requests have to end when the server stops
 _BUFFER = 1 << 18  # bytes of a body that are read ahead
 _MOST = 10_000  # connections
+_TOGETHER = 16  # that the loop accepts before it looks whether there is room for them
+_WAITING = 1024  # that the system holds meanwhile
 _HEADER = 16_384  # bytes of one line of a request's head
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -43,7 +46,7 @@ def bind(port: int) -> socket.socket:
     return listener
 
 
-def tls(certfile: str, keyfile: str | None) -> ssl.SSLContext:
+def tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
     """Read a certificate and its key. Raises OSError, which ssl.SSLError is, too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -52,10 +55,15 @@ def tls(certfile: str, keyfile: str | None) -> ssl.SSLContext:
 
 
 class Server:
-    """Serves on a bound socket from `start` to `stop`; takes over the socket."""
+    """Serves on a bound socket from `start` to `stop`; takes over the socket.
 
-    def __init__(self, handler: Handler, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
-        self._handler, self._listener, self._context = handler, listener, context
+    `wake` is called when it begins to stop: it has requests answered that only wait.
+    """
+
+    def __init__(
+        self, handler: Handler, wake: Callable[[], None], listener: socket.socket, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._handler, self._wake, self._listener, self._context = handler, wake, listener, context
         self._idle: dict[web.RequestHandler, None] = {}  # those that ask nothing now, the longest first
         self._most = _most_connections()
         self._ready = threading.Event()
@@ -82,6 +90,7 @@ class Server:
         self._listener.close()
 
     def _ended(self) -> None:
+        self._wake()
         if self._stopping is not None:
             self._stopping.set()
 
@@ -110,17 +119,14 @@ class Server:
             auto_decompress=False,
         )
         listening = await self._loop.create_server(
-            lambda: self._accepted(server), sock=self._listener, ssl=self._context, backlog=1024
+            lambda: self._accepted(server), sock=self._listener, ssl=self._context, backlog=_TOGETHER
         )
+        self._listener.listen(_WAITING)
         self._ready.set()
         await self._stopping.wait()
         listening.close()
-        server.pre_shutdown()
-        await server.shutdown(_GRACE)
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await _turns()  # connections that have just been accepted become known
+        await _end(server)
 
     def _accepted(self, server: web.Server) -> asyncio.Protocol:
         """Return what speaks on a new connection; where there are too many, the one that is idle longest ends."""
@@ -150,6 +156,26 @@ class Server:
                 self._idle[protocol] = None
 
 
+async def _end(server: web.Server) -> None:
+    """Let requests end for a moment, then cut every connection, also those whose clients read nothing."""
+    transports = [each.transport for each in server.connections if each.transport is not None]
+    server.pre_shutdown()
+    await server.shutdown(_GRACE)
+    for transport in transports:
+        transport.abort()
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    await _turns()
+
+
+async def _turns() -> None:
+    """Let the loop do what it has at hand: a socket is closed one turn after its transport."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class _Refused(asyncio.Protocol):
     """Speaks on a connection that is one too many."""
 
@@ -175,10 +201,10 @@ def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _quiet_logger() -> logging.Logger:
-    """Return aiohttp's logger for this server: what clients send that is no HTTP is answered, and is no news."""
+    """Return aiohttp's logger for this server: that clients leave, or send what is no HTTP, is no news."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        return not (record.exc_info and isinstance(record.exc_info[1], (HttpProcessingError, ConnectionError)))
 
     logger = logging.Logger("prominence_executor.local.http", logging.WARNING)
     logger.parent = log
