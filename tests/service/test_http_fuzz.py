@@ -47,6 +47,8 @@ class Target:
         self.person = Person(service.url, service.token_for("fuzz"))
         self.ended = self.person.create("sh -c 'echo content > o'", outputFiles=["o"])
         self.stored = path_of(self.person.ended(self.ended)["outputFiles"][0]["url"])
+        asked = self.person("POST", "/data/upload", json={"filename": "a"}).json()["url"]
+        assert raw_http.exchange(self.port, raw_http.request("PUT", path_of(asked).encode(), [], b"x")).status == 200
         self.workflow = int(self.person("POST", "/workflows", json=WORKFLOW).json()["id"])
         self.running = self.person.create("sh -c 'echo $PROMINENCE_TOKEN; sleep 3600'")
         while not (token := self.person.stdout(self.running).strip()):
@@ -134,7 +136,7 @@ def test_any_document(path: str, document: bytes, who: str, target: Target) -> N
         assert json.loads(described.content)[0]["id"] == created["id"]
 
 
-@requests(2_000)
+@requests(1_500)
 @example(method="GET", path=f"{BASE}/jobs/99999999999999999999", who="own", body=None, kind=None)
 @example(method="GET", path=f"{BASE}/jobs/{'9' * 5_000}", who="own", body=None, kind=None)
 @example(method="POST", path=f"{BASE}/jobs/RUNNING/exec?command=a%00b", who="own", body=None, kind=None)
@@ -189,7 +191,7 @@ def test_any_signed_url(method: str, change: Callable[[str], str], body: bytes, 
 FILE = b"content of a form"
 
 
-@requests(250)
+@requests(150)
 @example(missing=[], more=[(b"file", b'; filename="g"', b"y")] * 2, cut=None, boundary=b"form", framing="whole")
 @example(
     missing=[], more=[(b"file", b'; filename="g"', b"x" * 600_000)], cut=300_000, boundary=b"form", framing="whole"

@@ -123,7 +123,7 @@ whose = st.sampled_from(["own", "own", "own", "own", "job's", "other", "", "expi
 
 methods = st.sampled_from(["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])
 ids = st.sampled_from(["RUNNING", "ENDED", "WORKFLOW", "0", "1", "-1", "99999999999999999999", "9" * 5_000, "1e3",
-                       "%D9%A3", "007", "1%00", "1.0", "%ff"])  # fmt: skip
+                       "%D9%A3", "0000", "1%00", "1.0", "%ff"])  # fmt: skip
 segments = st.one_of(
     ids, texts.map(lambda text: quote(text, safe="")), st.sampled_from(["stdout", "..", "%2e%2e", "%", "%zz", ""])
 )

@@ -125,7 +125,7 @@ async def post_object(ask: Ask) -> Answer:
             fields[part.name] = await _field(part)
             if len(fields) > _MOST_FIELDS:
                 return refuse("the form has too many fields")
-    except (ValueError, AssertionError, RuntimeError):  # what the reader says of a form that is none
+    except (ValueError, AssertionError, RuntimeError, RuntimeWarning):  # what the reader says of a form that is none
         return refuse("the form is not as its header says")
     _form_allows(ask, fields)
     return refuse("the form must contain a file")

@@ -130,7 +130,7 @@ class ObjectStore:
     def uploads(self, owner: str, prefix: str = "") -> list[dict[str, Any]]:
         """Return the uploaded objects of one owner in the order of their names."""
         directory = self._root / "uploads" / quote(owner, safe="")
-        if owner in ("", ".", "..") or not directory.is_dir():
+        if owner in ("", ".", "..") or len(directory.name) > _LONGEST or not directory.is_dir():
             return []
         listed = []
         for entry in sorted(os.scandir(directory), key=lambda entry: unquote(entry.name)):
