@@ -33,6 +33,15 @@ def test_faults_loses_nothing() -> None:
 
 
 @pytest.mark.slow
+def test_service_lets_nobody_wait_for_others() -> None:
+    text = printed("service.py", "--seconds", "0.3")
+    assert re.search(r"^100 requests that wait are woken after [\d.]+ ms, p99 [\d.]+ ms$", text, re.MULTILINE), text
+    rows = re.findall(r"^(?:alone|beside|and) .* ([\d.]+) +[\d.]+ +\d+ +[-+][\d.]+$", text, re.MULTILINE)
+    assert len(rows) == 4
+    assert max(map(float, rows)) < 1000
+
+
+@pytest.mark.slow
 def test_overhead_compares_in_one_run() -> None:
     text = printed("overhead.py", "--calls", "3", "--chunked", "60")
     for who in ("floor", "ProminenceExecutor, one job a call", "chunksize=50", "upstream", "ProcessPoolExecutor"):
