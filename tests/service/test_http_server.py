@@ -347,7 +347,7 @@ def test_targets_as_clients_write_them(own: LocalService) -> None:
     good = f"Authorization: Bearer {own.token}"
     for target, status in (
         (f"{own.url}/jobs", "200"), (f"{BASE}/jobs#x?y", "200"), (f"{BASE}/kv/a%2Fb", "404"), (f"{BASE}/kv/%ff", "404"),
-        (f"{BASE}/kv/\udcff", "400"), (f"{BASE}//jobs", "404"), (f"{BASE}/jobs/{'9' * 30}", "400"), ("*", "400"),
+        (f"{BASE}/kv/\udcff", "400"), (f"{BASE}//jobs", "404"), (f"{BASE}/jobs/{'9' * 30}", "200"), ("*", "400"),
     ):  # fmt: skip
         with Raw(own.url) as raw:
             raw.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n{good}\r\n\r\n".encode(errors="surrogateescape"))

@@ -186,6 +186,19 @@ def test_the_key_value_store(http: Http) -> None:
     assert http("GET", "/kv/a?list=true").json() == []
 
 
+def test_a_key_has_a_length(http: Http) -> None:
+    assert http("POST", "/kv/" + "k" * 4_096, data="v").status_code == 201
+    assert "4096 bytes" in http("POST", "/kv/" + "k" * 4_097, data="v").json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("checksum", "status"), [("0" * 64, 201), ("0" * 63, 400), ("é" * 64, 400), ("", 201), (None, 201), (1, 400)]
+)
+def test_a_checksum_is_one(checksum: Any, status: int, http: Http) -> None:
+    answer = http("POST", "/data/upload", json={"filename": "sum", "checksum": checksum})
+    assert (answer.status_code, bool(answer.json().get("error"))) == (status, status == 400)
+
+
 def test_uploads_with_and_without_checksum(http: Http) -> None:
     import hashlib
 

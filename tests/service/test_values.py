@@ -21,11 +21,13 @@ from people import Person
 
 from prominence_executor.service import LocalService
 from prominence_executor.service.schema import bounds
+from prominence_executor.service.schema.allocation import Allocation
 from prominence_executor.service.schema.document import read_document
-from prominence_executor.service.schema.items import Refused
+from prominence_executor.service.schema.items import Refused, check_answer
 from prominence_executor.service.schema.job import check_job
 from prominence_executor.service.schema.words import split
 from prominence_executor.service.schema.workflow import check_members_objects, check_stored, check_workflow, members
+from prominence_executor.service.state.store import NewJob, Query, Store
 from prominence_executor.service.state.tokens import Signer
 
 SECONDS = 5.0  # in which anything is refused, also on a machine that has much else to do
@@ -255,6 +257,38 @@ def test_a_signed_url_without_a_date_is_refused(expires: str) -> None:
 @pytest.mark.parametrize("token", ["é", "x" * 100_000, ".".join(["W1tb" * 1_000] * 3), "a.b.c", "", "e30.e30.e30"])
 def test_a_token_of_anything_is_nobodys(token: str) -> None:
     assert Signer(b"x" * 32).identify(f"Bearer {token}") is None
+
+
+def test_details_are_measured_before_they_are_read(tmp_path: Path) -> None:
+    body, store = job(), Store(tmp_path / "state.sqlite")
+    with closing(store):
+        allocation = Allocation(1, 1, 1)
+        store.add_jobs(NewJob(user="u", body=body, place="p", name="n", allocation=allocation) for _ in range(3))
+        assert store.described(store.list_jobs(Query("u"))) == 3 * len(json.dumps(body))
+    check_answer(bounds.LARGEST_ANSWER)
+    with pytest.raises(Refused, match="fewer"):
+        check_answer(bounds.LARGEST_ANSWER + 1)
+
+
+COMES_AND_GOES = """
+import os
+while True:
+    for name in map(str, range(300)):
+        open(name, "w").close()
+    for name in map(str, range(300)):
+        os.remove(name)
+"""
+
+
+@pytest.mark.once
+def test_a_snapshot_of_files_that_come_and_go_is_made_or_refused(person: Person) -> None:
+    running = person.create("python3 p.py", files={"p.py": COMES_AND_GOES})
+    while person.job(running)["status"] == "idle":
+        time.sleep(0.02)
+    answers = [person("PUT", f"/jobs/{running}/snapshot?path=.") for _ in range(15)]
+    person("DELETE", f"/jobs/{running}")
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    assert all(answer.json().keys() <= {"error"} for answer in answers)
 
 
 @pytest.mark.once
