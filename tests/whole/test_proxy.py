@@ -11,16 +11,20 @@ from typing import Any
 import pytest
 import requests
 from proxy import (
+    ODD_PAUSES,
     Fault,
     FaultProxy,
     away,
+    bomb,
     corrupted,
     dripped,
     dropped,
     edited,
+    endless,
     hang,
     html,
     late,
+    misshapen,
     naming_twice,
     omitting,
     refused_token,
@@ -28,6 +32,8 @@ from proxy import (
     reset_before,
     shortened,
     status,
+    told_to_wait,
+    too_deep,
     truncated,
     unknown_status,
 )
@@ -152,6 +158,9 @@ def test_answers_are_replaced_cut_bent_and_delayed(proxy: FaultProxy, session: r
         (shortened(), lambda answer: answer.content == whole[: len(whole) // 2]),
         (corrupted(0), lambda answer: answer.content == bytes([whole[0] ^ 0x80]) + whole[1:]),
         (edited("added", lambda value: {**value, "more": 1}), lambda answer: answer.json()["more"] == 1),
+        (misshapen("[null]"), lambda answer: answer.json() == [None]),
+        (told_to_wait(), lambda answer: (answer.status_code, answer.headers["Retry-After"]) == (503, ODD_PAUSES[0])),
+        (too_deep(), lambda answer: answer.content.startswith(b"[" * 1000)),
         (dripped(0.2), lambda answer: answer.content == whole and answer.elapsed.total_seconds() < 5),
     ]
     for fault, check in checks:
@@ -164,6 +173,15 @@ def test_answers_are_replaced_cut_bent_and_delayed(proxy: FaultProxy, session: r
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             assert len(answer.content) < len(whole)
             raise requests.exceptions.ChunkedEncodingError  # before urllib3 2 nobody minds the length
+    for fault, size in ((bomb(), 300_000_000), (endless(), 10_000_000)):
+        proxy.inject(fault, times=1)
+        with session.get(f"{proxy.url}/resources", timeout=10, stream=True) as answer:
+            came = 0
+            for piece in answer.iter_content(1 << 20):
+                came += len(piece)
+                if came >= size:
+                    break
+            assert came >= size
     proxy.inject(corrupted(), times=1)
     with pytest.raises(ValueError):
         json.loads(resources().content)
