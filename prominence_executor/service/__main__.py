@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .execution.platform import Platform
 from .service import LocalService
 from .state.directory import write_whole
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             service = LocalService(
                 directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
-                containers=options.containers, smtp=options.smtp,
+                containers=options.containers, smtp=options.smtp, platform=options.like_real,
             )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
@@ -99,9 +100,21 @@ def _parser() -> argparse.ArgumentParser:
         "(default: $PROMINENCE_CONTAINERS or process)",
     )  # fmt: skip
     parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
+    parser.add_argument(
+        "--like-real", metavar="NAME=VALUE,...", nargs="?", const="", type=_platform,
+        help="as slow and quirky as a real PROMINENCE was measured to be, but for these changes "
+        "(the names are those of prominence_executor.service.Platform)",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _platform(changes: str) -> Platform:
+    try:
+        return Platform.measured(changes)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _print_line(line: str) -> None:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from .execution.platform import Platform
 from .state.directory import lock_directory
 
 DEFAULT_USER = "local"
@@ -33,6 +34,7 @@ class LocalService:
     seconds_per_minute: shortens walltimes and queue times, for tests.
     containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
+    platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
@@ -50,6 +52,7 @@ class LocalService:
         username: str = DEFAULT_USER,
         containers: str = "process",
         smtp: str | None = None,
+        platform: Platform | None = None,
     ) -> None:
         if containers not in ("process", "real"):
             raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
@@ -60,6 +63,7 @@ class LocalService:
         self.seconds_per_minute = seconds_per_minute
         self._username = username
         self._containers, self._smtp = containers, smtp
+        self._platform = platform or Platform()
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -112,8 +116,9 @@ class LocalService:
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
             engine = LocalEngine(self.dir, self.cpus, self.memory)
             context = ServiceContext(
-                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute
-            )
+                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute,
+                self._platform,
+            )  # fmt: skip
             scheduler = Scheduler(context)
             workflows = Workflows(store, scheduler, engine.cpus)
             mail = Mail(store, self.dir / "mail", self._smtp)

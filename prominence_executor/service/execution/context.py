@@ -11,6 +11,7 @@ from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Signer
 from .logs import node_log
+from .platform import Platform
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ServiceContext:
     engine: LocalEngine
     containers: Containers
     seconds_per_minute: float
+    platform: Platform
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
         """Return where a log of a job lies; the stream is `out` or `err`."""

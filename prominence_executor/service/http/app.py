@@ -21,6 +21,7 @@ from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
 from .context import BASE, Api, api, refuse
+from .costs import RequestCosts
 
 LARGEST_BODY = 1 << 20
 
@@ -33,7 +34,8 @@ def create_app(context: ServiceContext, scheduler: Scheduler, workflows: Workflo
     app = Flask("prominence_executor.local", static_folder=None)
     app.url_map.merge_slashes = False
     app.request_class = type("Request", (data.UploadRequest,), {"objects": context.objects})
-    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows, Pairs(context.store))
+    costs = RequestCosts(context.platform)
+    app.extensions["prominence"] = Api(context, context.store, scheduler, workflows, Pairs(context.store), costs)
     app.before_request(limit_and_identify)
     for room in (routes, jobs.routes, data.routes, keys.routes, workflow_views.routes):
         app.register_blueprint(room)

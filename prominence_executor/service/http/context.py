@@ -23,6 +23,7 @@ from ..state.objects import PIECE
 from ..state.pairs import Pairs
 from ..state.store import Store
 from ..state.tokens import OUTPUT_SECONDS, Identity
+from .costs import RequestCosts
 
 BASE = "/prominence/v1"
 
@@ -36,6 +37,7 @@ class Api:
     scheduler: Scheduler
     workflows: Workflows
     pairs: Pairs
+    costs: RequestCosts
 
     @property
     def object_base(self) -> str:

@@ -12,6 +12,7 @@ from ..execution.job_run import JobRun
 from ..schema.allocation import allocate
 from ..schema.files import check_mounts, check_objects
 from ..schema.job import check_job
+from ..schema.task import check_words
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
@@ -48,6 +49,7 @@ def list_jobs() -> Answer:
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
     rows = api.store.list_jobs(_query())
     if flag("detail"):
+        api.costs.describe(api.store, rows)
         return jsonify([_detailed(row) for row in rows])
     return Response(short_list(rows), content_type="application/json")
 
@@ -56,6 +58,7 @@ def list_jobs() -> Answer:
 def describe_job(job: int) -> Answer:
     """Describe a job, or nothing when it is not the asking user's."""
     row = api.store.job(job)
+    api.costs.describe(api.store, [] if row is None else [row])
     return jsonify([_detailed(row)] if row is not None and row["user"] == me().username else [])
 
 
@@ -103,7 +106,7 @@ def execute(job: int) -> Answer:
     command = request.args.get("command")
     if not command:
         return refuse("A command to execute must be specified")
-    output = run.execute(command)
+    output = None if api.service.platform.without_sshd else run.execute(command)
     if output is None:
         return refuse("Unable to execute command")
     return Response(output, content_type="text/html; charset=utf-8")
@@ -118,7 +121,7 @@ def create_snapshot(job: int) -> Answer:
         return refuse("A path to snapshot must be specified")
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         return refuse("Invalid path")
-    packed = run.snapshot(path)
+    packed = None if api.service.platform.without_sshd else run.snapshot(path)
     if packed is None:
         return refuse("Unable to create snapshot")
     api.service.objects.put_file(_snapshot_key(run), packed)
@@ -139,6 +142,9 @@ def create(body: Any) -> int:
     if not api.service.containers.mounts:
         check_mounts(body)
     check_objects(body, api.uploaded)
+    if not api.service.platform.splits_env:
+        check_words(body)
+    api.costs.create()
     allocation = allocate(body["resources"], api.service.engine.cpus)
     job = NewJob(
         user=me().username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation

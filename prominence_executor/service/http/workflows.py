@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from ..schema.files import check_mounts
+from ..schema.task import check_words
 from ..schema.workflow import check_member_objects, check_workflow, members
 from ..state.representations import events
 from ..state.workflow_rows import WorkflowQuery
@@ -26,6 +27,9 @@ def create_workflow() -> Answer:
     check_workflow(body)
     for job in () if api.service.containers.mounts else body["jobs"]:
         check_mounts(job)
+    for job in () if api.service.platform.splits_env else body["jobs"]:
+        check_words(job)
+    api.costs.create()
     for member in members(body).values():
         check_member_objects(member, api.uploaded)
     return jsonify({"id": api.workflows.create(me().username, body)}), 201

@@ -66,3 +66,18 @@ def _check_command(command: str) -> None:
         raise Refused(f"cmd cannot be split into words: {str(error).lower()}") from error
     if any(len(word.encode()) >= LONGEST_WORD for word in words):
         raise Refused("a word of cmd must be less than 131072 bytes in length")
+
+
+def check_words(body: Any) -> None:
+    """Refuse values of a task's environment that would arrive altered under udocker, or break its command line.
+
+    That is split by shlex, so that a value with quotes, backslashes or white space is to be quoted for it.
+    """
+    for task in body["tasks"]:
+        for name, value in task.get("env", {}).items() if task["runtime"] == "udocker" else ():
+            try:
+                words = shlex.split(f"={value}")
+            except ValueError:
+                words = []
+            if len(words) != 1 or str(value) not in (words[0][1:], shlex.quote(words[0][1:])):
+                raise Refused(f'environment variable "{name}" must be quoted as for a shell: the runtime is udocker')
