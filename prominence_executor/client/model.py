@@ -116,8 +116,10 @@ class Task(Value):
             text = str(value)
             if "\0" in text:
                 raise wrong(where, "text without NUL", value)
-            if runtime == "udocker" and any(character.isspace() for character in text):
-                raise wrong(where, "text without white space, which breaks the service's udocker command line", value)
+            if runtime == "udocker":  # the service splits its command line by shlex
+                if shlex.quote(name) != name:
+                    raise wrong("Task.env", "a mapping of names that udocker's command line can hold", name)
+                text = shlex.quote(text)
             wire[name] = text
         return wire
 

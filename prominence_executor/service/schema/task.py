@@ -76,8 +76,9 @@ def check_words(body: Any) -> None:
     for task in body["tasks"]:
         for name, value in task.get("env", {}).items() if task["runtime"] == "udocker" else ():
             try:
-                words = shlex.split(f"={value}")
+                words = shlex.split(f"{name}={value}")
             except ValueError:
                 words = []
-            if len(words) != 1 or str(value) not in (words[0][1:], shlex.quote(words[0][1:])):
+            arrived = words[0].removeprefix(f"{name}=") if len(words) == 1 else None
+            if arrived is None or str(value) not in (arrived, shlex.quote(arrived)):
                 raise Refused(f'environment variable "{name}" must be quoted as for a shell: the runtime is udocker')
