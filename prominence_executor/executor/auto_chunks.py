@@ -210,8 +210,8 @@ def overhead(job: Mapping[str, Any], seconds: float) -> float:
 def chunk_size(seconds: Sequence[float], overhead: float, left: int, slots: int, walltime: float) -> int:
     """Compute the number of calls for each job with which the overhead is small against their time.
 
-    Never so many that a slot would stay empty, unless all calls together take no longer than the overhead of one job; nor
-    so many that they would not fit well into the walltime.
+    Never so many that a slot would stay empty, unless all calls together take no longer than the overhead of one job;
+    nor so many that they would not fit well into the walltime.
 
     Args:
         seconds: what calls took.

@@ -14,8 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
 
-from ...errors import AuthenticationError, BrokenRunError, ServiceError, ServiceUnavailableError
-from ...run.chunk import Chunk
+from ...errors import (
+    AuthenticationError,
+    BrokenRunError,
+    InvalidRequestError,
+    ServiceError,
+    ServiceUnavailableError,
+)
+from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
 from .array import MOST, Array, arrays_of, groups_for_arrays
@@ -191,6 +197,8 @@ class Sender:
         except BaseException as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
                 self._forget([chunk])  # what the service never saw stays in the journal
+            if isinstance(error, InvalidRequestError) or (isinstance(error, ServiceError) and error.is_server_fault):
+                chunk.status = REFUSED
             chunk.settle_all(error)
             self._release([chunk])
         else:

@@ -86,6 +86,7 @@ class Scheduler:
             *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
         )
         self._stopping = False
+        self._mailboxes = mailboxes
 
     def start(self, first_number: int) -> None:
         """Start the threads; the workers are numbered from ``first_number`` on."""
@@ -127,6 +128,17 @@ class Scheduler:
                     case EndFailed() | WorkerNotCreated():
                         in_doubt = True
         return None if in_doubt else ids
+
+    def stop_young(self) -> set[int]:
+        """Have workers end by themselves that are too young to be deleted, after `stop`; return their jobs' ids."""
+        now, fresh = time.monotonic(), set()
+        for worker in self._state.workers.values():
+            if worker.is_young(now) and worker.job_id is not None:
+                fresh.add(worker.job_id)
+                if worker.nonce:
+                    with suppress(ProminenceError):  # it is deleted a moment later
+                        self._mailboxes.stop(worker.number, worker.nonce, worker.batch + 1)
+        return fresh
 
     @property
     def was_used(self) -> bool:
