@@ -151,8 +151,8 @@ class ProminenceFuture(Future[T]):
         """End the call even if it is running: its job is deleted, and the future ends with `JobDeletedError`.
 
         A call that has not started is cancelled. The other calls of a chunk share the job and end with it. A job is
-        deleted once it has run for two seconds, since the slot of a younger one would stay blocked. Returns at once;
-        False when the call is done already.
+        deleted once it has run for two seconds, since the slot of a younger one would stay blocked; a call that ends
+        before that has its outcome. Returns at once; False when the call is done already.
         """
         if self.cancel():
             return True

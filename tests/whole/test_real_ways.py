@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from typing import Any
 
 import pytest
 
-from prominence_executor import JobDeletedError, OutOfMemoryError, ProminenceExecutor, Resources
+from prominence_executor import InvalidRequestError, JobDeletedError, OutOfMemoryError, ProminenceExecutor, Resources
 from prominence_executor.service import LocalService, Platform
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
@@ -18,8 +19,8 @@ pytestmark = [pytest.mark.once, pytest.mark.slow]
 Until = Callable[..., None]
 BLOCKED = 60.0
 REAL = Platform(
-    memory_enforced=True, young_seconds=1.5, blocked_seconds=BLOCKED, workflow_pace=20.0, workflow_starts=0.5,
-    splits_env=True, hold_every=17, held_seconds=1.0,
+    memory_enforced=True, young_seconds=1.9, blocked_seconds=BLOCKED, workflow_pace=20.0, workflow_starts=0.5,
+    splits_env=True, without_sshd=True, hold_every=17, held_seconds=1.0,
 )  # fmt: skip
 
 
@@ -99,6 +100,16 @@ def test_the_environment_arrives_under_udocker(executor: ProminenceExecutor) -> 
     assert udocker.submit(lambda: {name: os.environ[name] for name in texts}).result(60) == texts
 
 
+def test_where_nothing_can_look_into_a_job_the_error_says_why(executor: ProminenceExecutor, until: Until) -> None:
+    future = executor.submit(time.sleep, 60)
+    until(future.running)
+    client, job_id = executor.client, future.job_id or 0
+    for look in (lambda: client.execute(job_id, ["ls"]), lambda: client.create_snapshot(job_id, "x")):
+        with pytest.raises(InvalidRequestError, match="Unable to .* no sshd"):
+            look()
+    future.terminate()
+
+
 def test_many_are_terminated_together(executor: ProminenceExecutor, until: Until) -> None:
     futures = [executor.submit(time.sleep, 60) for _ in range(10)]
     until(lambda: sum(future.running() for future in futures) == 2)
@@ -112,3 +123,23 @@ def test_many_are_terminated_together(executor: ProminenceExecutor, until: Until
     assert time.monotonic() - began < 10
     deletions = {kind: n for kind, n in executor.client.requests_sent.items() if kind.startswith("DELETE")}
     assert sum(deletions.values()) <= 6, (before, deletions)
+
+
+def test_details_that_cost_the_service_much_are_asked_for_by_several_requests_at_once() -> None:
+    slow = Platform(detail_seconds=0.02, requests_at_once=4)
+    with (
+        LocalService(cpus=8, memory=8, platform=slow) as service,
+        ProminenceExecutor(service.url, service.token, poll_interval=(3.0, 3.0)) as executor,
+    ):
+        executor.submit(abs, 0).result(60)  # tells what a job costs
+        passed: list[int] = []
+        list_jobs = executor.client.list_jobs
+
+        def counted(**options: Any) -> list[dict[str, Any]]:
+            passed.append(len(options.get("ids", ()))) if options.get("detail") else None
+            return list_jobs(**options)
+
+        executor.client.list_jobs = counted  # type: ignore[method-assign]  # to see, not to change
+        assert list(executor.map(abs, range(40))) == list(range(40))
+        assert sum(passed) >= 40
+        assert max(passed) <= 25
