@@ -74,7 +74,7 @@ def test_a_few_calls_go_out_as_plain_jobs(executor: ProminenceExecutor) -> None:
 
 
 def test_chunks_and_a_shorter_last_one(executor: ProminenceExecutor) -> None:
-    assert list(executor.map(pow, range(195), [2] * 195, chunksize=10)) == [n * n for n in range(195)]
+    assert list(executor.map(pow, range(225), [2] * 225, chunksize=10)) == [n * n for n in range(225)]
     assert submissions(executor) == {"POST /data/upload": 2, "PUT upload": 2, "POST /workflows": 2}
 
 
@@ -229,7 +229,7 @@ def test_jobs_that_were_never_seen_active_are_found_once_they_have_ended(
 ) -> None:
     rule = proxy.inject(hiding(5), method="GET", path=r"^/jobs\?constraint=[^&]*$")
     with on(service, proxy) as executor:
-        assert list(executor.map(pow, range(20), [2] * 20)) == [n * n for n in range(20)]
+        assert list(executor.map(pow, range(24), [2] * 24)) == [n * n for n in range(24)]
         assert submissions(executor)["POST /workflows"] == 2
     assert rule.injected
 
@@ -240,7 +240,7 @@ def test_jobs_that_a_deleted_workflow_never_made_are_deleted_ones(
 ) -> None:
     proxy.inject(hiding(0), method="GET", path=r"^/jobs\?")
     with on(service, proxy, resources=NOWHERE) as executor:
-        results = executor.map(pow, range(20), [2] * 20)
+        results = executor.map(pow, range(24), [2] * 24)
         until(lambda: len(workflows_of(client, executor)) == 2)
         for workflow in workflows_of(client, executor):
             client.delete_workflow(workflow["id"])  # type: ignore[arg-type]
@@ -253,13 +253,13 @@ def test_an_array_is_found_again_with_and_without_jobs(
 ) -> None:
     """The jobs that the second program does not see at first show later."""
     executor = ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5), on_interrupt="leave")
-    results = executor.map(pow, range(195), [2] * 195, chunksize=10)
+    results = executor.map(pow, range(225), [2] * 225, chunksize=10)
     until(lambda: client.list_jobs(constraint=("pxrun", executor.run_id), all=True))
     rule = proxy.inject(hiding(0), method="GET", path=r"^/jobs\?.*constraint=", times=3)
     with ProminenceExecutor.attach(executor.run_id, proxy.url, service.token, poll_interval=(0.05, 0.5)) as again:
-        assert [future.result(30) for future in again.futures()] == [n * n for n in range(195)]
+        assert [future.result(30) for future in again.futures()] == [n * n for n in range(225)]
     assert rule.injected == 3
-    assert list(results) == [n * n for n in range(195)]
+    assert list(results) == [n * n for n in range(225)]
     executor.shutdown()
 
 
