@@ -19,8 +19,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where a file is named as a library
 
-import requests
-from measuring import CORES, Table, argument_parser, check, machine, seconds, upstream_loop
+from measuring import CORES, Table, argument_parser, check, counted_requests, machine, seconds, upstream_loop
 
 from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.service.launch import launch
@@ -55,12 +54,6 @@ def upstream(calls: int) -> tuple[float, Counter[str]]:
     """The upstream client's loop, whose requests are counted where they leave."""
     service = launch()
     os.environ.update(PROMINENCE_URL=service.url, PROMINENCE_TOKEN=service.token)
-    counts: Counter[str] = Counter()
-    request = requests.Session.request
-
-    def counted(self: requests.Session, method: str, url: str, **options: object) -> requests.Response:
-        counts[f"{method.upper()} {'/jobs' if '/v1/' in url else 'output'}"] += 1
-        return request(self, method, url, **options)  # type: ignore[arg-type]
 
     def program(number: int) -> str:
         return f"python3 -c \"import cloudpickle; open('out', 'w').write('{number}')\""
@@ -69,10 +62,9 @@ def upstream(calls: int) -> tuple[float, Counter[str]]:
         check(upstream_loop(calls, program, interval=0.1), range(calls))
 
     try:
-        requests.Session.request = counted  # type: ignore[method-assign,assignment]  # to count, not to change
-        return seconds(loop), counts
+        with counted_requests() as counts:
+            return seconds(loop), counts
     finally:
-        requests.Session.request = request  # type: ignore[method-assign]
         service.stop()
 
 

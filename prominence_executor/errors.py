@@ -209,11 +209,19 @@ class JobError(ProminenceError):
         stderr: str = "",
     ) -> None:
         super().__init__(message)
-        self.message = message
         self.job_id = job_id
         self.status = status
         self.reason = reason
         self.stderr = stderr
+
+    @property
+    def message(self) -> str:
+        """What happened, without what is known of the job; also what ``repr`` shows."""
+        return str(self.args[0]) if self.args else ""
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self.args = (text,)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only attributes are not in args, so the default reduction would lose them.

@@ -65,6 +65,14 @@ def test_every_error_has_a_status_and_a_time_to_wait_or_none() -> None:
         assert error.retry_after is None
 
 
+def test_a_message_that_is_completed_later_shows_everywhere() -> None:
+    error = JobFailedError("the job was deleted", job_id=3)
+    error.message += " by terminate()"
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert repr(one) == "JobFailedError('the job was deleted by terminate()')"
+        assert str(one) == "the job was deleted by terminate() (job 3)"
+
+
 @pytest.mark.parametrize("name", errors.__all__)
 def test_every_error_is_a_prominence_error_and_survives_a_pickle(name: str) -> None:
     error = getattr(errors, name)("why")

@@ -11,7 +11,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CORES = os.cpu_count() or 1
@@ -69,6 +71,25 @@ def _width(form: str) -> str:
     found = re.match(r"[<>]\d+", form)
     assert found, form
     return found[0]
+
+
+@contextmanager
+def counted_requests() -> Iterator[Counter[str]]:
+    """Count the requests of this process where they leave, whatever client makes them."""
+    import requests
+
+    counts: Counter[str] = Counter()
+    send = requests.Session.send
+
+    def counted(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        counts[f"{request.method} {'/jobs' if '/v1/' in (request.url or '') else 'output'}"] += 1
+        return send(self, request, **options)
+
+    requests.Session.send = counted  # type: ignore[method-assign]  # to count, not to change
+    try:
+        yield counts
+    finally:
+        requests.Session.send = send  # type: ignore[method-assign]
 
 
 def upstream_loop(calls: int, command: Callable[[int], str], *, interval: float, **described: Any) -> list[int]:

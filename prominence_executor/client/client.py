@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from ..errors import NotFoundError
+from ..errors import InvalidRequestError, NotFoundError
 from ..public import public
 from .auth import TokenSource
 from .data import DataVerbs
@@ -194,11 +195,13 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         if isinstance(command, str) or not command or any("," in word for word in command):
             raise ValueError(f"command must be words without commas, by which the service joins them, not {command!r}")
         path, params = f"/jobs/{natural(job_id)}/exec", {"command": ",".join(command)}
-        return self.api.call("POST", path, read_bytes, params=params, repeat=False)
+        with _explained("Unable to execute command"):
+            return self.api.call("POST", path, read_bytes, params=params, repeat=False)
 
     def create_snapshot(self, job_id: int, path: str) -> None:
         """Make an archive of a file or directory of a running job; ``snapshot_url`` then says where it is."""
-        self.api.call("PUT", f"/jobs/{natural(job_id)}/snapshot", read_nothing, params={"path": path})
+        with _explained("Unable to create snapshot"):
+            self.api.call("PUT", f"/jobs/{natural(job_id)}/snapshot", read_nothing, params={"path": path})
 
     def snapshot_url(self, job_id: int) -> str:
         """Return a presigned URL of the last snapshot, a .tgz."""
@@ -265,3 +268,15 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     def resources(self) -> dict[str, Any]:
         """Return the sites with their capacity, and what of it is free."""
         return self.api.call("GET", "/resources", read_dict)
+
+
+@contextmanager
+def _explained(refusal: str) -> Iterator[None]:
+    """Add to a refusal of the service why that may be."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        if refusal in str(error):
+            text = f"{error}; so it is for every job where the platform's workers have no sshd"
+            raise InvalidRequestError(text, error.status_code) from error
+        raise

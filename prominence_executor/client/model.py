@@ -8,6 +8,7 @@ names field and value.
 from __future__ import annotations
 
 import operator
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -119,8 +120,10 @@ class Task(Value):
             text = str(value)
             if "\0" in text or len(encoded(f"{name}={text}")) > _WORD_LIMIT:
                 raise wrong(where, f"text of at most {_WORD_LIMIT} bytes, with the name, without NUL", value)
-            if runtime == "udocker" and any(character.isspace() for character in text):
-                raise wrong(where, "text without white space, which breaks the service's udocker command line", value)
+            if runtime == "udocker":  # the service splits its command line by shlex
+                if shlex.quote(name) != name:
+                    raise wrong("Task.env", "a mapping of names that udocker's command line can hold", name)
+                text = shlex.quote(text)
             wire[name] = text
         return wire
 

@@ -5,9 +5,10 @@ and G. Herzberg, Constants of Diatomic Molecules, 1979) and each of the lowest l
 Schroedinger equation in the molecule's Morse potential with Numerov's method, and bisects the energy by counting nodes.
 P. M. Morse gave the exact levels in 1929 (Phys. Rev. 34, 57): E(v) = we (v + 1/2) - wexe (v + 1/2)^2.
 
-    python -m prominence_executor.examples.morse [--levels 3]
+    python -m prominence_executor.examples.morse [--levels 3] [--url URL] [--image IMAGE] [--workers N] [--warm]
 
-runs on the service that PROMINENCE_URL names, or else on the embedded one. Pure Python: any python image will do.
+runs on the service that --url or PROMINENCE_URL names, or else on the embedded one. Pure Python: any python image will
+do.
 """
 
 from __future__ import annotations
@@ -80,15 +81,26 @@ def main() -> int:
     """Run the sweep, print the table, and return the exit status: 0 if all levels are within the tolerance."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--levels", type=int, default=3, help="how many levels of each molecule (default: %(default)s)")
-    levels = range(parser.parse_args().levels)
+    parser.add_argument("--url", help="of the service (default: PROMINENCE_URL, or else the embedded one)")
+    parser.add_argument("--image", help="with Python of this minor version (default: the executor's)")
+    parser.add_argument("--workers", type=int, metavar="N", help="jobs at once (default: what the service has)")
+    parser.add_argument("--warm", action="store_true", help="use jobs that stay, and take one call after the other")
+    options = parser.parse_args()
+    levels = range(options.levels)
     with Path(__file__).with_name("molecules.csv").open(newline="") as file:
         molecules = {
             row["molecule"]: (float(row["omega_e"]), float(row["omega_e_x_e"]), float(row["reduced_mass"]))
             for row in csv.DictReader(file)
         }
-    url = os.environ.get("PROMINENCE_URL", "local")
     began = time.monotonic()
-    with ProminenceExecutor(url=url, name="morse", resources=Resources(walltime=10)) as executor:
+    with ProminenceExecutor(
+        url=options.url or os.environ.get("PROMINENCE_URL", "local"),
+        name="morse",
+        resources=Resources(walltime=10),
+        image=options.image,
+        max_workers=options.workers,
+        workers="warm" if options.warm else None,
+    ) as executor:
         print(f"run {executor.run_id}: {len(molecules) * len(levels)} calls to {executor.client.url}")
         futures = {
             executor.submit(morse_level, v, *constants): (name, v)

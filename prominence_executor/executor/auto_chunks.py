@@ -210,7 +210,8 @@ def overhead(job: Mapping[str, Any], seconds: float) -> float:
 def chunk_size(seconds: Sequence[float], overhead: float, left: int, slots: int, walltime: float) -> int:
     """Compute the number of calls for each job with which the overhead is small against their time.
 
-    Never so many that a slot would stay empty, or that they would not fit well into the walltime.
+    Never so many that a slot would stay empty, unless all calls together take no longer than the overhead of one job;
+    nor so many that they would not fit well into the walltime.
 
     Args:
         seconds: what calls took.
@@ -221,4 +222,5 @@ def chunk_size(seconds: Sequence[float], overhead: float, left: int, slots: int,
     """
     mean, longest = max(statistics.fmean(seconds), 1e-6), max(*seconds, 1e-6)
     efficient = overhead * _EFFICIENCY / (1 - _EFFICIENCY) / mean
-    return max(1, min(int(efficient) + 1, left // slots, int(_OF_WALLTIME * walltime / longest)))
+    shared = left if left * longest <= overhead else left // slots
+    return max(1, min(int(efficient) + 1, shared, int(_OF_WALLTIME * walltime / longest)))

@@ -16,7 +16,7 @@ from ..remote.wire import RUNNER_FILE
 from .compact import compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
-_BEFORE = ("runner", "wire", "records", "inputs")  # all that is imported before the Python is known to be the right one
+_BEFORE = ("runner", "lean", "wire", "records", "inputs")  # all that is imported before the Python is known to be right
 _BEHIND = ("supervisor", "calling", "loading", "reporting")
 _PARTS = {  # what only some jobs need
     "files": ("files",),

@@ -4,12 +4,12 @@ It verifies objects before it loads them; of other files its callers have made s
 never looked up in the modules of this program: what the user's script has, and travels by its name alone, is not here.
 """
 
-import json
 import os
 import pickle
 import sys
 
 from .inputs import check_digest, open_part
+from .lean import loads
 from .wire import CALLS_MAGIC, OBJECT_MAGIC
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
@@ -89,7 +89,7 @@ def read_object(path):
         magic = file.readline(len(OBJECT_MAGIC))
         if magic != OBJECT_MAGIC:
             raise ValueError("%s begins with %r, this runner reads %r" % (path, magic, OBJECT_MAGIC))
-        parts = json.loads(file.readline().decode("utf-8"))
+        parts = loads(file.readline().decode("utf-8"))
         start = file.tell()
         buffers = []
         for at, size, readonly in parts["buffers"]:
@@ -103,7 +103,7 @@ def read_calls(job, file, load):
     magic = file.readline(len(CALLS_MAGIC))
     if magic != CALLS_MAGIC:
         raise ValueError("the file of calls begins with %r, this runner reads %r" % (magic, CALLS_MAGIC))
-    index = json.loads(file.readline().decode("utf-8"))
+    index = loads(file.readline().decode("utf-8"))
     start = file.tell()
     if "function" in job:
         with open_part(job, job["function"]) as part:

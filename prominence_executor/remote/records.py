@@ -3,10 +3,9 @@
 It travels as source, too: a Python that is the wrong one says so in a record. wire.py says how a record is framed.
 """
 
-import hashlib
-import json
 import os
 
+from .lean import Digest, dumps, loads
 from .wire import FORMAT, NO_CALL, OUTCOME_MAGIC, PREFIX, mac_of
 
 
@@ -64,7 +63,7 @@ class HashingWriter:
 
     def __init__(self, file):
         self._file = file
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
         self.size = 0
 
     def write(self, data):
@@ -93,7 +92,7 @@ def write_record(file, job, call, kind, dump, collector, facts):
     for name in ("run", "job", "attempt"):
         header[name] = job[name]
     header.update(facts)
-    text = json.dumps(header).encode("utf-8")
+    text = dumps(header).encode("utf-8")
     file.write(text)
     file.flush()
     end = file.tell()
@@ -113,7 +112,7 @@ def last_end(file):
         if length == 0 or end + PREFIX.size + body + length > size:
             break
         file.seek(body, os.SEEK_CUR)
-        header = json.loads(file.read(length).decode("utf-8"))
+        header = loads(file.read(length).decode("utf-8"))
         end = file.tell()
     return end, header
 

@@ -1,7 +1,7 @@
 """The program of every job: reads who it is, sees that this is the right Python, and has the calls run.
 
-It runs on whatever Python the container image has. With records, inputs and wire it travels as source, too, so that a
-wrong Python can say that it is the wrong one; whatever else it needs is imported behind that.
+It runs on whatever Python the container image has. With lean, records, inputs and wire it travels as source, too, so
+that a wrong Python can say that it is the wrong one; whatever else it needs is imported behind that.
 
 The way of a job, in its working directory:
 
@@ -17,11 +17,11 @@ The supervisor forks one child, which runs the calls in their order and appends 
 it ends. So a call that takes its process down costs itself and the calls behind it, and the outcomes before it stand.
 """
 
-import json
 import os
 import sys
 
 from .inputs import open_part
+from .lean import loads
 from .records import OutcomeWriter
 from .wire import FILES_FILE, FILES_MAGIC, JOB_FILE, NO_CALL
 
@@ -60,11 +60,11 @@ def main():
 def read_job(argv):
     """Return this job's instructions; a job of an array finds its own in the archive that this program runs from."""
     with open(JOB_FILE, "rb") as file:
-        job = json.loads(file.read().decode("utf-8"))
+        job = loads(file.read().decode("utf-8"))
     if "bundle" in job:
         job["bundle"]["name"] = os.path.abspath(argv[0])
         with open_part(job, "jobs/%s.json" % argv[1]) as file:
-            job.update(json.loads(file.read().decode("utf-8")))
+            job.update(loads(file.read().decode("utf-8")))
     return job
 
 

@@ -1,7 +1,7 @@
 """What both sides have to say alike: names of files, marks of formats, how records are framed and messages are signed.
 
 The client imports it as it is; in a job it travels with the runner, also as source, for a Python that is the wrong one.
-It may import nothing of this package, reads no file, and asks nobody.
+It may import nothing of this package but lean.py, reads no file, and asks nobody.
 
 A record of an outcome file is PREFIX, body, header. The header is JSON and names run, job, attempt, call, kind and the
 body's SHA-256; the prefix holds both lengths and the header's MAC, and is written last: a record without it does not
@@ -12,11 +12,10 @@ JSON and the body behind it. The MAC is of a purpose, too, so that no message pa
 """
 
 import binascii
-import hashlib
-import hmac
-import json
 import struct
 import zlib
+
+from .lean import dumps, hmac_sha256, loads, same
 
 TYPE_CHECKING = False  # that of typing would cost a job some milliseconds
 if TYPE_CHECKING:
@@ -47,13 +46,13 @@ MAC_SIZE = 32  # bytes
 def mac_of(key, content):
     # type: (bytes, bytes) -> bytes
     """Return the HMAC-SHA-256 of some content."""
-    return hmac.new(key, content, hashlib.sha256).digest()
+    return hmac_sha256(key, content)
 
 
 def sign(header, body, key, purpose):
     # type: (dict[str, Any], bytes, bytes, str) -> str
     """Return a message: signed, compressed, in letters that a key-value store takes."""
-    content = zlib.compress(json.dumps(header).encode("utf-8") + b"\n" + body, 1)
+    content = zlib.compress(dumps(header).encode("utf-8") + b"\n" + body, 1)
     mac = mac_of(key, purpose.encode("ascii") + b"\n" + content)
     return binascii.b2a_base64(mac + content, newline=False).decode("ascii")
 
@@ -63,10 +62,10 @@ def verify(text, key, purpose):
     """Return header and body of a message; ValueError: it is not signed with this key for this purpose."""
     data = binascii.a2b_base64(text)
     mac, content = data[:MAC_SIZE], data[MAC_SIZE:]
-    if not hmac.compare_digest(mac_of(key, purpose.encode("ascii") + b"\n" + content), mac):
+    if not same(mac_of(key, purpose.encode("ascii") + b"\n" + content), mac):
         raise ValueError("a message is not signed with this run's key, or is not the one that was asked for")
     line, _, body = zlib.decompress(content).partition(b"\n")
-    return json.loads(line.decode("utf-8")), body
+    return loads(line.decode("utf-8")), body
 
 
 def split(text, tag):

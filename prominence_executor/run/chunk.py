@@ -8,6 +8,7 @@ writes ``job_id`` and ``status``.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -17,6 +18,10 @@ from .future import ProminenceFuture, bind, settle
 from .names import CallRange, job_name
 from .options import Options
 
+# Seconds that a job must have run before it is deleted: on the real service, deleted in its first ones, it blocks its
+# slot for ten minutes, since its worker has not laid out the directories that are copied back.
+YOUNG = 2.0
+REFUSED = "refused"  # the status of a future whose job the service would not have
 HELD = "held"  # the status of a future whose job the service lists as failed, and holds
 
 Observer = Callable[[Mapping[str, Any], Sequence[float]], None]
@@ -66,6 +71,7 @@ class Chunk:
     observer: Observer | None = None  # told of the job, and of the seconds of its calls, when it has ended
     job_id: int | None = None  # of a job in an array known once the job has been seen
     status: str = "unsent"
+    running_since: float | None = None  # time.monotonic() when a poll first showed that it runs
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
     size: int = field(init=False)  # how many calls it has, or had
@@ -114,6 +120,8 @@ class Chunk:
 
     def saw(self, status: str) -> None:
         """Note the status that a poll has shown."""
+        if status != self.status:
+            self.running_since = time.monotonic() if status == "running" else None
         self.status = status
         if status == "running":
             for call in self.calls:
@@ -129,6 +137,11 @@ class Chunk:
         self.calls, self.payload, self.observer = [], None, None
 
     # -- what is to be known of it ---------------------------------------------------------------------------------
+
+    def too_young_for(self) -> float:
+        """Return for how many seconds its job is to run before it may be deleted."""
+        since = self.running_since
+        return 0.0 if since is None or self.ended else max(0.0, since + YOUNG - time.monotonic())
 
     def may_repeat(self) -> bool:
         """Return whether the calls may have another attempt."""

@@ -105,9 +105,9 @@ def _no_outcome(job: dict[str, Any], exit_code: int | None, meaning: str, facts:
         return CallCrashedError(f"the job was ended by {signal_name(-exit_code)}", **facts)
     no_program = exit_code in (126, 127, 255) or (exit_code == 2 and _UDOCKER_HAS_NONE in facts["stderr"])
     if no_program and "python3" in facts["stderr"]:
-        return JobFailedError(f"the image {_image_of(job)!r} has no working python3, which calls need", **facts)
+        return JobFailedError(f"{_image_of(job)} has no working python3, which calls need", **facts)
     if exit_code == 255 and "image format not recognized" in facts["stderr"]:
-        return ImagePullError(f"the image {_image_of(job)!r} is not in a format that the runtime can open", **facts)
+        return ImagePullError(f"{_image_of(job)} is not in a format that the runtime can open", **facts)
     if exit_code:
         return JobFailedError(f"{meaning}; its command ended with exit code {exit_code}", **facts)
     if facts["reason"] and facts["status"] == "failed":
@@ -198,13 +198,14 @@ def signal_name(number: int) -> str:
 
 
 def _image_of(job: dict[str, Any]) -> str:
-    return next((shown(str(task.get("image"))) for task in job.get("tasks") or ()), "?")
+    images = [shown(str(task["image"])) for task in job.get("tasks") or () if task.get("image")]
+    return f"the image {images[0]!r}" if images else "its image"
 
 
 def _python_mismatch(record: Outcome, job: dict[str, Any]) -> PythonMismatchError:
     header = record.header
     return PythonMismatchError(
-        f"the image {_image_of(job)!r} has Python {header['here']} ({header['executable']}), but this program runs "
+        f"{_image_of(job)} has Python {header['here']} ({header['executable']}), but this program runs "
         f"Python {header['wanted']}: a pickled function needs the same minor version (job {job.get('id')})"
     )
 
@@ -213,8 +214,8 @@ def _load_failure(record: Outcome, job: dict[str, Any]) -> RemoteEnvironmentErro
     header = record.header
     module = str(header.get("module") or "")
     if module and header.get("type") == "ModuleNotFoundError":
-        what = f"the image {_image_of(job)!r} has no module {module!r}, which the call needs: {why_missing(module)}"
+        what = f"{_image_of(job)} has no module {module!r}, which the call needs: {why_missing(module)}"
     else:
-        what = f"the call could not be loaded in the image {_image_of(job)!r}: {header.get('type')}: "
+        what = f"the call could not be loaded in {_image_of(job)}: {header.get('type')}: "
         what += str(header.get("error"))
     return RemoteEnvironmentError(f"{what} (job {job.get('id')})\n{header.get('traceback', '')}")

@@ -111,9 +111,10 @@ class ProminenceFuture(Future[T]):
     def status(self) -> str:
         """Return the service's word for the job as of the last poll; makes no request.
 
-        ``"unsent"`` before the service has accepted it; then idle, pending, deploying, waiting, running; at the end
-        completed, failed, killed or deleted. ``"held"`` of a job that the service calls failed, but keeps in its queue,
-        where it may be released: it is waited for, for as long as a service that is away.
+        ``"unsent"`` before the service has accepted it, ``"refused"`` if it would not; then idle, pending, deploying,
+        waiting, running; at the end completed, failed, killed or deleted. ``"held"`` of a job that the service calls
+        failed, but keeps in its queue, where it may be released: it is waited for, for as long as a service that is
+        away.
         """
         return self._handle.status if self._handle else "unsent"
 
@@ -151,8 +152,9 @@ class ProminenceFuture(Future[T]):
     def terminate(self) -> bool:
         """End the call even if it is running: its job is deleted, and the future ends with `JobDeletedError`.
 
-        A call that has not started is cancelled. The other calls of a chunk share the job and end with it. Returns at
-        once; False when the call is done already.
+        A call that has not started is cancelled. The other calls of a chunk share the job and end with it. A job is
+        deleted once it has run for two seconds, since the slot of a younger one would stay blocked; a call that ends
+        before that has its outcome. Returns at once; False when the call is done already.
         """
         if self.cancel():
             return True

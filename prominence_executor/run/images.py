@@ -19,6 +19,7 @@ class LocalImages:
         self._uploads = uploads
         self._lock = threading.Lock()
         self._placed: dict[str, str] = {}  # name by path
+        self._told: set[str] = set()  # images of which it was said what they cost
 
     def place(self, client: ProminenceClient, image: str) -> str:
         """See that an image is at the service, if it is a file; blocks for that. Return the name to give to a task.
@@ -45,6 +46,15 @@ class LocalImages:
         with self._lock:
             self._placed[image] = name
         return name
+
+    def is_slow(self, image: str, runtime: str | None) -> bool:
+        """Tell whether each job makes an image anew of an archive, which takes it long; True once for each image."""
+        if runtime != "singularity" or not image.endswith((".tar", ".tar.gz", ".tgz")):
+            return False
+        with self._lock:
+            first = image not in self._told
+            self._told.add(image)
+            return first
 
     def name_of(self, image: str) -> str:
         """Return the name that a task was given for an image."""

@@ -150,7 +150,7 @@ class Settler:
             chunk.job_id = job_id
             self.settle_from(file, outcomes, chunk, job_id)
             if is_final(outcomes):
-                job = {"id": job_id, "status": "running", "tasks": [{"image": self._image_of(chunk) or "?"}]}
+                job = {"id": job_id, "status": "running", "tasks": [{"image": self._image_of(chunk)}]}
                 self.finish_unsettled(chunk, outcomes, job, lambda: "", alone=True)
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)

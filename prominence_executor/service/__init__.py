@@ -24,10 +24,12 @@ before it:
     execution/    from a stored job to its end
                   context (what the rooms share), logs, spec (what a run knows of its job), mpi, machine, outcome (what
                   follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
-                  scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails)
+                  scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails);
+                  platform (how the real one behaves, by option), pace and memory (what it needs for that)
     http/         requests and answers
                   server (an event loop in a thread that ends), context (what views share), routes, transfer (bytes from
-                  and to files), jobs, workflows, data, keys, app (who may ask, and which view answers)
+                  and to files), jobs, workflows, data, keys, app (who may ask, and which view answers), costs (of
+                  requests, by option)
     service       LocalService: the life of one service (directory, threads, port)
     launch        the service as the child of another program, for url="local"
     __main__      the service as a program
@@ -36,6 +38,7 @@ This package imports nothing of the rest of `prominence_executor`, and nothing t
 behind url="local" and the command `serve`: a schema that is written twice can be tested.
 """
 
+from .execution.platform import Platform
 from .service import LocalService
 
-__all__ = ["LocalService"]
+__all__ = ["LocalService", "Platform"]

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .execution.platform import Platform
 from .service import LocalService
 from .state.directory import write_whole
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             service = LocalService(
                 directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
-                containers=options.containers, smtp=options.smtp,
+                containers=options.containers, smtp=options.smtp, platform=options.like_real,
                 certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile,
             )  # fmt: skip
             service.start()
@@ -125,9 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--certfile", type=Path, help="a certificate for 127.0.0.1 (PEM): the service speaks HTTPS")
     parser.add_argument("--keyfile", type=Path, help="its key, unless that is in the same file")
     parser.add_argument("--cafile", type=Path, help="the authority behind it, if no public one, for clients and tasks")
+    parser.add_argument(
+        "--like-real", metavar="NAME=VALUE,...", nargs="?", const="", type=_platform,
+        help="as slow and quirky as a real PROMINENCE was measured to be, but for these changes "
+        "(the names are those of prominence_executor.service.Platform)",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _platform(changes: str) -> Platform:
+    try:
+        return Platform.measured(changes)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _print_line(line: str) -> None:

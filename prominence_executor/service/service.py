@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .execution.platform import Platform
 from .state.directory import lock_directory
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class LocalService:
     seconds_per_minute: shortens walltimes and queue times, for tests.
     containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
+    platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
     certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
     cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
@@ -57,6 +59,7 @@ class LocalService:
         username: str = DEFAULT_USER,
         containers: str = "process",
         smtp: str | None = None,
+        platform: Platform | None = None,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         cafile: str | os.PathLike[str] | None = None,
@@ -74,6 +77,7 @@ class LocalService:
         self._containers, self._smtp = containers, smtp
         self._certfile, self._keyfile = certfile, keyfile
         self._cafile = None if cafile is None else Path(cafile).resolve()
+        self._platform = platform or Platform()
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -135,6 +139,7 @@ class LocalService:
                 engine,
                 containers,
                 self.seconds_per_minute,
+                self._platform,
                 self._cafile,
             )
             scheduler = Scheduler(context)

@@ -100,6 +100,13 @@ def test_the_runtime_follows_from_the_image(image: str, runtime: str) -> None:
     assert Task(image).json()["runtime"] == runtime
 
 
+def test_the_environment_is_quoted_for_udocker_which_splits_it() -> None:
+    texts = {"A": "plain", "B": "x y", "C": 'x"y"z', "D": "a\\b", "E": "it's", "F": ""}
+    quoted = {"A": "plain", "B": "'x y'", "C": "'x\"y\"z'", "D": "'a\\b'", "E": "'it'\"'\"'s'", "F": "''"}
+    assert Task("i.tar", env=texts).json()["env"] == quoted
+    assert Task("i.sif", env=texts).json()["env"] == texts
+
+
 def test_a_misspelt_attribute_is_an_error() -> None:
     with pytest.raises(AttributeError):
         Task().comand = "hostname"  # type: ignore[attr-defined]
@@ -121,7 +128,7 @@ def test_a_misspelt_attribute_is_an_error() -> None:
         (Task("i", env={"A": [1]}), ["Task.env['A']", "[1]"]),  # type: ignore[dict-item]
         (Task("i", env={"A=B": "c"}), ["Task.env", "A=B"]),
         (Task("i", env=["A=1"]), ["Task.env", "A=1"]),  # type: ignore[arg-type]
-        (Task("i.tar", env={"FOO": "bar baz"}), ["Task.env['FOO']", "bar baz", "udocker"]),
+        (Task("i.tar", env={"FOO BAR": "baz"}), ["Task.env", "FOO BAR", "udocker"]),
         (Task("i", procs_per_node=0), ["Task.procs_per_node", "0"]),
     ],
 )

@@ -117,8 +117,9 @@ def test_wrong_arguments(executor: ProminenceExecutor) -> None:
         ([0.005], 0.1, 10_000, 2, 600, 231),  # 92 % of 1.25 s
         ([10.0], 1.0, 10_000, 2, 36_000, 2),
         ([100.0], 1.0, 10_000, 2, 36_000, 1),
-        ([0.0], 0.1, 100, 8, 600, 12),  # no slot stays empty
-        ([0.0], 0.1, 5, 8, 600, 1),
+        ([0.01], 0.1, 100, 8, 600, 12),  # no slot stays empty
+        ([0.001], 0.1, 100, 8, 600, 100),  # but when the whole rest takes no longer than the start of a job
+        ([0.1], 0.1, 5, 8, 600, 1),
         ([1.0, 30.0], 60.0, 10_000, 2, 600, 10),  # ten of the longest fit into half of the walltime
     ],
 )
@@ -131,7 +132,8 @@ def test_how_many_calls_go_into_a_job(
 def test_no_slot_that_the_service_says_is_free_stays_empty(tmp_path: Path) -> None:
     with LocalService(tmp_path / "large", cpus=24, memory=64) as large:
         with ProminenceExecutor(large.url, large.token, poll_interval=(0.05, 0.5)) as executor:
-            assert list(executor.map(square, range(240), chunksize="auto")) == [n * n for n in range(240)]
+            short = functools.partial(sleeps, 0.05)
+            assert list(executor.map(short, range(240), chunksize="auto")) == list(range(240))
             assert len(sizes_of(large, executor)) >= 8 + 24 - 8  # of the first ones some may still have theirs
 
 

@@ -345,6 +345,7 @@ def test_what_the_service_refuses_is_the_futures_exception(executor: ProminenceE
     future = executor.with_options(image="nosuch.sif").submit(square, 1)
     with pytest.raises(InvalidRequestError, match="Image nosuch.sif does not exist"):
         future.result(timeout=20)
+    assert future.status() == "refused"
     assert executor.submit(square, 2).result() == 4
 
 
@@ -380,6 +381,7 @@ def test_terminate_deletes_a_running_job(executor: ProminenceExecutor, until: Un
     assert futures_of_chunk[1].terminate()
     with pytest.raises(JobDeletedError, match=r"terminate\(\)"):
         single.result(timeout=20)
+    assert repr(single.exception()) == "JobDeletedError('the job was deleted by terminate()')"
     for future in futures_of_chunk:
         with pytest.raises(JobDeletedError, match="ended with it"):
             future.result(timeout=20)

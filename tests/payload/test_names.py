@@ -58,8 +58,8 @@ def test_so_is_an_argument_and_an_object_of_its_own(way: ProminenceExecutor, cac
 
 
 def test_so_is_each_of_many_in_an_array(executor: ProminenceExecutor, cached: Callable[[object], str]) -> None:
-    futures = [executor.submit(cached, number) for number in range(8)]
-    futures += [executor.submit(applied, cached, number) for number in range(8)]
+    futures = [executor.submit(cached, number) for number in range(11)]
+    futures += [executor.submit(applied, cached, number) for number in range(11)]
     wait(futures, 100)
     assert executor.client.requests_sent["POST /workflows"]
     for future in futures:

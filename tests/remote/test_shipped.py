@@ -27,7 +27,7 @@ def test_a_module_uses_the_standard_library_and_old_syntax_only(path: Path) -> N
             names = [alias.name.partition(".")[0] for alias in node.names]
             assert set(names) <= {*sys.stdlib_module_names, "cloudpickle"}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            assert (node.module or "").partition(".")[0] in {*sys.stdlib_module_names, "mpi4py"}
+            assert (node.module or "").partition(".")[0] in {*sys.stdlib_module_names, "_sha2", "_sha256", "mpi4py"}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 1
 
@@ -64,7 +64,7 @@ def test_an_archive_is_the_same_bytes_each_time_and_small(parts: tuple[str, ...]
     first = runner_archive(*parts)
     runner_archive.cache_clear()
     assert runner_archive(*parts) == first
-    assert len(first) < (43_000 if not parts else 60_000)
+    assert len(first) < (45_500 if not parts else 62_000)
 
 
 def test_a_source_that_travels_has_the_syntax_of_old_pythons() -> None:

@@ -61,7 +61,7 @@ def options_for(kind: str) -> dict[str, Any]:
 
 
 def calls_of(kind: str) -> range:
-    return range(10 if kind == "array" else 2)
+    return range(24 if kind == "array" else 2)
 
 
 def images_at(executor: ProminenceExecutor) -> dict[str, int]:
@@ -97,7 +97,7 @@ def test_a_file_is_uploaded_once_for_all_jobs_and_all_runs(
             task = task_of(executor, futures[0].job_id)
             assert (task["image"], task["runtime"]) == (name_of(image), "udocker")
     uploads = proxy.forwarded["POST /data/upload"]
-    assert uploads == 1 + 2 * (kind == "array")  # and each array's calls
+    assert uploads == 1 + 4 * (kind == "array")  # and each array's calls
     with executor_on(service) as executor:
         executor.client.delete_data(name_of(image))
 

@@ -54,11 +54,11 @@ def test_a_scattered_object_is_uploaded_once_for_all_calls(executor: ProminenceE
     found = [executor.submit(lambda values, n: float(values[n]), reference, n) for n in range(4)]
     assert [future.result(30) for future in found] == list(values[:4])
     assert uploads(executor) == 1
-    pairs = [{"x": [reference], "n": n} for n in range(20)]
+    pairs = [{"x": [reference], "n": n} for n in range(24)]
     assert list(executor.map(lambda pair: total(pair["x"][0], pair["n"]), pairs)) == [
-        total(values, n) for n in range(20)
+        total(values, n) for n in range(24)
     ]
-    assert uploads(executor) == 2  # the array's payload
+    assert uploads(executor) == 3  # the arrays' payloads
 
 
 def test_the_next_run_does_not_upload_it_again(service: LocalService) -> None:
@@ -98,8 +98,8 @@ def test_an_argument_of_several_calls_is_uploaded_once(executor: ProminenceExecu
     futures = [executor.submit(total, values, n) for n in range(5)]
     assert [future.result(30) for future in futures] == [total(values, n) for n in range(5)]
     assert uploads(executor) == 1
-    assert list(executor.map(total, repeat(values), range(30), chunksize=2)) == [total(values, n) for n in range(30)]
-    assert uploads(executor) == 2  # of the array
+    assert list(executor.map(total, repeat(values), range(48), chunksize=2)) == [total(values, n) for n in range(48)]
+    assert uploads(executor) == 3  # of the arrays
 
 
 def test_it_need_not_be_the_same_object(executor: ProminenceExecutor) -> None:

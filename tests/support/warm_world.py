@@ -57,7 +57,7 @@ class MemoryService:
         content = {item["filename"]: item["content"] for item in description["inputs"]}["pxjob.json"]
         with self._lock:
             job_id = len(self._jobs) + 1
-            worker = MemoryWorker(self, json.loads(base64.b64decode(content)))
+            worker = MemoryWorker(self, job_id, json.loads(base64.b64decode(content)))
             self._jobs[job_id] = {"id": job_id, "name": description["name"], "status": "running"}
             self._workers[job_id] = worker
             self._bells[worker.inbox] = worker.bell
@@ -121,7 +121,8 @@ class MemoryService:
 class MemoryWorker:
     """A warm worker in a thread."""
 
-    def __init__(self, service: MemoryService, job: dict[str, Any]) -> None:
+    def __init__(self, service: MemoryService, job_id: int, job: dict[str, Any]) -> None:
+        self._job_id = job_id
         self.inbox = f"{job['place']}/i/{job['worker']:05d}"
         self.bell = threading.Event()  # something has come, or it is to end
         self.printed = b""
@@ -147,6 +148,9 @@ class MemoryWorker:
             if message is None:
                 self.bell.wait(0.5)
                 continue
+            if message[0].get("stop"):
+                self._service.end(self._job_id, "completed")
+                return
             self._work(*message)
             if not self._killed:
                 self._service.remove(f"{self.inbox}/{self._batch}/")

@@ -84,3 +84,12 @@ def test_data_compares_with_bare_transfers() -> None:
     text = printed("data.py", "--calls", "4", "--shared", "3", "--result", "3", "--rounds", "1")
     for who in (r"map\(chunksize=10\) +4 +1\.\d\dx", r"submit in a loop +4 +1\.\d\dx", "large result, lazy +3"):
         assert re.search(rf"^{who} +[\d.]+", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_platform_is_never_behind_the_loop() -> None:
+    text = printed("platform.py", "--calls", "20", "--ways", "loop", "chunks")
+    for who in ("upstream client's loop", "submit in a loop", r"map\(chunksize=7\)"):
+        found = re.search(rf"^{who} +20 +[\d.]+ +\d+ +\d+ +\d+ +([\d.]+)$", text, re.MULTILINE)
+        assert found, text
+        assert float(found[1]) <= 1.0, text

@@ -37,15 +37,27 @@ from calls import Adder, Gate, Overheated, Withdrawn
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
+from prominence_executor.service import Platform
 
 Until = Callable[..., None]
 Make = Callable[[int], Executor]
 PATIENCE = 30.0  # seconds in which everything here must have happened
 
 
-@pytest.fixture(scope="module", params=["threads", "processes", "ours", "warm"])
+@pytest.fixture(scope="module")
+def real() -> Iterator[LocalService]:
+    """A service as quirky as the real one, and nearly as slow."""
+    with LocalService(cpus=8, memory=64, platform=Platform.measured("create_seconds=0.1,job_seconds=0.2")) as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module", params=["threads", "processes", "ours", "warm", pytest.param("real", marks=pytest.mark.slow)]
+)
 def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
     """Makes an executor with so many workers."""
+    if request.param == "real":
+        service = request.getfixturevalue("real")
     makers: dict[str, Make] = {
         "threads": ThreadPoolExecutor,
         # Not forked from a process with threads; its workers are, from a server that has none.
@@ -53,6 +65,7 @@ def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
         "ours": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, poll_interval=(0.05, 0.2)),
         "warm": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, workers="warm"),
     }
+    makers["real"] = makers["ours"]
     return makers[request.param]
 
 

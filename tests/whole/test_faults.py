@@ -242,8 +242,8 @@ def test_whatever_becomes_of_an_arrays_creation_each_call_runs_once(
         proxy.inject(fault, method="POST", path="^/workflows$", times=1),
         proxy.inject(fault, method="GET", path="^/workflows", times=1),  # a look-up, if there is one
     ]
-    assert list(executor.map(lines.square(), range(16))) == [n * n for n in range(16)]
-    assert lines.count() == Counter(range(16))
+    assert list(executor.map(lines.square(), range(24))) == [n * n for n in range(24)]
+    assert lines.count() == Counter(range(24))
     assert all(rule.injected for rule in rules[:2])
 
 

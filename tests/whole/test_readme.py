@@ -64,10 +64,15 @@ print(job.stdout())
     assert done.stdout.strip() == os.uname().nodename
 
 
-def test_the_main_job_of_the_readme_finds_the_known_answer() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROMINENCE_URL": "local"}
+@pytest.mark.parametrize("options", [[], ["--url", "local", "--image", "any:1", "--workers", "2", "--warm"]])
+def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str]) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PROMINENCE_URL": "http://127.0.0.1:9/" if options else "local",
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "prominence_executor.examples.morse", "--levels", "1"],
+        [sys.executable, "-m", "prominence_executor.examples.morse", "--levels", "1", *options],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

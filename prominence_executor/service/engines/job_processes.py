@@ -34,6 +34,11 @@ class JobProcesses:
         if self._stopped.is_set():
             raise RunStopped
 
+    def pause(self, seconds: float) -> None:
+        """Wait for so long. Raises RunStopped when the run was ended from outside, as soon as it is."""
+        if self._stopped.wait(seconds):
+            raise RunStopped
+
     def start(self, command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own. Raises RunStopped, and OSError when it cannot be executed."""
         with self._lock:

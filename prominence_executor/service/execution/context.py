@@ -11,6 +11,7 @@ from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Signer
 from .logs import node_log
+from .platform import Platform
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ServiceContext:
     engine: LocalEngine
     containers: Containers
     seconds_per_minute: float
+    platform: Platform
     cafile: Path | None = None  # the authority behind the service's certificate, if no public one
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:

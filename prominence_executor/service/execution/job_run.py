@@ -22,7 +22,7 @@ from ..state.objects import ObjectStore
 from .machine import processor
 from .outcome import NO_ARTIFACT, NO_IMAGE, Outcome
 from .spec import JobSpec
-from .tasks import Tasks
+from .tasks import Tasks, WorkerCrashed
 
 log = logging.getLogger("prominence_executor.local")
 
@@ -94,6 +94,7 @@ class JobRun:
     def _lifecycle(self) -> Outcome:
         with self.spec.logs.opened() as logs:
             try:
+                self._processes.pause(self.spec.platform.job_seconds)
                 self._stage_in()
                 task_failed = self._run_tasks(logs)
             except StageInFailed:
@@ -101,6 +102,9 @@ class JobRun:
             except PullFailed as error:
                 os.write(logs[0][1], f"{error}\n".encode())
                 return Outcome("failed", NO_IMAGE)
+            except WorkerCrashed:
+                del self._execution["tasks"]
+                return Outcome("completed", task_failed=True)
         self._processes.check()
         return self._stage_out(task_failed)
 

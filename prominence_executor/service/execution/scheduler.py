@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterable
 from ..schema.allocation import Allocation
 from ..schema.bounds import MOST_MINUTES_IN_QUEUE
 from ..state.directory import own_directory
+from ..state.workflow_rows import WorkflowRows
 from .context import ServiceContext
 from .job_run import JobRun
+from .memory import MemoryWatch
 from .outcome import DELETED, OVER_QUEUE_TIME, OVER_WALLTIME, RESTARTED, Outcome, runs_again, succeeded
+from .pace import Pace
 from .queue import Deadlines, JobQueue, QueuedJob
 from .spec import JobSpec, read_spec
 
@@ -37,11 +40,15 @@ class Scheduler:
         self._context, self._store, self._engine = context, context.store, context.engine
         self._condition = threading.Condition()
         self._woken = self._closing = False
+        self._closed = threading.Event()
         self._queue = JobQueue(self._engine.cpus, self._engine.memory)
         self._deadlines = Deadlines()
+        self._holds = Deadlines()  # of jobs that are held, as on the real platform
         self._runs: dict[int, JobRun] = {}
         self._threads: set[threading.Thread] = set()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+        self.pace = Pace(WorkflowRows(context.store), self.submit, context.platform)
+        self._memory = MemoryWatch(self.runs)
         self.on_ended: tuple[Callable[[int], None], ...] = ()  # called in whichever thread ended the job
 
     # The service's life
@@ -50,16 +57,24 @@ class Scheduler:
         """Clear away what an earlier service left, take up its queue, and begin."""
         own_directory(self._context.directory / "logs")
         self._engine.open()
+        self._store.release_held()
         for row in self._store.rows("SELECT id FROM jobs WHERE status = 'running' AND ended IS NULL"):
             self._end(row["id"], "failed", RESTARTED)
-        self.submit(row["id"] for row in self._store.rows("SELECT id FROM jobs WHERE ended IS NULL ORDER BY id"))
+        queued = "SELECT id FROM jobs WHERE ended IS NULL AND active = 1 ORDER BY id"
+        self.submit(row["id"] for row in self._store.rows(queued))
         self._thread.start()
+        self.pace.start()
+        if self._context.platform.memory_enforced:
+            self._memory.start()
 
     def stop(self) -> None:
         """End every running job and every thread. What still waits keeps waiting, for the next start."""
+        self.pace.stop()
+        self._memory.stop()
         with self._condition:
             self._closing = True
             self._condition.notify()
+        self._closed.set()
         self._thread.join()
         with self._condition:
             runs = list(self._runs.values())
@@ -76,9 +91,15 @@ class Scheduler:
     def submit(self, jobs: Iterable[int]) -> None:
         """Put stored, idle jobs into the queue."""
         rows = [row for job in jobs if (row := self._store.job(job)) is not None]
+        every, seconds = self._context.platform.hold_every, self._context.platform.held_seconds
+        numbers = [row["id"] for row in rows if every and row["id"] % every == 0 and not row["retries"]]
+        held = {job for job in numbers if self._store.set_held(job)}
         with self._condition:
             for row in rows:
-                self._enqueue(row)
+                if row["id"] in held:
+                    self._holds.add(time.time() + seconds, row["id"])
+                else:
+                    self._enqueue(row)
             self._wake()
 
     def delete(self, job: int, reason: str = DELETED) -> bool:
@@ -92,6 +113,11 @@ class Scheduler:
             run.end_with("deleted", reason)
         self._tell(job)
         return True
+
+    def runs(self) -> list[JobRun]:
+        """Return the runs of all jobs that are running."""
+        with self._condition:
+            return list(self._runs.values())
 
     def run_of(self, job: int) -> JobRun | None:
         """Return the run of a job, if it is running."""
@@ -109,15 +135,27 @@ class Scheduler:
                 self._woken = False
                 fitting = self._queue.take_fitting(*self._engine.free())
                 overdue = self._overdue()
+                released = [job for job, _ in self._holds.due(time.time())]
             for queued in fitting:
                 self._start(queued)
+            self._release(released)
             for job, run in overdue:
                 self._expire(job, run)
             self._threads = {thread for thread in self._threads if thread.is_alive()}
             self._engine.sweep()
 
+    def _release(self, held: Iterable[int]) -> None:
+        """Put jobs that were held into the queue after all, but for deleted ones."""
+        rows = [row for job in held if self._store.release_held(job) and (row := self._store.job(job)) is not None]
+        with self._condition:
+            for row in rows:
+                self._enqueue(row)
+            if rows:
+                self._wake()
+
     def _until_next(self) -> float | None:
-        times = [when for when in (self._engine.next_sweep(), self._deadlines.first()) if when is not None]
+        nexts = (self._engine.next_sweep(), self._deadlines.first(), self._holds.first())
+        times = [when for when in nexts if when is not None]
         return max(0.0, min(times) - time.time()) if times else None
 
     def _start(self, queued: QueuedJob) -> None:
@@ -175,7 +213,11 @@ class Scheduler:
             # From here on the job is running, and can be looked into and ended. One that was deleted stays as it is.
             if closing or not self._store.set_running(job):
                 return False
-            return self._conclude(spec, run())
+            began, outcome = time.monotonic(), run()
+            again = self._conclude(spec, outcome)
+            if outcome.status == "deleted" and time.monotonic() - began < spec.platform.young_seconds:
+                self._closed.wait(spec.platform.blocked_seconds)
+            return again
         finally:
             self._engine.release(sandbox)
 

@@ -9,6 +9,7 @@ from ..schema.bounds import MOST_MINUTES
 from ..state.representations import parameter_texts
 from .context import ServiceContext
 from .logs import JobLogs
+from .platform import Platform
 
 DEFAULT_WALLTIME = 720  # minutes
 _TOKEN_SECONDS = 7 * 86400  # that a job's token outlives its walltime
@@ -26,6 +27,8 @@ class JobSpec:
     body: dict[str, Any]
     env: dict[str, str]  # PROMINENCE_* for the environment
     logs: JobLogs
+    platform: Platform
+    memory: int  # bytes that its tasks may use, on all of its nodes
 
     @property
     def policies(self) -> dict[str, Any]:
@@ -66,4 +69,5 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     if row["workflow"] is not None:
         env["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
     logs = JobLogs(context.log_file(job, "out"), context.log_file(job, "err"), row["nodes"])
-    return JobSpec(job, row["user"], row["place"], row["nodes"], values, body, env, logs)
+    memory = row["memory"] * row["nodes"] << 30
+    return JobSpec(job, row["user"], row["place"], row["nodes"], values, body, env, logs, context.platform, memory)

@@ -22,6 +22,11 @@ from .logs import copy_into
 from .mpi import nodes_of, with_mpirun
 from .spec import JobSpec
 
+
+class WorkerCrashed(Exception):
+    """The platform's own program came to grief over what it was given, and says nothing."""
+
+
 _NO_COMMAND = b"There is no runscript defined for this container\n\n"
 
 
@@ -122,8 +127,8 @@ class Tasks:
             os.write(stdout, _NO_COMMAND)
             return 0
         words = with_mpirun(words, task, env)
-        env.update({name: str(value) for name, value in task.get("env", {}).items()})
         try:
+            env.update(arriving(task))
             command = self._runner.command(number, words, env)
         except Unstartable as error:
             return _fatal(stderr, str(error))
@@ -131,6 +136,25 @@ class Tasks:
             return self._processes.start(command, stdout, stderr)
         except OSError as error:
             return _fatal(stderr, f'"{words[0]}": {(error.strerror or str(error)).lower()}')
+
+
+def arriving(task: dict[str, Any]) -> dict[str, str]:
+    """Return a task's environment as it arrives: udocker's command line is split by shlex, whatever a value holds.
+
+    Raises Unstartable when a value has become several words, and WorkerCrashed when it cannot be split.
+    """
+    env = {name: str(value) for name, value in task.get("env", {}).items()}
+    if task["runtime"] != "udocker":
+        return env
+    for name, value in env.items():
+        try:
+            first, *others = split(f"{name}={value}")
+        except ValueError:
+            raise WorkerCrashed from None
+        if others:
+            raise Unstartable(f"udocker: no such container: {others[0]}")
+        env[name] = first.partition("=")[2]
+    return env
 
 
 def _fatal(log: int, sentence: str) -> int:

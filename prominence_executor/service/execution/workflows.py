@@ -57,6 +57,7 @@ class Workflows:
         """End a workflow and all its jobs. Whether there was one to end."""
         with self._lock:
             ended = self.rows.set_ended(workflow, "deleted", WORKFLOW_DELETED)
+            self.rows.drop_unmade(workflow)
         for job in self.rows.open_jobs(workflow):
             self._scheduler.delete(job, DELETED_WITH_WORKFLOW)
         return ended
@@ -100,6 +101,9 @@ class Workflows:
                     member, place, done.get(member.name, []), allocate(member.body["resources"], self._cpus)
                 )
             ]
-            ids = self._store.add_jobs(jobs)
+            ids = self._store.add_jobs(jobs, unmade=self._scheduler.pace.bounded)
             self.rows.set_running(workflow)
-            self._scheduler.submit(ids)
+            if self._scheduler.pace.bounded:
+                self._scheduler.pace.add(workflow, ids)
+            else:
+                self._scheduler.submit(ids)

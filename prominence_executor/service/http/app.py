@@ -29,6 +29,7 @@ from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
 from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
+from .costs import RequestCosts
 from .routes import Route, Routes, Table
 from .transfer import read_body, send
 from .waiting import Changes
@@ -46,7 +47,8 @@ class Application:
     """Answers the requests of one service; `wake` before the server stops, `close` when it has."""
 
     def __init__(self, context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> None:
-        self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes())
+        costs = RequestCosts(context.platform)
+        self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes(), costs)
         self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
         self._pool = ThreadPoolExecutor(_THREADS, "http-view")
         self._long = ThreadPoolExecutor(_LONG_THREADS, "http-long")

@@ -32,6 +32,7 @@ from ..schema.items import Refused
 from ..state.pairs import Pairs
 from ..state.store import Store
 from ..state.tokens import OUTPUT_SECONDS, Identity
+from .costs import RequestCosts
 from .waiting import Changes
 
 BASE = "/prominence/v1"
@@ -60,6 +61,7 @@ class Api:
     workflows: Workflows
     pairs: Pairs
     changes: Changes
+    costs: RequestCosts
 
     @property
     def object_base(self) -> str:

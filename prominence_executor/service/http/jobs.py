@@ -12,6 +12,7 @@ from ..schema.bounds import LONGEST_WORD
 from ..schema.files import check_mounts, check_objects
 from ..schema.items import check_answer
 from ..schema.job import check_job
+from ..schema.task import check_words
 from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
@@ -36,6 +37,7 @@ def list_jobs(ask: Ask) -> Answer:
     rows = ask.api.store.list_jobs(_query(ask))
     if ask.flag("detail"):
         check_answer(ask.api.store.described(rows))
+        ask.api.costs.describe(ask.api.store, rows)
         return jsonify([_detailed(ask, row) for row in rows])
     return Answer(body=short_list(rows).encode())
 
@@ -44,6 +46,7 @@ def list_jobs(ask: Ask) -> Answer:
 def describe_job(ask: Ask, job: int) -> Answer:
     """Describe a job, or nothing when it is not the asking user's."""
     row = ask.api.store.job(job)
+    ask.api.costs.describe(ask.api.store, [] if row is None else [row])
     return jsonify([_detailed(ask, row)] if row is not None and row["user"] == ask.me.username else [])
 
 
@@ -93,7 +96,7 @@ def execute(ask: Ask, job: int) -> Answer:
         return refuse("A command to execute must be specified")
     if "\0" in command or len(command.encode()) >= LONGEST_WORD:
         return refuse("Invalid command")
-    output = run.execute(command)
+    output = None if ask.api.service.platform.without_sshd else run.execute(command)
     if output is None:
         return refuse("Unable to execute command")
     return Answer(content_type=TEXT, body=output)
@@ -108,7 +111,7 @@ def create_snapshot(ask: Ask, job: int) -> Answer:
         return refuse("A path to snapshot must be specified")
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         return refuse("Invalid path")
-    packed = run.snapshot(path)
+    packed = None if ask.api.service.platform.without_sshd else run.snapshot(path)
     if packed is None:
         return refuse("Unable to create snapshot")
     try:
@@ -132,6 +135,9 @@ def create(ask: Ask, body: Any) -> int:
     if not ask.api.service.containers.mounts:
         check_mounts(body)
     check_objects(body, ask.uploaded)
+    if not ask.api.service.platform.splits_env:
+        check_words(body)
+    ask.api.costs.create()
     allocation = allocate(body["resources"], ask.api.service.engine.cpus)
     job = NewJob(
         user=ask.me.username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..schema.files import check_mounts
 from ..schema.items import check_answer
+from ..schema.task import check_words
 from ..schema.workflow import check_members_objects, check_stored, check_workflow, members
 from ..state.representations import events
 from ..state.workflow_rows import WorkflowQuery
@@ -24,9 +25,12 @@ def create_workflow(ask: Ask) -> Answer:
     check_workflow(body)
     for job in () if ask.api.service.containers.mounts else body["jobs"]:
         check_mounts(job)
+    for job in () if ask.api.service.platform.splits_env else body["jobs"]:
+        check_words(job)
     expanded = members(body)
     check_stored(expanded)
     check_members_objects(expanded, ask.uploaded)
+    ask.api.costs.create()
     return jsonify({"id": ask.api.workflows.create(ask.me.username, body)}, 201)
 
 

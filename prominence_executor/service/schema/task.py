@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 from .bounds import (
@@ -110,8 +111,24 @@ def _checked_command(command: str) -> int:
     try:
         words = split(command.replace("\n", " "))
     except ValueError as error:
-        raise Refused(f"cmd cannot be split into words: {error}") from error
+        raise Refused(f"cmd cannot be split into words: {str(error).lower()}") from error
     lengths = [len(word.encode()) for word in words]
     if any(length >= LONGEST_WORD for length in lengths):
         raise Refused(f"a word of cmd must be less than {LONGEST_WORD} bytes in length")
     return sum(lengths) + _POINTER * len(lengths)
+
+
+def check_words(body: Any) -> None:
+    """Refuse values of a task's environment that would arrive altered under udocker, or break its command line.
+
+    That is split by shlex, so that a value with quotes, backslashes or white space is to be quoted for it.
+    """
+    for task in body["tasks"]:
+        for name, value in task.get("env", {}).items() if task["runtime"] == "udocker" else ():
+            try:
+                words = split(f"{name}={value}")
+            except ValueError:
+                words = []
+            arrived = words[0].removeprefix(f"{name}=") if len(words) == 1 else None
+            if arrived is None or str(value) not in (arrived, shlex.quote(arrived)):
+                raise Refused(f'environment variable "{name}" must be quoted as for a shell: the runtime is udocker')

@@ -162,10 +162,13 @@ class Store:
 
     # Jobs
 
-    def add_jobs(self, jobs: Iterable[NewJob]) -> list[int]:
+    def add_jobs(self, jobs: Iterable[NewJob], unmade: bool = False) -> list[int]:
         """Store jobs as idle, in one transaction; they are in the active list when this returns.
 
         Jobs that share a body (the very same object) share one stored copy: the instances of a factory do.
+
+        Args:
+            unmade: no list is to show them yet (see `WorkflowRows.make`).
         """
         ids: list[int] = []
         details: dict[int, int] = {}
@@ -176,6 +179,9 @@ class Store:
                     details[id(job.body)] = stored.lastrowid or 0
                 ids.append(self.new_id())
                 self._insert(db, ids[-1], job, details[id(job.body)])
+                if unmade:
+                    db.execute("UPDATE jobs SET active = -1 WHERE id = ?", (ids[-1],))
+                    db.execute("UPDATE labels SET active = -1 WHERE job = ?", (ids[-1],))
         return ids
 
     @staticmethod
@@ -229,6 +235,18 @@ class Store:
                 (time.time(), job_id),
             )
             return changed.rowcount == 1
+
+    def set_held(self, job_id: int) -> bool:
+        """Note that a job is held, which is told as a failure without an end."""
+        with self.transaction() as db:
+            held = "UPDATE jobs SET status = 'failed' WHERE id = ? AND status = 'idle'"
+            return db.execute(held, (job_id,)).rowcount == 1
+
+    def release_held(self, job_id: int | None = None) -> bool:
+        """Make a job idle that is held, or all that are; whether there was one."""
+        with self.transaction() as db:
+            released = "UPDATE jobs SET status = 'idle' WHERE status = 'failed' AND ended IS NULL AND ? IN (id, 0)"
+            return db.execute(released, (job_id or 0,)).rowcount > 0
 
     def set_idle_again(self, job_id: int) -> bool:
         """Make a job idle that is to be run once more; no longer possible when it was deleted meanwhile."""

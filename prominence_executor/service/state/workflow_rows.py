@@ -113,6 +113,34 @@ class WorkflowRows:
         rows = self._store.rows("SELECT id FROM jobs WHERE workflow = ? AND ended IS NULL", workflow)
         return [row["id"] for row in rows]
 
+    def unmade(self) -> dict[int, list[int]]:
+        """Return the ids of jobs that are stored, and not made yet, by their workflows."""
+        found: dict[int, list[int]] = {}
+        for row in self._store.rows("SELECT id, workflow FROM jobs WHERE active = -1 ORDER BY id"):
+            found.setdefault(row["workflow"], []).append(row["id"])
+        return found
+
+    def make(self, job: int) -> bool:
+        """Show a job that was stored, as idle; whether it is still there."""
+        with self._store.transaction() as db:
+            db.execute("UPDATE labels SET active = 1 WHERE job = ?", (job,))
+            made = "UPDATE jobs SET active = 1, created = ? WHERE id = ? AND active = -1"
+            return db.execute(made, (time.time(), job)).rowcount == 1
+
+    def drop_unmade(self, workflow: int) -> None:
+        """Forget the jobs of a workflow that are not made yet: it is deleted."""
+        with self._store.transaction() as db:
+            unmade = "SELECT id FROM jobs WHERE workflow = ? AND active = -1"
+            db.execute(f"DELETE FROM labels WHERE job IN ({unmade})", (workflow,))  # noqa: S608 (no text of users)
+            db.execute("DELETE FROM jobs WHERE workflow = ? AND active = -1", (workflow,))
+
+    def idle(self, workflow: int) -> int:
+        """Return how many of a workflow's jobs wait in the queue."""
+        row = self._store.row(
+            "SELECT count(*) AS idle FROM jobs WHERE workflow = ? AND status = 'idle' AND active = 1", workflow
+        )
+        return row["idle"] if row is not None else 0
+
     def succeeded(self, workflow: int) -> list[tuple[str, int]]:
         """Return member and position of each job with which all went well."""
         rows = self._store.rows("SELECT member, position FROM jobs WHERE workflow = ? AND ok = 1", workflow)
@@ -131,7 +159,7 @@ class WorkflowRows:
         """Return how many jobs went well, have not ended, and were submitted at all."""
         row = self._store.row(
             "SELECT coalesce(sum(ok), 0) AS done, coalesce(sum(ended IS NULL), 0) AS queued, count(*) AS stored"
-            " FROM jobs WHERE workflow = ?",
+            " FROM jobs WHERE workflow = ? AND active >= 0",
             workflow,
         )
         if row is None:

@@ -13,6 +13,11 @@ from ...run.chunk import Chunk
 from ...run.names import ArrayRange, array_name
 
 MOST = 500  # jobs in one array
+# A workflow makes its first job after 3.5 s, and then two a second; four side by side make seven. POSTs by eight
+# threads make eight a second at once, but each of them costs the service a request.
+_FEWEST = 20  # jobs for which arrays are worth it
+_SIDE_BY_SIDE = 4  # arrays of a run that make jobs at the same time
+_EACH = 10  # jobs for which one more of them is worth its four requests
 _SMALL = 1 << 18  # bytes of a chunk's payload that may travel in an array: each of its jobs fetches all payloads
 _BUNDLE = 1 << 22  # bytes of all of them together
 
@@ -58,6 +63,10 @@ class Array:
         """Return whether a call of it needs a job."""
         return bool(self.wanted)
 
+    def is_making_jobs(self) -> bool:
+        """Return whether a job of it is still to be seen, as far as is known: they appear in their order."""
+        return self.seen < (self.span.last - self.span.first) // self.span.size
+
     def position(self, chunk: Chunk) -> int:
         """Return the place of a chunk's job in it."""
         return (chunk.first - self.span.first) // self.span.size
@@ -82,6 +91,19 @@ def groups_for_arrays(chunks: Iterable[Chunk], in_doubt: Collection[Chunk] = ())
             groups.append([chunk])
             room = 0 if chunk in in_doubt or size > _SMALL else _BUNDLE - size
     return groups
+
+
+def arrays_of(group: list[Chunk], making: int) -> list[list[Chunk]]:
+    """Divide a group into those that become an array each; nothing when its jobs are better created one by one.
+
+    Args:
+        making: arrays of the run that are making jobs.
+    """
+    if len(group) < _FEWEST:
+        return []
+    arrays = max(1, min(_SIDE_BY_SIDE - making, len(group) // _EACH))
+    size = -(-len(group) // arrays)
+    return [group[at : at + size] for at in range(0, len(group), size)]
 
 
 def _continues(group: list[Chunk], chunk: Chunk) -> bool:

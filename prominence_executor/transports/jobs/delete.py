@@ -1,6 +1,7 @@
 """Deleting jobs, arrays and objects that nobody wants any more: in the background, and together.
 
-It settles no futures. What cannot be deleted is logged: no call depends on it.
+A job that has just begun to run is deleted a moment later (see `Chunk.too_young_for`). It settles no futures. What
+cannot be deleted is logged: no call depends on it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .array import Array
 from .table import JobEntry, JobTable
 
 _TOGETHER = 0.02  # seconds in which cancellations are gathered into one request
+_LOOK = 0.1  # seconds between two looks at whether jobs are old enough
 
 
 class Deleter:
@@ -44,6 +46,7 @@ class Deleter:
         self._look_soon = look_soon
         self._lock = threading.Lock()
         self._waiting: list[Chunk] = []  # guarded by the lock
+        self._terminating: list[Chunk] = []  # likewise
 
     def delete(self, chunk: Chunk) -> None:
         """Delete the chunk's job and objects, together with others that come within a moment; it is closed then."""
@@ -60,21 +63,39 @@ class Deleter:
         self._pool().submit(self._delete_object, name)
 
     def terminate(self, chunk: Chunk) -> None:
-        """Delete the chunk's running job; the tracker will see its end."""
-        self._pool().submit(self.terminate_now, chunk)
+        """Delete the chunk's running job, together with others; the tracker will see its end."""
+        with self._lock:
+            self._terminating.append(chunk)
+            first = len(self._terminating) == 1
+        if first:
+            self._pool().submit(self._terminate_together)
 
     # -- in the pool -----------------------------------------------------------------------------------------------
 
-    def terminate_now(self, chunk: Chunk) -> None:
-        """Delete the chunk's running job; blocks for one request."""
+    def _terminate_together(self) -> None:
+        time.sleep(_TOGETHER)
+        while True:
+            with self._lock:
+                ripe = [chunk for chunk in self._terminating if not chunk.too_young_for()]
+                self._terminating = [chunk for chunk in self._terminating if chunk not in ripe]
+                left = bool(self._terminating)
+            self._terminate([chunk for chunk in ripe if not chunk.ended])
+            if not left:
+                return
+            time.sleep(_LOOK)
+
+    def _terminate(self, chunks: list[Chunk]) -> None:
+        ids = [chunk.job_id for chunk in chunks if chunk.job_id is not None]
         try:
-            if chunk.job_id is not None:
-                self._context.client.delete_job(chunk.job_id)
+            if ids:
+                self._context.client.delete_jobs(ids)
         except NotFoundError:
-            chunk.terminated = False  # it has just ended by itself
+            for chunk in chunks:
+                chunk.terminated = False  # it has just ended by itself
         except ProminenceError as error:
-            chunk.terminated = False
-            self._context.log.warning("job %s could not be terminated: %s", chunk.job_id, error)
+            for chunk in chunks:
+                chunk.terminated = False
+            self._context.log.warning("jobs %s could not be terminated: %s", ids, error)
         self._look_soon()
 
     def _delete_together(self) -> None:
@@ -85,12 +106,15 @@ class Deleter:
         alone, arrays = _whole_arrays(entries)
         for array in arrays:
             entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
+        old = [entry for entry in alone if not entry.chunk.too_young_for()]
         try:
+            self._delete_jobs(old)
+            time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
             for array in arrays:
                 with suppress(NotFoundError):  # it has ended
                     if array.workflow_id is not None:
                         self._context.client.delete_workflow(array.workflow_id)
-            self._delete_jobs(alone)
+            self._delete_jobs([entry for entry in alone if entry not in old])
             for entry in entries:
                 for name in entry.uploaded:
                     self._context.client.delete_data(name)

@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, cast
 
@@ -83,6 +84,10 @@ class Fetcher:
         """Fetch the outcome of an ended job and settle its calls; return at once."""
         self.progress.begin(chunk)
         cast(StartedPool, self._pool).submit(self._resolve, chunk, job)
+
+    def describe(self, ids: list[int]) -> Future[list[dict[str, Any]]]:
+        """Describe jobs in detail; return at once."""
+        return cast(StartedPool, self._pool).submit(self._context.client.list_jobs, ids=ids, detail=True)
 
     def give_up(self, chunk: Chunk, error: JobError) -> None:
         """Wait no longer for a job that has not ended, as far as the service says; return at once.

@@ -1,8 +1,8 @@
 """Chunks to jobs: gathers what waits together, and creates jobs and arrays.
 
 A thread takes chunks in the order of submission, within ``max_workers``, and a small pool does the requests. Many that
-wait together become arrays; one that comes alone becomes a job of its own at once. It settles futures only before their
-job is accepted; afterwards that is the tracker's.
+wait together become arrays; a few, or one that comes alone, become jobs of their own at once. It settles futures only
+before their job is accepted; afterwards that is the tracker's.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Protocol
 
-from ...errors import AuthenticationError, BrokenRunError, ServiceError, ServiceUnavailableError
+from ...errors import (
+    AuthenticationError,
+    BrokenRunError,
+    InvalidRequestError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 from ...payload.pickling import ObjectRef
 from ...run.breaking import breaking
-from ...run.chunk import Chunk
+from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
-from .array import MOST, Array, groups_for_arrays
+from .array import MOST, Array, arrays_of, groups_for_arrays
 from .create import create_once, find_job, find_workflow
 from .describe import JobDescriber
 from .table import JobTable
@@ -29,7 +35,6 @@ from .table import JobTable
 _ALONE = 0.005  # seconds that a chunk waits for others
 _SILENCE = 0.05  # seconds without another one that end an array
 _GATHER = (1.0, 4.0)  # seconds for which the first array of a long loop may gather, and the later ones
-_FEWEST = 8  # jobs for which an array is worth the 3 to 4 s that the service takes to start one
 _NO_WORKFLOWS = (403, 404, 405, 501)  # what a service answers that has none
 
 
@@ -91,13 +96,13 @@ class Sender:
                 if self._table.wait_for_room(chunk):
                     together = [chunk, *self._companions()]
                     for group in groups_for_arrays(together, self._table.in_doubt(together)):
-                        if len(group) < _FEWEST:
-                            for alone in group:
-                                self._pool().submit(self._send, alone)
-                        else:
-                            array = Array.of(group)
+                        arrays = arrays_of(group, self._table.arrays_making_jobs())
+                        for part in arrays:
+                            array = Array.of(part)
                             self._table.put_into(array)
                             self._pool().submit(self._send_array, array)
+                        for alone in group if not arrays else ():
+                            self._pool().submit(self._send, alone)
 
     def _take(self) -> Chunk | None:
         """Return the next chunk; None when there will be no more."""
@@ -196,6 +201,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
                 self._forget([chunk])  # what the service never saw stays in the journal
+            if isinstance(error, InvalidRequestError) or (isinstance(error, ServiceError) and error.is_server_fault):
+                chunk.status = REFUSED
             chunk.settle_all(error)
             self._release([chunk])
         else:

@@ -56,6 +56,7 @@ class JobTable:
         self._counting: set[str] = set()  # names of those that count against max_workers
         self._unseen: set[str] = set()  # likewise of those that are still to be seen
         self._ids: set[int] = set()  # of all jobs that were accepted for this run
+        self._arrays: set[Array] = set()  # that this program has made, and that are not over
         self._had_arrays = False
         self._in_doubt = False
 
@@ -129,13 +130,20 @@ class JobTable:
     def put_into(self, array: Array) -> None:
         """Have the jobs of the array's chunks there."""
         with self._changed:
+            self._arrays.add(array)
             for chunk in array.left.values():
                 self.track(chunk).array = array
+
+    def arrays_making_jobs(self) -> int:
+        """Return how many arrays have jobs that are still to be seen, or are on their way themselves."""
+        with self._changed:
+            return sum(array.is_making_jobs() for array in self._arrays)
 
     def take_out_of(self, array: Array) -> list[Chunk]:
         """Have the array's chunks as jobs of their own after all; return them."""
         with self._changed:
             chunks = list(array.left.values())
+            self._arrays.discard(array)
             for chunk in chunks:
                 self.track(chunk).array = None
             return chunks
@@ -280,6 +288,8 @@ class JobTable:
             was_wanted, position = array.is_wanted(), array.position(chunk)
             array.wanted.discard(position)
             last = bool(array.left.pop(position, None)) and not array.left
+            if last:
+                self._arrays.discard(array)
             if last and array.bundle:
                 return Dropped(array.bundle, [])
             if array.workflow_id is not None and was_wanted and not array.is_wanted():

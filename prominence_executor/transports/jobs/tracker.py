@@ -32,7 +32,9 @@ from .fetcher import Fetcher
 from .table import JobEntry, JobTable
 from .unseen import UnseenJobs
 
-_TOGETHER = 100  # jobs in one detailed request: each costs the service 35 ms and repeats its inputs
+_TOGETHER = 100  # jobs in one detailed request, which repeats the inputs of each
+_AT_ONCE = 25  # jobs in each of several such requests at once, where one job costs the service
+_SLOW = 0.005  # seconds: signing its outputs' URLs takes the real one 20 to 240 ms
 _LEFT_AFTER = 2  # looks in a row at which a job that was held is not active: it has ended without an end
 _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
 _SHARE = 9.0  # the pause is at least this many times as long as the list took: a tenth of the service's time
@@ -78,6 +80,7 @@ class Tracker:
         # Of the thread alone:
         self._asks_for_all = False  # the next list is to show ended jobs, too
         self._all_at = 0.0  # when that may be asked for again
+        self._seconds_a_job = 0.0  # that a job cost the service which was described in detail
         self.thread = threading.Thread(target=self._loop, name=f"prominence-track-{context.run_id}", daemon=True)
 
     def look_soon(self) -> None:
@@ -140,8 +143,8 @@ class Tracker:
                     self._saw(chunk, active[chunk.job_id])
                 elif entry.accepted_at < began:
                     gone.append(chunk)
-            for start in range(0, len(gone), _TOGETHER):
-                self._ask_about(gone[start : start + _TOGETHER])
+            if gone:
+                self._ask_about(gone)
         except AuthenticationError:
             raise
         except ProminenceError as error:
@@ -203,9 +206,8 @@ class Tracker:
                 self._context.client.delete_jobs(duplicates)
 
     def _ask_about(self, chunks: list[Chunk]) -> None:
-        """Ask in one detailed request for the jobs that have left the active list."""
-        jobs = self._context.client.list_jobs(ids=[cast(int, chunk.job_id) for chunk in chunks], detail=True)
-        by_id = {job["id"]: job for job in jobs}
+        """Ask in detail for the jobs that have left the active list."""
+        by_id = {job["id"]: job for job in self._described([cast(int, chunk.job_id) for chunk in chunks])}
         for chunk in chunks:
             job = by_id.get(chunk.job_id)
             if job is None:
@@ -221,6 +223,20 @@ class Tracker:
                     self._give_up(chunk, job, "the service held the job, which is not active any more")
             else:
                 self._saw(chunk, job)
+
+    def _described(self, ids: list[int]) -> list[dict[str, Any]]:
+        """Describe jobs in detail: many in one request, or in several at once where that takes the service long."""
+        size = _AT_ONCE if self._seconds_a_job > _SLOW else _TOGETHER
+        batches = [ids[start : start + size] for start in range(0, len(ids), size)]
+        ahead = [self._fetcher.describe(batch) for batch in batches[1:]]
+        began = time.monotonic()
+        jobs = self._context.client.list_jobs(ids=batches[0], detail=True)
+        self._seconds_a_job = (time.monotonic() - began) / len(batches[0])
+        for batch, described in zip(batches[1:], ahead, strict=True):
+            # The pool may be busy with large results.
+            waits = described.cancel()
+            jobs += self._context.client.list_jobs(ids=batch, detail=True) if waits else described.result()
+        return jobs
 
     def _missed(self, chunk: Chunk) -> None:
         """Note that the service does not know the job: around its end normal for a moment, but not for a minute."""

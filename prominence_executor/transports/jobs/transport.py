@@ -155,7 +155,7 @@ class JobTransport:
         if not chunk.is_wanted():
             self.discard(chunk)
         elif chunk.terminated:
-            self._deleter.terminate_now(chunk)
+            self._deleter.terminate(chunk)
         self._tracker.look_soon()
 
     def delete_object(self, name: str) -> None:

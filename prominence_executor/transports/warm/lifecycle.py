@@ -14,17 +14,18 @@ from typing import Any, Protocol
 from ...client.status import is_held
 from ...errors import (
     AuthenticationError,
+    InvalidRequestError,
     JobDeletedError,
     JobFailedError,
     ProminenceError,
     ServiceUnavailableError,
 )
-from ...run.chunk import Chunk
+from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
 from . import batches
 from .batches import Fate
-from .events import Event, MailboxCleared, WorkerCreated
+from .events import EndFailed, Event, MailboxCleared, WorkerCreated
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, release
@@ -94,12 +95,25 @@ class Lifecycle:
         self._end(over)
 
     def _end(self, workers: list[Worker]) -> None:
-        ids = [worker.job_id for worker in workers if worker.job_id is not None]
+        now = time.monotonic()
+        young = [worker for worker in workers if worker.nonce and worker.is_young(now)]
+        ids = [worker.job_id for worker in workers if worker.job_id is not None and worker not in young]
         if ids:
             self._in_background(self._jobs.end, ids)
+        for worker in young:
+            self._in_background(self._stop, worker.number, worker.nonce, worker.batch + 1)
         for worker in workers:
             self._state.workers.pop(worker.number)
             self.clear(worker)
+
+    def _stop(self, number: int, nonce: str, batch: int) -> list[Event]:
+        """Have a young worker end by itself, in a sender."""
+        try:
+            self._mailboxes.stop(number, nonce, batch)
+        except ProminenceError as error:
+            self._context.log.info("run %s: worker %d was not told to end: %s", self._context.run_id, number, error)
+            return [EndFailed()]
+        return []
 
     def clear(self, worker: Worker) -> None:
         """Remove what an idle worker has said and was read."""
@@ -162,6 +176,8 @@ class Lifecycle:
         """Give chunks an error; the journal keeps them."""
         for chunk in chunks:
             self._state.forget(chunk)
+            if isinstance(error, InvalidRequestError):
+                chunk.status = REFUSED
             chunk.settle_all(error)
             release(self._registry, chunk)
 

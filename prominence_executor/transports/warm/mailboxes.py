@@ -120,6 +120,10 @@ class Mailboxes:
                     if refusals > _REFUSALS or away or self._context.stopping.wait(1.0):
                         raise
 
+    def stop(self, worker: int, nonce: str, batch: int) -> None:
+        """Have a worker end by itself when it looks for this batch; blocks and raises as `send`."""
+        self.send(worker, nonce, batch, {"stop": True}, b"")
+
     def reports(self) -> dict[int, str]:
         """Read what all workers have said, by their numbers: one list request."""
         self._rate.wait()

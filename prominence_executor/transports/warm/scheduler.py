@@ -89,6 +89,7 @@ class Scheduler:
         )
         self._stopping = False
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
+        self._mailboxes = mailboxes
 
     def start(self, first_number: int) -> None:
         """Start the threads; the workers are numbered from ``first_number`` on."""
@@ -130,6 +131,17 @@ class Scheduler:
                     case EndFailed() | WorkerNotCreated():
                         in_doubt = True
         return None if in_doubt else ids
+
+    def stop_young(self) -> set[int]:
+        """Have workers end by themselves that are too young to be deleted, after `stop`; return their jobs' ids."""
+        now, fresh = time.monotonic(), set()
+        for worker in self._state.workers.values():
+            if worker.is_young(now) and worker.job_id is not None:
+                fresh.add(worker.job_id)
+                if worker.nonce:
+                    with suppress(ProminenceError):  # it is deleted a moment later
+                        self._mailboxes.stop(worker.number, worker.nonce, worker.batch + 1)
+        return fresh
 
     @property
     def was_used(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...payload.modules import ModuleZip
-from ...run.chunk import Chunk
+from ...run.chunk import YOUNG, Chunk
 from ...run.options import Options
 
 
@@ -48,6 +48,7 @@ class Worker:
     job_id: int | None = None
     doubted: float | None = None  # time.monotonic() when the POST of its job went unanswered
     held_since: float | None = None  # on the clock of the run's patience, when its job was first seen to be held
+    spoke_at: float = 0.0  # time.monotonic() when it said its first word
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
@@ -69,7 +70,7 @@ class Worker:
 
         ``left``: seconds of its walltime.
         """
-        self.nonce, self.batch = nonce, 0
+        self.nonce, self.batch, self.spoke_at = nonce, 0, now
         self.total, self.until = left, now + left
         self.known = self.brought
 
@@ -78,6 +79,10 @@ class Worker:
         self.chunks = dict(enumerate(chunks))
         self.batch += 1
         self.running, self.sending = None, True
+
+    def is_young(self, now: float) -> bool:
+        """Return whether its job may have begun so recently that it is better not deleted."""
+        return not self.nonce or now - self.spoke_at < YOUNG
 
     @property
     def brought(self) -> set[str]:

@@ -135,14 +135,14 @@ def test_calls_of_an_array_whose_jobs_are_held_run_once(
 ) -> None:
     executor = start(retries=1)
     rule = proxy.inject(held(), method="GET", path=JOBS)
-    futures = [executor.submit(marking(gate)) for _ in range(10)]
+    futures = [executor.submit(marking(gate)) for _ in range(22)]
     until(lambda: sum(future.status() == "held" for future in futures) >= 8)
     looks(proxy, until)
     proxy.heal(rule)
     gate.open()
-    assert [future.result(60) for future in futures] == ["call"] * 10
+    assert [future.result(60) for future in futures] == ["call"] * 22
     assert {future.attempts for future in futures} == {1}
-    assert lines(gate) == 10
+    assert lines(gate) == 22
 
 
 def test_a_job_that_stays_held_is_given_up_after_the_services_timeout_and_deleted(
@@ -258,15 +258,15 @@ def test_a_workflow_that_is_held_before_it_has_made_its_jobs_is_waited_for(
     asked = proxy.inject(held(), method="GET", path=r"^/workflows/\d+$")
     listed = proxy.inject(held(), method="GET", path=r"^/workflows\?")
     without = proxy.inject(relisted("without", lambda jobs: []), method="GET", path=r"^/jobs\?")
-    futures = [executor.submit(marking(gate)) for _ in range(10)]
+    futures = [executor.submit(marking(gate)) for _ in range(22)]
     until(lambda: asked.injected >= 1 and listed.injected >= 1, 60)
     time.sleep(0.5)  # in which they would be sent
     assert not any(future.done() for future in futures)
     proxy.heal(without, asked, listed)
     gate.open()
-    assert [future.result(60) for future in futures] == ["call"] * 10
+    assert [future.result(60) for future in futures] == ["call"] * 22
     assert {future.attempts for future in futures} == {1}
-    assert lines(gate) == 10
+    assert lines(gate) == 22
 
 
 def test_a_workflow_that_stays_held_is_given_up_and_deleted(
@@ -275,7 +275,7 @@ def test_a_workflow_that_stays_held_is_given_up_and_deleted(
     executor = start(service_timeout=2.0)
     proxy.inject(held(), method="GET", path=r"^/workflows")
     proxy.inject(relisted("without", lambda jobs: []), method="GET", path=r"^/jobs\?")
-    futures = [executor.submit(marking(gate)) for _ in range(10)]
+    futures = [executor.submit(marking(gate)) for _ in range(22)]
     for future in futures:
         error = future.exception(90)
         assert isinstance(error, JobFailedError)

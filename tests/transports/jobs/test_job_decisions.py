@@ -13,7 +13,7 @@ from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.options import Options
-from prominence_executor.transports.jobs.array import MOST, Array, groups_for_arrays
+from prominence_executor.transports.jobs.array import MOST, Array, arrays_of, groups_for_arrays
 from prominence_executor.transports.jobs.create import Attempts
 from prominence_executor.transports.jobs.progress import ATTEMPTS, Progress
 
@@ -85,6 +85,18 @@ def test_chunks_that_follow_one_another_travel_together() -> None:
     last = chunk(20, 1)
     assert groups_for_arrays([*chunks, last]) == [[*chunks, last]]
     assert [len(group) for group in groups_for_arrays([*chunks, last, chunk(21, 2)])] == [11, 1]
+
+
+def test_few_chunks_go_alone_and_many_become_arrays_side_by_side() -> None:
+    def sizes(count: int, making: int = 0) -> list[int]:
+        group = [chunk(first) for first in range(count)]
+        arrays = arrays_of(group, making)
+        assert not arrays or [one for part in arrays for one in part] == group
+        return [len(part) for part in arrays]
+
+    assert (sizes(1), sizes(19)) == ([], [])
+    assert (sizes(20), sizes(35), sizes(101)) == ([10, 10], [12, 12, 11], [26, 26, 26, 23])
+    assert (sizes(MOST), sizes(MOST, making=3), sizes(MOST, making=40)) == ([MOST // 4] * 4, [MOST], [MOST])
 
 
 def test_a_cancelled_chunk_is_not_wanted_in_its_array() -> None:

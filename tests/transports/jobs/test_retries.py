@@ -133,7 +133,7 @@ def test_a_deleted_job_is_sent_again_but_a_terminated_one_is_not(make: Make, tmp
     assert job_id is not None
     assert terminated.terminate()
     executor.client.delete_job(job_id)
-    until(lambda: deleted.attempts == 2)
+    until(lambda: deleted.attempts == 2 and terminated.done())
     gate.touch()
     assert deleted.result(30)
     with pytest.raises(JobDeletedError, match="terminate"):
