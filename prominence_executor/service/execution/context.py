@@ -9,7 +9,7 @@ from ..containers.base import Containers
 from ..engines.local import LocalEngine
 from ..state.objects import ObjectStore
 from ..state.store import Store
-from ..state.tokens import Signer
+from ..state.tokens import Identity, Signer
 from .logs import node_log
 
 
@@ -25,6 +25,15 @@ class ServiceContext:
     engine: LocalEngine
     containers: Containers
     seconds_per_minute: float
+
+    def identify(self, authorization: str | None) -> Identity | None:
+        """Return whom an Authorization header speaks for; a job's token ends with its job."""
+        identity = self.signer.identify(authorization)
+        if identity is not None and identity.job is not None:
+            row = self.store.job(identity.job)
+            if row is None or row["ended"] is not None:
+                return None
+        return identity
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
         """Return where a log of a job lies; the stream is `out` or `err`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..containers.base import Containers, PullFailed
 from ..engines.job_processes import JobProcesses, RunStopped
+from ..sandbox.archives import Budget
 from ..sandbox.sandbox import Sandbox
 from ..sandbox.staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
 from ..state.objects import ObjectStore
@@ -92,10 +93,12 @@ class JobRun:
             try:
                 self._stage_in()
                 task_failed = self._run_tasks(logs)
-            except StageInFailed:
+            except StageInFailed as error:
+                if str(error):
+                    os.write(logs[0][1], f"{error}\n".encode(errors="replace"))
                 return Outcome("failed", NO_ARTIFACT)
             except PullFailed as error:
-                os.write(logs[0][1], f"{error}\n".encode())
+                os.write(logs[0][1], f"{error}\n".encode(errors="replace"))
                 return Outcome("failed", NO_IMAGE)
         self._processes.check()
         return self._stage_out(task_failed)
@@ -106,9 +109,9 @@ class JobRun:
         if spec.body.get("artifacts"):
             began = time.monotonic()
             try:
+                budget = Budget(self._processes.is_stopped, spec.body["resources"]["disk"] << 30)
                 place_artifacts(
-                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values,
-                    self._processes.is_stopped,
+                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values, budget
                 )  # fmt: skip
             finally:
                 self._execution["stageInTime"] = time.monotonic() - began

@@ -48,7 +48,7 @@ def limit_and_identify() -> Any:
         abort(413)
     if request.path == f"{BASE}/health" or request.url_rule is None:
         return None
-    identity = api.service.signer.identify(request.headers.get("Authorization"))
+    identity = api.service.identify(request.headers.get("Authorization"))
     if identity is None:
         return refuse("Authentication failure", 401)
     g.identity = identity

@@ -71,6 +71,8 @@ def check_artifacts(artifacts: Any) -> None:
         mountpoint = item.get("mountpoint", "a:/home/user/a")
         if not isinstance(mountpoint, str) or mountpoint.count(":") != 1 or not all(mountpoint.split(":")):
             raise Refused("invalid mountpoint for artifact")
+        if "," in mountpoint:  # a second one, for a container's runtime
+            raise Refused("invalid mountpoint for artifact")
         source, target = mountpoint.split(":")
         if source.startswith("/") or ".." in source.split("/") or ".." in target.split("/"):
             raise Refused("invalid mountpoint for artifact")
