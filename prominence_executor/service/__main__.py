@@ -17,9 +17,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-from .service import LocalService
+from .service import LocalService, check_numbers
 from .state.directory import write_whole
+from .state.shortage import shortage
 
 _NOTICES = {
     "process": "Tasks run as plain processes of this machine, with your rights: not in containers.",
@@ -30,7 +32,15 @@ _PARENT_SECONDS = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve in the foreground until SIGINT, SIGTERM or, with --child, until the parent is gone."""
-    options = _parser().parse_args(argv)
+    parser = _Parser(
+        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
+    )
+    _add_options(parser)
+    options = parser.parse_args(argv)
+    try:
+        check_numbers(options.port, options.cpus, options.memory, options.seconds_per_minute)
+    except ValueError as error:
+        parser.error(str(error))
     directory = options.dir
     if options.child:
         logging.getLogger().addHandler(logging.NullHandler())
@@ -45,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+            return _failed(error)
         try:
             if options.child:
                 _print_line(json.dumps({"url": service.url, "token": service.token}))
@@ -56,9 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 os.read(ended, 1)
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
+        except OSError as error:
+            return _failed(error)
         finally:
             service.stop()
     return 0
+
+
+def _failed(error: Exception) -> int:
+    sys.stderr.write(f"{shortage(error) or error}\n")
+    return 1
 
 
 @contextmanager
@@ -84,10 +100,13 @@ def _introduce(service: LocalService, notice: str | None) -> None:
     _print_line(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
-    )
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one sentence what was not understood."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, help="where its state lives (default: ~/.prominence/local)")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--cpus", type=int, help="slots that jobs share (default: the machine's)")
@@ -101,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    return parser
 
 
 def _print_line(line: str) -> None:

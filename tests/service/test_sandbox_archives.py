@@ -166,6 +166,7 @@ def test_unpacking_stops_when_its_job_is_over(home: Path, name: str) -> None:
         b"\xfd7zXZ\0junk",
         b"\x1f\x8b",
     ],
+    ids=["empty", "junk", "gzip", "bzip2", "xz", "magic"],
 )
 def test_what_is_no_archive_is_one_of_the_known_errors(home: Path, name: str, content: bytes) -> None:
     (home / name).write_bytes(content)

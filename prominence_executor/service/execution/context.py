@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..containers.base import Containers
 from ..engines.local import LocalEngine
+from ..state.clock import Clock
 from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Identity, Signer
 from .logs import node_log
+from .vital import VitalThreads
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class ServiceContext:
     engine: LocalEngine
     containers: Containers
     seconds_per_minute: float
+    clock: Clock
+    vital: VitalThreads = field(default_factory=VitalThreads)
 
     def identify(self, authorization: str | None) -> Identity | None:
         """Return whom an Authorization header speaks for; a job's token ends with its job."""

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..containers.base import TaskRunner, Unstartable
@@ -119,7 +119,8 @@ class Tasks:
         stdout, stderr = self._logs[node]
         words = shlex.split(substituted(task.get("cmd", ""), {**env, **self._spec.values}).replace("\n", " "))
         if not words:
-            os.write(stdout, _NO_COMMAND)
+            with suppress(OSError):
+                os.write(stdout, _NO_COMMAND)
             return 0
         words = with_mpirun(words, task, env)
         env.update({name: str(value) for name, value in task.get("env", {}).items()})
@@ -135,5 +136,6 @@ class Tasks:
 
 def _fatal(log: int, sentence: str) -> int:
     """Say why nothing was started, as the container's runtime would; return its exit code."""
-    os.write(log, f"FATAL:   {sentence}\n".encode())
+    with suppress(OSError):  # the disk is full
+        os.write(log, f"FATAL:   {sentence}\n".encode(errors="replace"))
     return 255

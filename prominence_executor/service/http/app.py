@@ -6,6 +6,7 @@ pages, which is what the real service answers too.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, g, jsonify, request
@@ -17,6 +18,7 @@ from ..schema.items import Refused
 from ..state.objects import BadKey
 from ..state.pairs import Pairs
 from ..state.representations import SITE
+from ..state.shortage import is_full, shortage
 from ..state.tokens import BUCKET
 from . import data, jobs, keys
 from . import workflows as workflow_views
@@ -70,10 +72,21 @@ def unusable(error: Exception) -> tuple[Response, int]:
     return refuse(f"the request cannot be used: {error}")
 
 
+@routes.app_errorhandler(OSError)
+@routes.app_errorhandler(sqlite3.Error)
+def short_of(error: Exception) -> tuple[Response, int]:
+    """Say what there is not enough of at the moment; any other error is what nobody foresaw."""
+    sentence = shortage(error)
+    if sentence is None:
+        raise error
+    return refuse(sentence, 507 if is_full(sentence) else 503)
+
+
 @routes.get(f"{BASE}/health")
-def health() -> Response:
-    """Answer that the service is there."""
-    return jsonify({})
+def health() -> Response | tuple[Response, int]:
+    """Answer that the service is there, or what is wrong with it."""
+    problem = api.service.vital.problem()
+    return jsonify({}) if problem is None else refuse(problem, 503)
 
 
 @routes.get(f"{BASE}/resources")

@@ -11,6 +11,7 @@ import os
 import re
 import tarfile
 import urllib.parse
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from ..schema.files import decoded
 from ..schema.parameters import substituted
 from ..state.objects import ObjectStore
 from ..state.representations import stored_name
+from ..state.shortage import shortage
 from .archives import BROKEN, Budget, OverBudget, Stopped, receive_copy, unpack
 from .downloads import open_url, receive
 from .sandbox import Sandbox
 
 # What separates paths, or quotes, on the command lines of container runtimes.
 UNBINDABLE = re.compile(r'[,:\\"\x00-\x1f]')
+
+_AGAIN = 1.0  # seconds until what the machine was too short for is tried again
 
 
 class StageInFailed(Exception):
@@ -69,7 +73,8 @@ def place_artifacts(
         except OverBudget as error:
             raise StageInFailed(f"artifact {url}: {error}") from error
         except (*BROKEN, HTTPException, Stopped) as error:
-            raise StageInFailed from error
+            short = shortage(error)
+            raise StageInFailed(f"artifact {url}: {short}" if short else "") from error
 
 
 def _base_name(url: str) -> str:
@@ -103,10 +108,21 @@ def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> 
 
 
 class StageOut:
-    """Uploads a job's outputs; `uploaded` names what was, `reason` says why the job failed if one was not."""
+    """Uploads a job's outputs; `uploaded` names what was, `reason` says why the job failed if one was not.
 
-    def __init__(self, sandbox: Sandbox, objects: ObjectStore, place: str, values: dict[str, str]) -> None:
+    `wait` waits so many seconds before something is tried again, or raises what ends the run.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        objects: ObjectStore,
+        place: str,
+        values: dict[str, str],
+        wait: Callable[[float], None],
+    ) -> None:
         self._sandbox, self._objects, self._place, self._values = sandbox, objects, place, values
+        self._wait = wait
         self.uploaded: dict[str, dict[str, int]] = {}
         self.reason: str | None = None
 
@@ -119,16 +135,24 @@ class StageOut:
             for declared in body.get(item, []):
                 name = substituted(declared, self._values)
                 key = f"scratch/{self._place}/{stored_name(name, item == 'outputDirs')}"
-                try:
-                    source = find(name)
-                    if source is None:
-                        self.reason = self.reason or reason
-                        continue
-                    size = self._objects.put_file(key, source, self._sandbox.root)
-                except (OSError, ValueError):
+                size = self._kept(name, find, key)
+                if size is None:
                     self.reason = self.reason or reason
-                    continue
-                self.uploaded.setdefault(item, {})[declared] = size
+                else:
+                    self.uploaded.setdefault(item, {})[declared] = size
+
+    def _kept(self, name: str, find: Callable[[str], Path | None], key: str) -> int | None:
+        """Upload one output, as soon as there is room for it; return its size, or None when there is no such output."""
+        while True:
+            try:
+                source = find(name)
+                return None if source is None else self._objects.put_file(key, source, self._sandbox.root)
+            except ValueError:
+                return None
+            except OSError as error:
+                if shortage(error) is None:
+                    return None
+            self._wait(_AGAIN)
 
     def _file(self, name: str) -> Path | None:
         """Return the regular file behind an output's name, or behind the first match of a pattern."""
@@ -153,6 +177,10 @@ class StageOut:
 def pack(source: Path, name: str, sandbox: Sandbox) -> Path:
     """Make a .tgz of a file or directory of the sandbox, beside HOME."""
     handle = sandbox.root / f"{os.urandom(8).hex()}.tgz"
-    with tarfile.open(handle, "w:gz", compresslevel=6) as archive:
-        archive.add(source, arcname=name)
+    try:
+        with tarfile.open(handle, "w:gz", compresslevel=6) as archive:
+            archive.add(source, arcname=name)
+    except BaseException:
+        handle.unlink(missing_ok=True)
+        raise
     return handle
