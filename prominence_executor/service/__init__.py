@@ -10,8 +10,9 @@ before it:
                   items (names, labels, policies), parameters, resources, task, files, job, factory, workflow (and which
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
-                  clock, shortage (errors that are worth another try), directory (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects
-                  (files), tokens (and signed URLs), representations (rows as the service's JSON)
+                  clock, shortage (errors that are worth another try), directory (who may write there), store (SQLite),
+                  workflow_rows, pairs (keys and values), objects (files), tokens (and signed URLs), representations
+                  (rows as the service's JSON)
     sandbox/      one job's files and processes
                   sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
                   staging (files in and out), downloads (past proxies where they lie here), removal (without following
@@ -23,9 +24,10 @@ before it:
     engines/      where a job's processes run
                   local (this machine: slots and sandboxes), job_processes (those of one run)
     execution/    from a stored job to its end
-                  vital (threads that must live), context (what the rooms share), postponed (for lack of room), logs, spec (what a run knows of its job), mpi, machine, outcome (what
-                  follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
-                  scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails)
+                  vital (threads that must live), context (what the rooms share), postponed (for lack of room), logs,
+                  spec (what a run knows of its job), mpi, machine, outcome (what follows from a run), tasks (of one
+                  run), job_run (one running job), queue (what starts next), scheduler (one thread decides), due (which
+                  jobs of a workflow), workflows, notifications (mails)
     http/         requests and answers
                   server (waitress in threads that end), context (what views share), jobs, workflows, data, keys, app
     service       LocalService: the life of one service (directory, threads, port)

@@ -1,7 +1,7 @@
 """The service as a program: `python -m prominence_executor.service --dir DIR`.
 
-With --child it is one program's private service: one line of JSON when it is ready, then silence, until its standard
-input ends or its parent is gone. It never prints a token otherwise.
+With --child it is one program's private service: one line of JSON when it is ready (to the descriptor that --says
+names, if any), then silence, until its standard input ends or its parent is gone. It never prints a token otherwise.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _failed(error)
         try:
             if options.child:
-                _print_line(json.dumps({"url": service.url, "token": service.token}))
+                _say_ready(service, options.says)
                 _await_orphaned(ended, parent)
             else:
                 _introduce(service, None if options.quiet else _NOTICES[options.containers])
@@ -92,6 +92,15 @@ def _signals() -> Iterator[int]:
         os.close(wakes)
 
 
+def _say_ready(service: LocalService, descriptor: int | None) -> None:
+    ready = {"url": service.url, "token": service.token}
+    if descriptor is None:
+        _print_line(json.dumps(ready))
+    else:
+        with open(descriptor, "w") as pipe:
+            pipe.write(json.dumps({**ready, "dir": str(service.dir)}) + "\n")
+
+
 def _introduce(service: LocalService, notice: str | None) -> None:
     token_file = _write_token(service)
     if notice:
@@ -120,6 +129,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--says", type=int, help=argparse.SUPPRESS)
 
 
 def _print_line(line: str) -> None:
