@@ -55,7 +55,8 @@ class ProminenceExecutor(Executor):
 
     Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
     ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
-    (needs the extra ``local``). Nothing is sent before the first `submit`.
+    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. Nothing is
+    sent before the first `submit`.
 
     Args:
         url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
@@ -177,7 +178,7 @@ class ProminenceExecutor(Executor):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         warm = warm_options(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
-        service = find_service(url, token, service_timeout)
+        service = find_service(url, token, service_timeout, max_workers, options.resources)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:

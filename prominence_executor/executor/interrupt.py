@@ -14,6 +14,8 @@ _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are delete
 
 def report_left(context: RunContext, chunks: Sequence[Chunk], jobs: Transport, has_workers: bool) -> str:
     """Say what is left at the service; ``jobs`` carries those that no warm worker has."""
+    if not context.lasts:
+        return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
     sent = [chunk for chunk in chunks if chunk.job_id is not None]
     count = sum(chunk.transport is jobs for chunk in sent)
     said = f"its {count} outstanding jobs are left at the service"

@@ -61,6 +61,7 @@ class Run:
             journal,
             attached=attached,
             clock=self._clock.now,
+            lasts=service.lasts,
         )
         self.settings = settings
         self.registry = ChunkRegistry(run_id)
@@ -87,6 +88,7 @@ class Run:
         self._started = False
         self._follower: WorkerFollower | None = None  # of the warm workers of the program that began the run
         self._left = False  # an interrupted program has left its jobs and workers at the service
+        service.on_death(self._lost_service)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -303,6 +305,13 @@ class Run:
         else:
             said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
+
+    def _lost_service(self, error: ProminenceError) -> None:
+        """Give up: there is no service any more, nor what it had."""
+        self.registry.fail(error)
+        self.context.stopping.set()
+        self.context.connection.close()  # what still repeats a request ends
+        self._jobs.look_soon()
 
     def _end(self) -> None:
         """Let go of threads, sockets and the service, in the tracker's thread: everything is settled."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
+from ..client.model import Resources
+from ..errors import ProminenceError, ServiceUnavailableError
 from ..transports.warm.options import WarmOptions
 
 _WORKERS = 8  # warm workers at most, by default
@@ -86,25 +88,60 @@ def _interval(given: float | tuple[float, float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Service:
-    """A service to run on: what makes a client, and what must be done when it is no longer needed."""
+    """A service to run on: what makes a client, and what must be done when it is no longer needed.
+
+    Attributes:
+        on_death: has a function called with the error, if the service ends for good while it is needed.
+        lasts: it outlives this program.
+    """
 
     connect: Callable[[], ProminenceClient]
     stop: Callable[[], None]
+    on_death: Callable[[Callable[[ProminenceError], None]], None] = lambda told: None
+    lasts: bool = True
 
 
-def find_service(url: str | None, token: str | Callable[[], str] | None, service_timeout: float) -> Service:
+def find_service(
+    url: str | None,
+    token: str | Callable[[], str] | None,
+    service_timeout: float,
+    max_workers: int | None = None,
+    resources: Resources | None = None,
+) -> Service:
     """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
+
+    Args:
+        max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
     """
+    retry_for = min(_REPEAT, service_timeout)
     if (url or os.environ.get("PROMINENCE_URL")) != "local":
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
-        return Service(lambda: ProminenceClient(url, tokens, retry_for=min(_REPEAT, service_timeout)), lambda: None)
+        return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
-    embedded = launch()
-    return Service(lambda: ProminenceClient(embedded.url, embedded.token), embedded.stop)
+    embedded = launch(*_slots(max_workers or 0, resources or Resources()))
+
+    def connect() -> ProminenceClient:
+        if embedded.died is not None:
+            raise ServiceUnavailableError(embedded.died)
+        return ProminenceClient(embedded.url, embedded.token, retry_for=retry_for)
+
+    def on_death(told: Callable[[ProminenceError], None]) -> None:
+        embedded.on_death(lambda reason: told(ServiceUnavailableError(reason)))
+
+    return Service(connect, embedded.stop, on_death, lasts=False)
+
+
+def _slots(jobs: int, resources: Resources) -> tuple[int, int]:
+    """Return the CPUs, and the memory in GB, that so many jobs take at most when they run at once."""
+    wire = resources.json()
+    cpus = wire.get("cpus") or max(wire.get("cpusRange") or wire.get("cpusOptions") or (1,))
+    nodes = wire.get("nodes") or -(-max(wire.get("totalCpusRange") or (1,)) // cpus)
+    memory = wire.get("memory") or cpus * wire["memoryPerCpu"]
+    return jobs * cpus * nodes, jobs * memory * nodes

@@ -37,6 +37,11 @@ _PYTHONS = {
 }  # fmt: skip
 _USUAL_LIBRARIES = ("libbz2-1.0", "libffi8", "liblzma5", "libsqlite3-0", "libssl3", "zlib1g")
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+# As `python -m pip`, but nothing in the working directory is taken for a module of it or of Python.
+_PIP = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
 _NEEDLESS = re.compile(
     r"(var/lib/apt/lists|var/cache|var/log|tmp|run|dev|proc|sys|root|usr/share/(doc|man|info|locale|lintian))/."
     r"|(etc/(resolv\.conf|hostname|machine-id|passwd-|group-|shadow-|gshadow-)|var/lib/dpkg/[a-z]+-old)$"
@@ -238,7 +243,7 @@ def _pip(
 ) -> None:
     """Install into the image what the files require; wheels for its Python, or built here by the same Python."""
     target = tree / "usr" / "local" / "lib" / f"python{version}" / f"{site}-packages"
-    command = [sys.executable, "-m", "pip"]
+    command = [sys.executable, "-c", _PIP]
     debian.run([*command, "--version"], "pip is needed for --requirement: python -m ensurepip")
     here = source if _version_of([os.fspath(source)]) == version else Path(f"/usr/bin/python{version}")
     choice = [f"--python-version={version}", "--implementation=cp", "--only-binary=:all:"]

@@ -56,16 +56,24 @@ class ServiceHealth:
     Args:
         timeout: seconds for which the service may be away.
         clock: what measures them; see awake.py.
+        lasts: it outlives this program, so another one can go on with the run.
 
     Attributes:
         now: that clock, for what else may take as long.
     """
 
     def __init__(
-        self, run_id: str, timeout: float, log: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        run_id: str,
+        timeout: float,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        lasts: bool = True,
     ) -> None:
         self.timeout = timeout
         self.now = clock
+        self._lasts = lasts
         self._run_id = run_id
         self._log = log
         self._lock = threading.Lock()
@@ -103,9 +111,9 @@ class ServiceHealth:
         if away < self.timeout:
             self._log.info("run %s: no answer for %.0f s, asking again: %s", self._run_id, away, error)
             return None
-        given_up = ServiceUnavailableError(
-            f"the service has not answered for {away:.0f} s; what it has of run {self._run_id} is still there, and "
-            f"ProminenceExecutor.attach({self._run_id!r}) finds it again"
-        )
+        found = f"ProminenceExecutor.attach({self._run_id!r}) finds it again"
+        left = f"what it has of run {self._run_id} is still there, and {found}"
+        hope = left if self._lasts else "it was started by this program, and ends with it"
+        given_up = ServiceUnavailableError(f"the service has not answered for {away:.0f} s; {hope}")
         given_up.__cause__ = error
         return given_up

@@ -33,6 +33,7 @@ class RunContext:
     attached: bool  # it reads and cancels what another program has submitted
     stopping: threading.Event  # set when nothing more is to be waited for
     log: logging.Logger = LOG
+    lasts: bool = True  # the service outlives this program
 
     @property
     def client(self) -> ProminenceClient:
@@ -50,6 +51,7 @@ def new_context(
     *,
     attached: bool,
     clock: Callable[[], float],
+    lasts: bool = True,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -63,12 +65,13 @@ def new_context(
         run_id=run_id,
         key=key,
         connection=Connection(connect),
-        health=ServiceHealth(run_id, service_timeout, LOG, clock),
+        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts),
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
         uploads=uploads,
         lazy=lazy,
         attached=attached,
+        lasts=lasts,
         stopping=threading.Event(),
     )

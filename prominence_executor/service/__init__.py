@@ -10,11 +10,13 @@ before it:
                   items (names, labels, policies), parameters, resources, task, files, job, factory, workflow (and which
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
-                  directory (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects
-                  (files), tokens (and signed URLs), representations (rows as the service's JSON)
+                  clock, shortage (errors that are worth another try), directory (who may write there), store (SQLite),
+                  workflow_rows, pairs (keys and values), objects (files), tokens (and signed URLs), representations
+                  (rows as the service's JSON)
     sandbox/      one job's files and processes
-                  sandbox (its directory and environment), processes (their trees), staging (files in and out),
-                  downloads (past proxies where they lie here), removal (without following links)
+                  sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
+                  staging (files in and out), downloads (past proxies where they lie here), removal (without following
+                  links)
     containers/   how a task's words become a command
                   base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
@@ -22,9 +24,10 @@ before it:
     engines/      where a job's processes run
                   local (this machine: slots and sandboxes), job_processes (those of one run)
     execution/    from a stored job to its end
-                  context (what the rooms share), logs, spec (what a run knows of its job), mpi, machine, outcome (what
-                  follows from a run), tasks (of one run), job_run (one running job), queue (what starts next),
-                  scheduler (one thread decides), due (which jobs of a workflow), workflows, notifications (mails);
+                  vital (threads that must live), context (what the rooms share), postponed (for lack of room), logs,
+                  spec (what a run knows of its job), mpi, machine, outcome (what follows from a run), tasks (of one
+                  run), job_run (one running job), queue (what starts next), scheduler (one thread decides), due (which
+                  jobs of a workflow), workflows, notifications (mails);
                   platform (how the real one behaves, by option), pace and memory (what it needs for that)
     http/         requests and answers
                   server (an event loop in a thread that ends), context (what views share), routes, transfer (bytes from

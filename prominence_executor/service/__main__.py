@@ -1,7 +1,7 @@
 """The service as a program: `python -m prominence_executor.service --dir DIR`.
 
-With --child it is one program's private service: one line of JSON when it is ready, then silence, until its standard
-input ends or its parent is gone. It never prints a token otherwise.
+With --child it is one program's private service: one line of JSON when it is ready (to the descriptor that --says
+names, if any), then silence, until its standard input ends or its parent is gone. It never prints a token otherwise.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from .execution.platform import Platform
-from .service import LocalService
+from .service import LocalService, check_numbers
 from .state.directory import write_whole
+from .state.shortage import shortage
 
 _NOTICES = {
     "process": "Tasks run as plain processes of this machine, with your rights: not in containers.",
@@ -32,7 +34,15 @@ _PARENT_SECONDS = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve in the foreground until SIGINT, SIGTERM or, with --child, until the parent is gone."""
-    options = _parser().parse_args(argv)
+    parser = _Parser(
+        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
+    )
+    _add_options(parser)
+    options = parser.parse_args(argv)
+    try:
+        check_numbers(options.port, options.cpus, options.memory, options.seconds_per_minute)
+    except ValueError as error:
+        parser.error(str(error))
     directory = options.dir
     if options.child:
         logging.getLogger().addHandler(logging.NullHandler())
@@ -49,17 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+            return _failed(error)
         try:
             if options.child:
-                _print_line(json.dumps({"url": service.url, "token": service.token}))
+                _say_ready(service, options.says)
                 _await_orphaned(ended, parent)
             else:
                 _introduce(service, None if options.quiet else _NOTICES[options.containers], options.cafile)
                 os.read(ended, 1)
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
+        except OSError as error:
+            return _failed(error)
         finally:
             service.stop()
     return 0
@@ -83,6 +94,11 @@ def _load_server() -> None:
                 os.environ[name] = value
 
 
+def _failed(error: Exception) -> int:
+    sys.stderr.write(f"{shortage(error) or error}\n")
+    return 1
+
+
 @contextmanager
 def _signals() -> Iterator[int]:
     """Open a descriptor that becomes readable when the program is asked to end."""
@@ -98,6 +114,15 @@ def _signals() -> Iterator[int]:
         os.close(wakes)
 
 
+def _say_ready(service: LocalService, descriptor: int | None) -> None:
+    ready = {"url": service.url, "token": service.token}
+    if descriptor is None:
+        _print_line(json.dumps(ready))
+    else:
+        with open(descriptor, "w") as pipe:
+            pipe.write(json.dumps({**ready, "dir": str(service.dir)}) + "\n")
+
+
 def _introduce(service: LocalService, notice: str | None, cafile: Path | None) -> None:
     token_file = _write_token(service)
     if notice:
@@ -108,10 +133,13 @@ def _introduce(service: LocalService, notice: str | None, cafile: Path | None) -
         _print_line(f"export PROMINENCE_SSL_VERIFY={shlex.quote(str(cafile.resolve()))}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prominence-executor serve", description=f"A PROMINENCE service on 127.0.0.1. {_NOTICES['process']}"
-    )
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one sentence what was not understood."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, help="where its state lives (default: ~/.prominence/local)")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--cpus", type=int, help="slots that jobs share (default: the machine's)")
@@ -133,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    return parser
+    parser.add_argument("--says", type=int, help=argparse.SUPPRESS)
 
 
 def _platform(changes: str) -> Platform:

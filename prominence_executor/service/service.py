@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .execution.platform import Platform
+from .state.clock import Clock
 from .state.directory import lock_directory
 
 if TYPE_CHECKING:
     import ssl
 
 DEFAULT_USER = "local"
+MOST_SLOTS = 1_000_000
 _TOKEN_SECONDS = 365 * 86400
 _MISSING = "the embedded service needs aiohttp and PyJWT: pip install 'prominence-executor[local]'"
 
@@ -29,6 +31,17 @@ _MISSING = "the embedded service needs aiohttp and PyJWT: pip install 'prominenc
 def machine_memory() -> int:
     """Return the machine's memory in whole GB, at least 1."""
     return max(1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30)
+
+
+def check_numbers(port: int, cpus: int | None, memory: int | None, seconds_per_minute: float) -> None:
+    """Raise ValueError, with a sentence, for what no service can have."""
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be 0 to 65535, not {port}")
+    for name, number in (("cpus", cpus), ("memory", memory)):
+        if number is not None and not 1 <= number <= MOST_SLOTS:
+            raise ValueError(f"{name} must be 1 to {MOST_SLOTS}, not {number}")
+    if not 0 < seconds_per_minute <= 60 * 60:  # which nan is not either
+        raise ValueError(f"seconds_per_minute must be above 0, and at most 3600, not {seconds_per_minute}")
 
 
 class LocalService:
@@ -43,10 +56,11 @@ class LocalService:
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
     certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
     cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
+    clock: what tells it the time, for tests.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
-    and ValueError when a newer version has written it.
+    and ValueError when a newer version has written it, or a number is none that a service can have.
     """
 
     def __init__(
@@ -63,11 +77,14 @@ class LocalService:
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         cafile: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if certfile is None and (keyfile or cafile):
             raise ValueError("keyfile and cafile belong to a certificate: certfile is missing")
         if containers not in ("process", "real"):
             raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
+        check_numbers(port, cpus, memory, seconds_per_minute)
+        self._clock = clock or Clock()
         self._wanted_dir = None if dir is None else Path(dir)
         self._port = port
         self.cpus = cpus if cpus is not None else os.cpu_count() or 1
@@ -97,11 +114,20 @@ class LocalService:
 
         Raises:
             ImportError: the extra `local` is not installed.
-            RuntimeError: another service uses the directory, or others could have changed what lies there.
+            RuntimeError: another service uses the directory, or others could have changed what lies there, or its
+                database is damaged.
             OSError: the port is taken, or the directory cannot be written.
             ValueError: `smtp` is not "HOST:PORT", the certificate cannot be used, or a newer version has written the
                 directory.
         """
+        import sqlite3
+
+        try:
+            self._start()
+        except sqlite3.Error as error:
+            raise RuntimeError(f"the database {self.dir / 'state.sqlite'} cannot be used: {error}") from error
+
+    def _start(self) -> None:
         try:
             from .containers.base import PlainProcesses
             from .containers.tasks import ContainerRuntimes
@@ -121,15 +147,15 @@ class LocalService:
             raise
         with ExitStack() as stack:
             self.dir = self._take_directory(stack)
-            self._signer = Signer(load_secret(self.dir / "secret"))
-            store = Store(self.dir / "state.sqlite")
+            self._signer = Signer(load_secret(self.dir / "secret"), self._clock)
+            store = Store(self.dir / "state.sqlite", self._clock)
             stack.callback(store.close)
             secured = self._secured(server.tls)
             listener = stack.enter_context(server.bind(self._port))
             self.url = f"http{'s' if secured else ''}://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
             objects = ObjectStore(self.dir / "objects")
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
-            engine = LocalEngine(self.dir, self.cpus, self.memory)
+            engine = LocalEngine(self.dir, self.cpus, self.memory, self._clock)
             context = ServiceContext(
                 self.dir,
                 store,
@@ -140,11 +166,12 @@ class LocalService:
                 containers,
                 self.seconds_per_minute,
                 self._platform,
+                self._clock,
                 self._cafile,
             )
             scheduler = Scheduler(context)
             workflows = Workflows(store, scheduler, engine.cpus)
-            mail = Mail(store, self.dir / "mail", self._smtp)
+            mail = Mail(store, self.dir / "mail", self._smtp, context.vital)
             scheduler.on_ended = (workflows.job_ended, mail.job_ended)
             application = stack.enter_context(closing(Application(context, scheduler, workflows)))
             http = server.Server(application, application.wake, listener, secured)
@@ -155,6 +182,7 @@ class LocalService:
             stack.callback(scheduler.stop)
             workflows.recover()
             http.start()
+            stack.callback(context.vital.close)
             self.token = self.token_for(self._username)
             self._stack = stack.pop_all()
 

@@ -129,8 +129,11 @@ def test_a_jobs_end_is_described_as_the_real_service_describes_it(case: str, ser
 
 def test_the_environment_and_directory_of_a_task(user: User) -> None:
     program = """
-import json, os, sys
-print(json.dumps({"env": dict(os.environ), "cwd": os.getcwd(), "files": sorted(os.listdir(".")),
+import json, os, sys, urllib.request
+own = urllib.request.Request(os.environ["PROMINENCE_URL"] + "/jobs/" + os.environ["PROMINENCE_JOB_ID"])
+own.add_header("Authorization", "Bearer " + os.environ["PROMINENCE_TOKEN"])
+described = json.load(urllib.request.urlopen(own))
+print(json.dumps({"own": described, "env": dict(os.environ), "cwd": os.getcwd(), "files": sorted(os.listdir(".")),
     "stdin": sys.stdin.read(), "argv": sys.argv[1:], "encoding": sys.stdout.encoding, "python": sys.executable}))
 """
     command = "python3 program.py \"a b\" $HOME '*.txt' ${PROMINENCE_JOB_ID} && | $$x"
@@ -152,8 +155,9 @@ print(json.dumps({"env": dict(os.environ), "cwd": os.getcwd(), "files": sorted(o
     assert env["PROMINENCE_URL"] == user.url
     assert "PX_SECRET_OF_THE_SERVICE" not in env
     assert "PYTHONPATH" not in env
-    own = User(env["PROMINENCE_URL"], env["PROMINENCE_TOKEN"])  # the job's own token: the same user
-    assert own.describe(job)["id"] == job
+    assert seen["own"][0]["id"] == job  # the job's own token: the same user
+    assert user.describe(job)["status"] == "completed"
+    assert User(env["PROMINENCE_URL"], env["PROMINENCE_TOKEN"])("GET", "/jobs") == {"error": "Authentication failure"}
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/../../escape", "/etc/escape", "..", "a,b"])

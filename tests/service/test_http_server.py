@@ -32,6 +32,7 @@ from prominence_executor.service.http import app
 from prominence_executor.service.http.context import Answer, Ask, jsonify
 from prominence_executor.service.http.routes import Routes
 from prominence_executor.service.http.waiting import Changes
+from prominence_executor.service.state.clock import Clock
 from prominence_executor.service.state.tokens import Signer, load_secret
 
 pytestmark = pytest.mark.once
@@ -266,7 +267,7 @@ def test_a_part_of_an_object_can_be_had(headers: dict[str, str], status: int, pa
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_bytes(blob)
-    signer = Signer(load_secret(own.dir / "secret"))
+    signer = Signer(load_secret(own.dir / "secret"), Clock())
     url = signer.signed_url(own.url.removesuffix(BASE), "GET", "uploads/local/parts", 60)
     answer = requests.get(url, headers=headers, timeout=30)
     assert (answer.status_code, answer.content) == (status, blob[part])

@@ -27,6 +27,7 @@ from prominence_executor.service.schema.items import Refused, check_answer
 from prominence_executor.service.schema.job import check_job
 from prominence_executor.service.schema.words import split
 from prominence_executor.service.schema.workflow import check_members_objects, check_stored, check_workflow, members
+from prominence_executor.service.state.clock import Clock
 from prominence_executor.service.state.store import NewJob, Query, Store
 from prominence_executor.service.state.tokens import Signer
 
@@ -251,16 +252,16 @@ def test_commands_are_split_as_a_shell_does(command: str) -> None:
 
 @pytest.mark.parametrize("expires", ["9" * 5_000, "٣" * 12, "-1", "1e9", "", "0"])
 def test_a_signed_url_without_a_date_is_refused(expires: str) -> None:
-    assert not Signer(b"x" * 32).may("GET", "uploads/a/b", expires, "\ud800")
+    assert not Signer(b"x" * 32, Clock()).may("GET", "uploads/a/b", expires, "\ud800")
 
 
 @pytest.mark.parametrize("token", ["é", "x" * 100_000, ".".join(["W1tb" * 1_000] * 3), "a.b.c", "", "e30.e30.e30"])
 def test_a_token_of_anything_is_nobodys(token: str) -> None:
-    assert Signer(b"x" * 32).identify(f"Bearer {token}") is None
+    assert Signer(b"x" * 32, Clock()).identify(f"Bearer {token}") is None
 
 
 def test_details_are_measured_before_they_are_read(tmp_path: Path) -> None:
-    body, store = job(), Store(tmp_path / "state.sqlite")
+    body, store = job(), Store(tmp_path / "state.sqlite", Clock())
     with closing(store):
         allocation = Allocation(1, 1, 1)
         store.add_jobs(NewJob(user="u", body=body, place="p", name="n", allocation=allocation) for _ in range(3))

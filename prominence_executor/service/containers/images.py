@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -18,9 +19,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from ..sandbox import processes
+from ..sandbox.archives import Budget
+from ..sandbox.archives import Stopped as WasStopped
 from ..sandbox.downloads import open_url, receive
 from ..sandbox.staging import upload_key
 from ..state.directory import own_directory
@@ -28,6 +32,8 @@ from ..state.objects import BadKey, ObjectStore, sha256_of
 from .base import PullFailed, Stopped
 
 FILES = (".sif", ".simg", ".tar", ".tgz", ".tar.gz")  # endings of an uploaded object; other names are a registry's
+# Never an option of a runtime, nor one of the schemes by which a runtime reads files of this machine.
+_OF_A_REGISTRY = re.compile(r"((docker|library|shub|oras)://)?(?!.*//)[A-Za-z0-9][A-Za-z0-9._/@+:-]*")
 _POLL_SECONDS = 0.1
 
 
@@ -105,8 +111,10 @@ class Images:
                     return self._kept(name, self._download(name, stopped))
             if "://" not in name and name.lower().endswith(FILES):
                 return self._kept(name, self._linked(upload_key(user, name)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise PullFailed(f"{name}: {error}") from error
+        if not _OF_A_REGISTRY.fullmatch(name):
+            raise PullFailed(f"{name} is not the name of an image")
         return Image(name)
 
     def _kept(self, name: str, checksum: str) -> Image:
@@ -165,9 +173,10 @@ class Images:
 
 def _receive(response: object, path: Path, stopped: Stopped) -> None:
     try:
-        receive(response, path, stopped)
-        if stopped():
-            raise PullFailed("ended while its image was downloaded")
+        receive(response, path, Budget(stopped))
+    except WasStopped as error:
+        path.unlink(missing_ok=True)
+        raise PullFailed("ended while its image was downloaded") from error
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -1,9 +1,11 @@
 """Runs PRoot for udocker as newer releases of PRoot would: standard library only, run by its path.
 
 udocker asks PRoot to pretend the kernel's own version (-k). In PRoot 5.1.0 that breaks fstat, so no program starts.
-And that release cannot end what a task left running (--kill-on-exit), but waits for it.
+And that release cannot end what a task left running (--kill-on-exit), but waits for it. What a task's environment adds
+to its container's comes in a file: on udocker's command line others could read it.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+ENVIRONMENT = "PROMINENCE_LOCAL_ENVIRONMENT"  # the variable that names the file
 _LONGEST = 0.5  # seconds between two looks
 
 
@@ -19,7 +22,12 @@ def main(words: list[str]) -> int:
     if "-k" in words:  # udocker's own comes before the task's words
         place = words.index("-k")
         del words[place : place + 2]
-    proot = subprocess.Popen(words)  # noqa: S603
+    environment = dict(os.environ)
+    given = environment.pop(ENVIRONMENT, None)
+    if given is not None:
+        environment.update(json.loads(Path(given).read_bytes()))
+        os.unlink(given)
+    proot = subprocess.Popen(words, env=environment)  # noqa: S603
     pause = 0.05
     while True:
         try:

@@ -8,12 +8,14 @@ protect the machine from a task that wants to harm it.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from ..state.directory import own_directory, write_whole
 from .base import Command, PullFailed, Stopped
 from .images import Image, Once, fresh, run_tool
 from .overlay import SYSTEM_PATH, Layer
+from .proot_shim import ENVIRONMENT
 from .runtime import binds
 
 _OLDEST_NUMBER = 1000  # of an ordinary user, where the service itself is root
@@ -128,17 +131,18 @@ class _Container:
     def command(self, words: list[str], env: dict[str, str], cwd: str) -> Command:
         root = self.sandbox.root
         shown = {"HOME": "/home/user", **env}
-        # Whoever looks at this machine's processes sees their words, so the token is passed by its name only.
-        by_name = {name: value for name, value in shown.items() if name.startswith("PROMINENCE_")}
-        texts = [name if name in by_name else f"{name}={value}" for name, value in shown.items()]
+        # Whoever looks at this machine's processes sees their words; and what a task calls PATH is not udocker's own.
+        given = root / "run" / f"environment-{uuid.uuid4().hex}"
+        write_whole(given, json.dumps(shown).encode())
+        searched = [f"--env=PATH={shown['PATH']}"] if "PATH" in shown else []  # by udocker itself, in the image
         volumes = [*binds(self.sandbox), *self._accounts()]
         argv = [
-            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", *(f"--env={text}" for text in texts),
+            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", *searched,
             *(f"--volume={here}:{there}" for here, there in volumes), self.name, *words,
         ]  # fmt: skip
         own = self.udocker.environment(
             UDOCKER_CONTAINERS=str(root / "containers"), UDOCKER_TMP=str(root / "run"),
-            PROOT_TMP_DIR=str(root / "run"), **by_name,
+            PROOT_TMP_DIR=str(root / "run"), **{ENVIRONMENT: str(given), processes.MARK: self.sandbox.mark},
         )  # fmt: skip
         # Not in HOME, where udocker would read a configuration that a task may have written.
         return Command(self.layer.inside(argv, root / "run"), root / "run", own)

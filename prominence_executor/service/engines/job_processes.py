@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import threading
 from typing import Any
 
 from ..containers.base import Command
 from ..sandbox import processes
+
+# Of descriptors and processes others may soon leave some over.
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+_PAUSE = 0.2  # seconds
 
 
 class RunStopped(Exception):
@@ -34,18 +39,29 @@ class JobProcesses:
         if self._stopped.is_set():
             raise RunStopped
 
-    def pause(self, seconds: float) -> None:
-        """Wait for so long. Raises RunStopped when the run was ended from outside, as soon as it is."""
-        if self._stopped.wait(seconds):
-            raise RunStopped
+    def wait(self, seconds: float) -> None:
+        """Wait before something is tried again. Raises RunStopped when the run is ended from outside meanwhile."""
+        self._stopped.wait(seconds)
+        self.check()
 
     def start(self, command: Command, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own. Raises RunStopped, and OSError when it cannot be executed."""
-        with self._lock:
-            self.check()
-            process = processes.start(command.argv, cwd=command.cwd, env=command.env, stdout=stdout, stderr=stderr)
-            self._pids.add(process.pid)
-        return process
+        """Start a process in a session of its own, as soon as the machine has what that takes.
+
+        Raises RunStopped, and OSError when it cannot be executed.
+        """
+        while True:
+            try:
+                with self._lock:
+                    self.check()
+                    process = processes.start(
+                        command.argv, cwd=command.cwd, env=command.env, stdout=stdout, stderr=stderr
+                    )  # fmt: skip
+                    self._pids.add(process.pid)
+                return process
+            except OSError as error:
+                if error.errno not in _SHORT:
+                    raise
+            self.wait(_PAUSE)
 
     def reap(self, process: subprocess.Popen[bytes]) -> tuple[int, Any]:
         """Wait for a process; return its exit code, negative for a signal, and what it used."""

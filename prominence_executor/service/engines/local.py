@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..sandbox import processes
 from ..sandbox.removal import remove_tree
 from ..sandbox.sandbox import Sandbox, install_shims
+from ..state.clock import Clock
 from ..state.directory import own_directory
 
 _SWEEP_SECONDS = 0.2
@@ -25,7 +25,8 @@ class LocalEngine:
     `_lock` guards the free slots, the sandboxes of ended runs and the time of the next sweep.
     """
 
-    def __init__(self, directory: Path, cpus: int, memory: int) -> None:
+    def __init__(self, directory: Path, cpus: int, memory: int, clock: Clock) -> None:
+        self._clock = clock
         self.cpus, self.memory = cpus, memory  # GB
         self._sandboxes, self._shims = directory / "sandboxes", directory / "bin"
         self._lock = threading.Lock()
@@ -84,22 +85,25 @@ class LocalEngine:
                 self._ended[sandbox.mark] = sandbox.root
 
     def next_sweep(self) -> float | None:
-        """Return when to sweep next (time.time()), or None while there is nothing to sweep."""
+        """Return when to sweep next (by the monotonic clock), or None while there is nothing to sweep."""
         with self._lock:
             return self._next_sweep if self._ended else None
 
     def sweep(self) -> None:
         """Kill daemons of ended jobs: one look at /proc for all jobs that ended since the last."""
         with self._lock:
-            if time.time() < self._next_sweep:
+            if self._clock.monotonic() < self._next_sweep:
                 return
-            self._next_sweep = time.time() + _SWEEP_SECONDS
+            self._next_sweep = self._clock.monotonic() + _SWEEP_SECONDS
             ended, self._ended = self._ended, {}
-        if ended:
-            processes.kill_all(ended)
-            for root in ended.values():
-                if root.exists():
-                    remove_tree(root)
+        if not ended:
+            return
+        if not processes.kill_all(ended):  # they are looked for once more
+            with self._lock:
+                self._ended = ended | self._ended
+        for root in ended.values():
+            if root.exists():
+                remove_tree(root)
 
     def kill(self, sandboxes: Iterable[Sandbox]) -> None:
         """Kill every process of these sandboxes and of those of ended runs."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..containers.base import Containers
 from ..engines.local import LocalEngine
+from ..state.clock import Clock
 from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Signer
 from .logs import node_log
 from .platform import Platform
+from .vital import VitalThreads
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,14 @@ class ServiceContext:
     containers: Containers
     seconds_per_minute: float
     platform: Platform
+    clock: Clock
     cafile: Path | None = None  # the authority behind the service's certificate, if no public one
+    vital: VitalThreads = field(default_factory=VitalThreads)
+
+    def is_open(self, job: int) -> bool:
+        """Return whether there is such a job that has not ended: its token is good for so long."""
+        row = self.store.job(job)
+        return row is not None and row["ended"] is None
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
         """Return where a log of a job lies; the stream is `out` or `err`."""

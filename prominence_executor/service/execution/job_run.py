@@ -11,16 +11,19 @@ import os
 import tarfile
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from ..containers.base import Containers, PullFailed
 from ..engines.job_processes import JobProcesses, RunStopped
+from ..sandbox.archives import Budget
 from ..sandbox.sandbox import Sandbox
 from ..sandbox.staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
 from ..state.objects import ObjectStore
 from .machine import processor
-from .outcome import NO_ARTIFACT, NO_IMAGE, Outcome
+from .outcome import NO_ARTIFACT, NO_IMAGE, WAITS, Outcome
+from .postponed import NotNow, not_now
 from .spec import JobSpec
 from .tasks import Tasks, WorkerCrashed
 
@@ -80,6 +83,8 @@ class JobRun:
             outcome = self._lifecycle()
         except RunStopped:
             outcome = Outcome("failed")
+        except NotNow as error:
+            outcome = Outcome(WAITS, str(error))
         except Exception as error:
             log.exception("job %d", self.spec.job)
             outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
@@ -92,15 +97,21 @@ class JobRun:
         return outcome
 
     def _lifecycle(self) -> Outcome:
-        with self.spec.logs.opened() as logs:
+        with ExitStack() as stack:
             try:
-                self._processes.pause(self.spec.platform.job_seconds)
-                self._stage_in()
+                logs = stack.enter_context(self.spec.logs.opened())
+                place_inputs(self.sandbox, self.spec.body.get("inputs", []))
+            except OSError as error:
+                raise not_now(error) from error  # nothing has been started
+            try:
+                self._processes.wait(self.spec.platform.job_seconds)
+                self._place_artifacts()
                 task_failed = self._run_tasks(logs)
-            except StageInFailed:
+            except StageInFailed as error:
+                _say(logs[0][1], str(error))
                 return Outcome("failed", NO_ARTIFACT)
             except PullFailed as error:
-                os.write(logs[0][1], f"{error}\n".encode())
+                _say(logs[0][1], str(error))
                 return Outcome("failed", NO_IMAGE)
             except WorkerCrashed:
                 del self._execution["tasks"]
@@ -108,15 +119,14 @@ class JobRun:
         self._processes.check()
         return self._stage_out(task_failed)
 
-    def _stage_in(self) -> None:
+    def _place_artifacts(self) -> None:
         spec = self.spec
-        place_inputs(self.sandbox, spec.body.get("inputs", []))
         if spec.body.get("artifacts"):
             began = time.monotonic()
             try:
+                budget = Budget(self._processes.is_stopped, spec.body["resources"]["disk"] << 30)
                 place_artifacts(
-                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values,
-                    self._processes.is_stopped,
+                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values, budget
                 )  # fmt: skip
             finally:
                 self._execution["stageInTime"] = time.monotonic() - began
@@ -133,10 +143,16 @@ class JobRun:
             self._runner.close()
 
     def _stage_out(self, task_failed: bool) -> Outcome:
-        out = StageOut(self.sandbox, self._objects, self.spec.place, self.spec.values)
+        out = StageOut(self.sandbox, self._objects, self.spec.place, self.spec.values, self._processes.wait)
         began = time.monotonic()
         out.run(self.spec.body)
         if out.uploaded:
             self._execution["stageOutTime"] = time.monotonic() - began
         status = "failed" if out.reason else "completed"
         return Outcome(status, out.reason, uploaded=out.uploaded, task_failed=task_failed)
+
+
+def _say(log: int, sentence: str) -> None:
+    if sentence:
+        with suppress(OSError):  # the disk is full
+            os.write(log, f"{sentence}\n".encode(errors="replace"))

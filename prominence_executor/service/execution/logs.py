@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,6 @@ def copy_into(sandbox: Sandbox, log: Path, offset: int, name: str) -> None:
         descriptor = os.open(parent / target.name, flags, 0o644)
     except OSError:
         return
-    with open(log, "rb") as stream, os.fdopen(descriptor, "wb") as file:
+    with suppress(OSError), os.fdopen(descriptor, "wb") as file, open(log, "rb") as stream:  # the disk may be full
         stream.seek(offset)
         shutil.copyfileobj(stream, file)

@@ -11,7 +11,6 @@ import queue
 import re
 import smtplib
 import sqlite3
-import threading
 import time
 import uuid
 from email.headerregistry import Address
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from ..state.directory import own_directory, write_whole
 from ..state.store import Store
+from .vital import VitalThreads
 
 log = logging.getLogger("prominence_executor.local")
 
@@ -41,11 +41,11 @@ def server_address(text: str) -> tuple[str, int]:
 class Mail:
     """The outgoing mail of one service. `job_ended` may be called from any thread."""
 
-    def __init__(self, store: Store, directory: Path, smtp: str | None) -> None:
+    def __init__(self, store: Store, directory: Path, smtp: str | None, vital: VitalThreads) -> None:
         self._store, self._directory = store, directory
         self._server = None if smtp is None else server_address(smtp)
         self._ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._loop, name="mail", daemon=True)
+        self._thread = vital.make("mail", self._turn)
 
     def start(self) -> None:
         """Begin to send."""
@@ -62,14 +62,18 @@ class Mail:
         if row is not None and self._store.body(row).get("notifications"):
             self._ended.put(job)
 
-    def _loop(self) -> None:
-        while (job := self._ended.get()) is not None:
-            try:
-                row = self._store.job(job)
-                if row is not None:
-                    self._send(job, message(row))
-            except Exception as error:  # noqa: BLE001 (email raises anything for an odd address; the next mail must go)
-                log.warning("the mail about job %d was not sent: %s", job, error)
+    def _turn(self) -> bool:
+        """Send one mail; whether to go on."""
+        job = self._ended.get()
+        if job is None:
+            return False
+        try:
+            row = self._store.job(job)
+            if row is not None:
+                self._send(job, message(row))
+        except Exception as error:  # noqa: BLE001 (email raises anything for an odd address; the next mail must go)
+            log.warning("the mail about job %d was not sent: %s", job, error)
+        return True
 
     def _send(self, job: int, mail: EmailMessage) -> None:
         if self._server is None:

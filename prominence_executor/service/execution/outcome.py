@@ -14,6 +14,7 @@ OVER_MEMORY = "Job used too much memory"
 OVER_QUEUE_TIME = "Maximum time queued was exceeded"
 NO_ARTIFACT = "Artifact download failed"
 NO_IMAGE = "Container image pull failed"
+WAITS = "idle"  # the status of a run that could not begin
 
 
 @dataclass

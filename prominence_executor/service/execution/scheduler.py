@@ -2,7 +2,8 @@
 
 One thread decides: it starts what the queue says, ends what is overdue, and has the engine sweep up what ended jobs
 left behind. Each running job has a thread of its own. Stored state changes here and in the API; a job ends in the store
-exactly once.
+exactly once. Where the machine is too short of something (disk, descriptors, processes), a job waits in the queue, or
+its end is kept until it can be stored.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import logging
 import sqlite3
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..schema.allocation import Allocation
 from ..schema.bounds import MOST_MINUTES_IN_QUEUE
@@ -21,32 +23,42 @@ from ..state.workflow_rows import WorkflowRows
 from .context import ServiceContext
 from .job_run import JobRun
 from .memory import MemoryWatch
-from .outcome import DELETED, OVER_QUEUE_TIME, OVER_WALLTIME, RESTARTED, Outcome, runs_again, succeeded
+from .outcome import DELETED, OVER_QUEUE_TIME, OVER_WALLTIME, RESTARTED, WAITS, Outcome, runs_again, succeeded
 from .pace import Pace
+from .postponed import AGAIN, NotNow, Postponed, not_now
 from .queue import Deadlines, JobQueue, QueuedJob
 from .spec import JobSpec, read_spec
 
 log = logging.getLogger("prominence_executor.local")
 
+_SILENCE = 60.0  # seconds for which the same is not said again
+_LONGEST = 3600.0  # seconds between two looks: a condition cannot wait for years
+
 
 class Scheduler:
     """Every public method may be called from any thread.
 
-    `_condition` guards the queue, the deadlines, the runs and the two flags. The set of threads is the deciding
-    thread's own, and after its end `stop`'s.
+    `_condition` guards the queue, the deadlines, the runs, when to start and the flags. The set of threads, what is to
+    be done now and whether a turn was whole are the deciding thread's own, and after its end `stop`'s.
     """
 
     def __init__(self, context: ServiceContext) -> None:
         self._context, self._store, self._engine = context, context.store, context.engine
+        self._clock = context.clock
         self._condition = threading.Condition()
         self._woken = self._closing = False
         self._closed = threading.Event()
         self._queue = JobQueue(self._engine.cpus, self._engine.memory)
         self._deadlines = Deadlines()
         self._holds = Deadlines()  # of jobs that are held, as on the real platform
+        self._waits_until: dict[int, float] = {}  # of jobs with a time in the queue: an earlier one is over
         self._runs: dict[int, JobRun] = {}
+        self._starts_at = 0.0  # the time before which no job is started
+        self._postponed = Postponed(self._clock, self._look_again)
+        self._whole = True  # the last turn came to its end
+        self._now: deque[Callable[[], object]] = deque()
         self._threads: set[threading.Thread] = set()
-        self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+        self._thread = context.vital.make("scheduler", self._turn)
         self.pace = Pace(WorkflowRows(context.store), self.submit, context.platform)
         self._memory = MemoryWatch(self.runs)
         self.on_ended: tuple[Callable[[int], None], ...] = ()  # called in whichever thread ended the job
@@ -73,7 +85,7 @@ class Scheduler:
         self._memory.stop()
         with self._condition:
             self._closing = True
-            self._condition.notify()
+            self._condition.notify_all()
         self._closed.set()
         self._thread.join()
         with self._condition:
@@ -97,7 +109,7 @@ class Scheduler:
         with self._condition:
             for row in rows:
                 if row["id"] in held:
-                    self._holds.add(time.time() + seconds, row["id"])
+                    self._holds.add(self._clock.monotonic() + seconds, row["id"])
                 else:
                     self._enqueue(row)
             self._wake()
@@ -106,13 +118,17 @@ class Scheduler:
         """End a job that is idle or running. Whether there was one to end."""
         if not self._store.set_ended(job, "deleted", reason):
             return False
+        self.deleted(job, reason)
+        return True
+
+    def deleted(self, job: int, reason: str) -> None:
+        """Let go of a job that is deleted in the store."""
         with self._condition:
             self._queue.remove(job)
             run = self._runs.get(job)
         if run:
             run.end_with("deleted", reason)
         self._tell(job)
-        return True
 
     def runs(self) -> list[JobRun]:
         """Return the runs of all jobs that are running."""
@@ -126,23 +142,29 @@ class Scheduler:
 
     # The deciding thread
 
-    def _loop(self) -> None:
-        while True:
-            with self._condition:
+    def _turn(self) -> bool:
+        """Wait until there is something to do, and do it; whether to go on."""
+        whole, self._whole, left = self._whole, False, bool(self._now)
+        with self._condition:
+            if whole:  # else the last one failed: there may be more to do than it knew
                 self._condition.wait_for(lambda: self._closing or self._woken, timeout=self._until_next())
-                if self._closing:
-                    return
-                self._woken = False
+            if self._closing:
+                return False
+            self._woken = left
+            self._now.extend(self._overdue())
+            self._now.extend(self._postponed.due())
+            if not left and self._clock.monotonic() >= self._starts_at:  # what is left may take slots
                 fitting = self._queue.take_fitting(*self._engine.free())
-                overdue = self._overdue()
-                released = [job for job, _ in self._holds.due(time.time())]
-            for queued in fitting:
-                self._start(queued)
-            self._release(released)
-            for job, run in overdue:
-                self._expire(job, run)
-            self._threads = {thread for thread in self._threads if thread.is_alive()}
-            self._engine.sweep()
+                self._now.extend(partial(self._start, queued) for queued in fitting)
+            held = [job for job, _ in self._holds.due(self._clock.monotonic())]
+        if held:
+            self._now.append(partial(self._release, held))
+        while self._now:
+            self._now.popleft()()
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        self._engine.sweep()
+        self._whole = True
+        return True
 
     def _release(self, held: Iterable[int]) -> None:
         """Put jobs that were held into the queue after all, but for deleted ones."""
@@ -153,44 +175,48 @@ class Scheduler:
             if rows:
                 self._wake()
 
-    def _until_next(self) -> float | None:
-        nexts = (self._engine.next_sweep(), self._deadlines.first(), self._holds.first())
-        times = [when for when in nexts if when is not None]
-        return max(0.0, min(times) - time.time()) if times else None
+    def _until_next(self) -> float:
+        now = self._clock.monotonic()
+        times = [self._engine.next_sweep(), self._deadlines.first(), self._postponed.next_time(), self._holds.first()]
+        times.append(self._starts_at if self._starts_at > now else None)
+        return max(0.0, min([_LONGEST, *(when - now for when in times if when is not None)]))
 
     def _start(self, queued: QueuedJob) -> None:
         self._engine.take(queued.cpus, queued.memory)
         thread = threading.Thread(target=self._work, args=(queued,), name=f"job-{queued.job}", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # there can be no more threads
+            self._engine.give_back(queued.cpus, queued.memory)
+            self._put_back(queued, error)
+            return
         self._threads.add(thread)
-        thread.start()
 
-    def _overdue(self) -> list[tuple[int, JobRun | None]]:
+    def _overdue(self) -> list[Callable[[], object]]:
         """Find jobs that are over their time: with the run to end, or without one, taken out of the queue."""
-        found: list[tuple[int, JobRun | None]] = []
-        for job, mark in self._deadlines.due(time.time()):
+        found: list[Callable[[], object]] = []
+        now = self._clock.monotonic()
+        for job, mark in self._deadlines.due(now):
             run = self._runs.get(job)
             if mark and run is not None and run.sandbox.mark == mark:
-                found.append((job, run))
-            elif not mark and self._queue.remove(job):
-                found.append((job, None))
+                found.append(partial(run.end_with, "killed", OVER_WALLTIME))
+            elif not mark and self._waits_until.pop(job, now) <= now and self._queue.remove(job):
+                found.append(partial(self._postponed.attempt, partial(self._end, job, "failed", OVER_QUEUE_TIME)))
         return found
-
-    def _expire(self, job: int, run: JobRun | None) -> None:
-        if run:
-            run.end_with("killed", OVER_WALLTIME)
-        else:
-            self._end(job, "failed", OVER_QUEUE_TIME)
 
     # Job threads
 
     def _work(self, queued: QueuedJob) -> None:
         """Have one run from slot to slot. Whatever happens, the slots come back."""
-        again = False
+        again, refused = False, None
         try:
             again = self._run(queued.job)
+        except NotNow as error:
+            refused = error
         except Exception as error:
             log.exception("job %d", queued.job)
-            self._end(queued.job, "failed", f"Internal error: {error}")
+            reason = f"Internal error: {error}"
+            self._insist(lambda: self._end(queued.job, "failed", reason))
         finally:
             self._engine.give_back(queued.cpus, queued.memory)
             with self._condition:
@@ -198,32 +224,53 @@ class Scheduler:
                 self._wake()
         if again:
             self.submit([queued.job])
+        if refused is not None:
+            self._put_back(queued, refused)
 
     def _run(self, job: int) -> bool:
-        """Run a job; whether it is idle again, to be run once more."""
-        spec, sandbox = read_spec(self._context, job), self._engine.new_sandbox()
+        """Run a job; whether it is idle again, to be run once more. Raises NotNow when it could not begin."""
+        spec = read_spec(self._context, job)
+        try:
+            sandbox = self._engine.new_sandbox()
+        except OSError as error:
+            raise not_now(error) from error
         try:
             run = JobRun(spec, sandbox, self._context.objects, self._context.containers)
             with self._condition:
                 self._runs[job] = run
-                deadline = time.time() + spec.walltime * self._context.seconds_per_minute
+                deadline = self._clock.monotonic() + spec.walltime * self._context.seconds_per_minute
                 self._deadlines.add(deadline, job, sandbox.mark)
                 closing = self._closing
                 self._wake()
             # From here on the job is running, and can be looked into and ended. One that was deleted stays as it is.
-            if closing or not self._store.set_running(job):
+            if closing or not self._begun(job):
                 return False
-            began, outcome = time.monotonic(), run()
-            again = self._conclude(spec, outcome)
-            if outcome.status == "deleted" and time.monotonic() - began < spec.platform.young_seconds:
-                self._closed.wait(spec.platform.blocked_seconds)
-            return again
+            began, outcome = self._clock.monotonic(), run()
+            try:
+                again = self._conclude(spec, outcome)
+            except sqlite3.Error as error:
+                log.error("the end of job %d is stored later: %s", job, error)
+            else:
+                if outcome.status == "deleted" and self._clock.monotonic() - began < spec.platform.young_seconds:
+                    self._closed.wait(spec.platform.blocked_seconds)
+                return again
         finally:
-            self._engine.release(sandbox)
+            self._engine.release(sandbox)  # which may be what fills the disk
+        return self._insist(lambda: self._conclude(spec, outcome))
+
+    def _begun(self, job: int) -> bool:
+        try:
+            return self._store.set_running(job)
+        except sqlite3.Error as error:
+            raise not_now(error) from error
 
     def _conclude(self, spec: JobSpec, outcome: Outcome) -> bool:
         """Store what became of a run. Whether its job is idle again."""
         row = self._store.job(spec.job)
+        if outcome.status == WAITS:
+            with self._condition:
+                self._starts_at = self._clock.monotonic() + AGAIN
+            return self._store.set_idle_again(spec.job, repeats=0)
         if row is not None and runs_again(outcome, spec.policies, row["retries"]):
             return self._store.set_idle_again(spec.job)
         execution, uploaded = json.dumps(outcome.execution), json.dumps(outcome.uploaded)
@@ -234,18 +281,37 @@ class Scheduler:
 
     # What they share
 
+    def _look_again(self) -> None:
+        with self._condition:
+            self._wake()
+
     def _wake(self) -> None:
         """Have the deciding thread look again. Under the condition's lock."""
         self._woken = True
-        self._condition.notify()
+        self._condition.notify_all()
 
     def _enqueue(self, row: sqlite3.Row) -> None:
         if row["queue_minutes"] >= 0:
+            # What an earlier service has let it wait counts; of a job that is to be run again, nothing.
+            waited = 0.0 if row["started"] is not None else max(0.0, self._clock.time() - row["created"])
             minutes = min(row["queue_minutes"], MOST_MINUTES_IN_QUEUE)  # an earlier version accepted more
-            waits = minutes * self._context.seconds_per_minute
-            self._deadlines.add(row["created"] + waits, row["id"])
+            left = minutes * self._context.seconds_per_minute - waited
+            self._waits_until[row["id"]] = until = self._clock.monotonic() + left
+            self._deadlines.add(until, row["id"])
         slots = Allocation(row["cpus"], row["memory"], row["nodes"]).slots(self._engine.cpus, self._engine.memory)
         self._queue.add(QueuedJob(row["id"], row["priority"], *slots))
+
+    def _put_back(self, queued: QueuedJob, error: BaseException) -> None:
+        """Let a job wait again that could not begin, and start no other for a moment."""
+        with self._condition:
+            now = self._clock.monotonic()
+            news, self._starts_at = now > self._starts_at + _SILENCE, now + AGAIN
+            row = self._store.job(queued.job)
+            if row is not None and row["ended"] is None:  # else it was deleted meanwhile
+                self._queue.add(queued)
+            self._wake()
+        if news:
+            log.warning("no job can be started at the moment, which is tried again: %s", error)
 
     def _end(
         self,
@@ -262,4 +328,16 @@ class Scheduler:
 
     def _tell(self, job: int) -> None:
         for concerned in self.on_ended:
-            concerned(job)
+            self._postponed.attempt(partial(concerned, job))
+
+    def _insist(self, store: Callable[[], bool | None]) -> bool:
+        """Store a job's end as soon as that can be done, in its thread; what it returns, or False."""
+        while True:
+            try:
+                return bool(store())
+            except sqlite3.Error as error:
+                with self._condition:
+                    if self._closing:
+                        log.error("an end was not stored: %s", error)
+                        return False
+                    self._condition.wait_for(lambda: self._closing, timeout=AGAIN)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..containers.base import TaskRunner, Unstartable
@@ -124,7 +124,8 @@ class Tasks:
         stdout, stderr = self._logs[node]
         words = split(substituted(task.get("cmd", ""), {**env, **self._spec.values}).replace("\n", " "))
         if not words:
-            os.write(stdout, _NO_COMMAND)
+            with suppress(OSError):
+                os.write(stdout, _NO_COMMAND)
             return 0
         words = with_mpirun(words, task, env)
         try:
@@ -159,5 +160,6 @@ def arriving(task: dict[str, Any]) -> dict[str, str]:
 
 def _fatal(log: int, sentence: str) -> int:
     """Say why nothing was started, as the container's runtime would; return its exit code."""
-    os.write(log, f"FATAL:   {sentence}\n".encode())
+    with suppress(OSError):  # the disk is full
+        os.write(log, f"FATAL:   {sentence}\n".encode(errors="replace"))
     return 255

@@ -41,8 +41,10 @@ class Workflows:
         """Store a checked workflow and submit what can start. `done`: instances that an earlier run completed."""
         expanded = members(body)
         total = sum(len(member.instances) for member in expanded.values())
-        workflow = self.rows.add(user, body, {"place": str(uuid.uuid4()), "done": done or {}}, total)
-        self._advance(workflow, expanded)
+        with self._lock, self._store.transaction():  # all of it, or nothing
+            workflow = self.rows.add(user, body, {"place": str(uuid.uuid4()), "done": done or {}}, total)
+            ids = self._next_jobs(workflow, expanded)
+        self._scheduler.submit(ids)
         return workflow
 
     def job_ended(self, job: int) -> None:
@@ -55,11 +57,16 @@ class Workflows:
 
     def delete(self, workflow: int) -> bool:
         """End a workflow and all its jobs. Whether there was one to end."""
-        with self._lock:
+        with self._lock, self._store.transaction():  # all of it, or nothing
             ended = self.rows.set_ended(workflow, "deleted", WORKFLOW_DELETED)
             self.rows.drop_unmade(workflow)
-        for job in self.rows.open_jobs(workflow):
-            self._scheduler.delete(job, DELETED_WITH_WORKFLOW)
+            jobs = [
+                job
+                for job in self.rows.open_jobs(workflow)
+                if self._store.set_ended(job, "deleted", DELETED_WITH_WORKFLOW)
+            ]
+        for job in jobs:
+            self._scheduler.deleted(job, DELETED_WITH_WORKFLOW)
         return ended
 
     def rerun(self, row: sqlite3.Row) -> int | None:
@@ -76,34 +83,42 @@ class Workflows:
         counts = self.rows.counts(row["id"])
         return progress(counts, json.loads(row["plan"]), row["total"], row["ended"] is not None)
 
-    def _advance(self, workflow: int, expanded: dict[str, Member] | None = None) -> None:
-        with self._lock:
-            row = self.rows.get(workflow)
-            if row is None or row["ended"] is not None:
-                return
-            try:
-                expanded = expanded or members(json.loads(row["body"]))
-            except Refused as error:  # an earlier version accepted it
-                self.rows.set_ended(workflow, "failed", str(error))
-                return
-            plan = json.loads(row["plan"])
-            done: dict[str, list[int]] = plan["done"]
-            step = next_step(expanded, states_of(expanded, done, self.rows.submitted(workflow)))
-            if step.ends:
-                self.rows.set_ended(workflow, step.ends, None)
-            if not step.due:
-                return
-            place = WorkflowPlace(workflow, row["user"], row["name"], plan["place"])
-            jobs = [
-                job
-                for member in step.due
-                for job in instances(
-                    member, place, done.get(member.name, []), allocate(member.body["resources"], self._cpus)
-                )
-            ]
-            ids = self._store.add_jobs(jobs, unmade=self._scheduler.pace.bounded)
-            self.rows.set_running(workflow)
-            if self._scheduler.pace.bounded:
-                self._scheduler.pace.add(workflow, ids)
-            else:
-                self._scheduler.submit(ids)
+    def _advance(self, workflow: int) -> None:
+        with self._lock, self._store.transaction():
+            ids = self._next_jobs(workflow)
+        self._submit(workflow, ids)
+
+    def _submit(self, workflow: int, ids: list[int]) -> None:
+        if self._scheduler.pace.bounded:
+            self._scheduler.pace.add(workflow, ids)
+        else:
+            self._scheduler.submit(ids)
+
+    def _next_jobs(self, workflow: int, expanded: dict[str, Member] | None = None) -> list[int]:
+        """Store what is due of a workflow now, and return its jobs; or end it. Within a transaction, under the lock."""
+        row = self.rows.get(workflow)
+        if row is None or row["ended"] is not None:
+            return []
+        try:
+            expanded = expanded or members(json.loads(row["body"]))
+        except Refused as error:  # an earlier version accepted it
+            self.rows.set_ended(workflow, "failed", str(error))
+            return []
+        plan = json.loads(row["plan"])
+        done: dict[str, list[int]] = plan["done"]
+        step = next_step(expanded, states_of(expanded, done, self.rows.submitted(workflow)))
+        if step.ends:
+            self.rows.set_ended(workflow, step.ends, None)
+        if not step.due:
+            return []
+        place = WorkflowPlace(workflow, row["user"], row["name"], plan["place"])
+        jobs = [
+            job
+            for member in step.due
+            for job in instances(
+                member, place, done.get(member.name, []), allocate(member.body["resources"], self._cpus)
+            )
+        ]  # fmt: skip
+        ids = self._store.add_jobs(jobs, unmade=self._scheduler.pace.bounded)
+        self.rows.set_running(workflow)
+        return ids

@@ -7,9 +7,7 @@ answers a page.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -25,7 +23,8 @@ from ..schema.items import Refused
 from ..state.objects import BadKey
 from ..state.pairs import Pairs
 from ..state.representations import SITE
-from ..state.tokens import BUCKET
+from ..state.shortage import is_full, shortage
+from ..state.tokens import BUCKET, Identity
 from . import data, jobs, keys
 from . import workflows as workflow_views
 from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
@@ -107,7 +106,7 @@ class Application:
             raise Aborted(failure(413))
         if path == f"{BASE}/health" or not known:
             return
-        ask.identity = ask.api.service.signer.identify(ask.headers.get("Authorization"))
+        ask.identity = _identify(ask.api, ask.headers.get("Authorization"))
         if ask.identity is None:
             raise Aborted(refuse("Authentication failure", 401))
 
@@ -130,17 +129,19 @@ def answer_to(error: Exception) -> Answer:
         return refuse("the body of the request is not as its header says")
     if isinstance(error, asyncio.TimeoutError):
         return refuse("the body of the request did not come", 408)
-    if _is_full(error):
-        log.error("the disk is full: %s", error)
-        return refuse("the service's disk is full", 507)
+    if (sentence := shortage(error)) is not None:
+        log.error("a request could not be answered: %s", error)
+        return refuse(sentence, 507 if is_full(sentence) else 503)
     log.error("a request could not be answered", exc_info=error)
     return failure(500)
 
 
-def _is_full(error: Exception) -> bool:
-    if isinstance(error, sqlite3.OperationalError):
-        return "full" in str(error)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _identify(api: Api, authorization: str | None) -> Identity | None:
+    """Return whom a token speaks for; a job's token ends with its job. The database is asked where no run is known."""
+    identity = api.service.signer.identify(authorization)
+    if identity is None or identity.job is None or api.scheduler.run_of(identity.job) is not None:
+        return identity
+    return identity if api.service.is_open(identity.job) else None
 
 
 def _without_route(method: str, methods: list[str]) -> Answer:
@@ -161,8 +162,9 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
 
 @routes.get(f"{BASE}/health")
 async def health(ask: Ask) -> Answer:
-    """Answer that the service is there."""
-    return jsonify({})
+    """Answer that the service is there, or what is wrong with it."""
+    problem = ask.api.service.vital.problem()
+    return jsonify({}) if problem is None else refuse(problem, 503)
 
 
 @routes.get(f"{BASE}/resources")

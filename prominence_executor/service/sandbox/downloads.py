@@ -9,11 +9,11 @@ import ipaddress
 import os
 import socket
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PIECE = 1 << 20
+from .archives import Budget, copy, new_file
+
 _SECONDS = 20  # without a byte, after which a download has failed
 _LOOPBACK = "localhost,127.0.0.1,::1"
 
@@ -52,14 +52,16 @@ def open_url(url: str | urllib.request.Request) -> Any:
     return urllib.request.build_opener(_Proxies()).open(url, timeout=_SECONDS)
 
 
-def receive(response: Any, path: Path, stopped: Callable[[], bool]) -> None:
-    """Write a download to a file, as far as it has come when it is stopped. OSError: it did not come whole."""
-    with open(path, "wb") as file:
+def receive(response: Any, path: Path, budget: Budget) -> None:
+    """Write a download to a file, in the place of whatever has its name.
+
+    Raises:
+        OSError: it did not come whole.
+        OverBudget, Stopped: see `Budget`.
+    """
+    with new_file(path) as file:
+        copy(response, file, budget)
         expected = response.headers.get("Content-Length")
-        while piece := response.read(PIECE):
-            file.write(piece)
-            if stopped():
-                return
         if expected is not None and file.tell() != int(expected):
             raise OSError("the download ended early")
 

@@ -8,6 +8,7 @@ working directory; one that leaves that as well gets away, and a machine without
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 MARK = "PROMINENCE_LOCAL_SANDBOX"
+_SHORT = (errno.EMFILE, errno.ENFILE)
 
 
 def start(argv: list[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
@@ -55,7 +57,9 @@ def kill_group(leader: int) -> None:
 def _marked(pid: str, marks: Iterable[bytes]) -> bool:
     try:
         environment = Path("/proc", pid, "environ").read_bytes()
-    except OSError:  # gone, or somebody else's
+    except OSError as error:  # gone, or somebody else's
+        if error.errno in _SHORT:
+            raise
         return False
     return any(mark in environment for mark in marks)
 
@@ -67,32 +71,44 @@ def _inside(pid: str, roots: Iterable[str]) -> bool:
         if not any(directory.startswith(root + "/") for root in roots):
             return False
         terminal = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[4]
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
         return False
     return terminal == "0"
 
 
 def find(sandboxes: Mapping[str, Path]) -> list[int]:
-    """Find the processes of sandboxes, given as mark and directory: by the mark, or by their working directory."""
+    """Find the processes of sandboxes, given as mark and directory: by the mark, or by their working directory.
+
+    Raises OSError when this process has no descriptors for that.
+    """
     if not sandboxes:
         return []
     marks = [f"{MARK}={mark}".encode() for mark in sandboxes]
     roots = [str(root) for root in sandboxes.values()]
     try:
         pids = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
         return []
     own = str(os.getpid())
     return [int(pid) for pid in pids if pid != own and (_marked(pid, marks) or _inside(pid, roots))]
 
 
-def kill_all(sandboxes: Mapping[str, Path]) -> None:
-    """Kill every process of these sandboxes, again until none is left: they may be forking meanwhile."""
+def kill_all(sandboxes: Mapping[str, Path]) -> bool:
+    """Kill every process of these sandboxes, again until none is left: they may be forking. Whether none is left."""
     for attempt in range(50):
-        found = find(sandboxes)
+        try:
+            found = find(sandboxes)
+        except OSError:  # others may soon close some descriptors
+            time.sleep(0.02)
+            continue
         if not found:
-            return
+            return True
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.001 * min(attempt, 20))
+    return False

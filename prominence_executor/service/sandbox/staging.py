@@ -6,30 +6,33 @@ outside is read, whatever names, links and archive members say.
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
 import os
-import shutil
+import re
 import tarfile
 import urllib.parse
-import zipfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from ..schema.files import decoded
 from ..schema.parameters import substituted
-from ..state.objects import PIECE, ObjectStore
+from ..state.objects import ObjectStore
 from ..state.representations import stored_name
+from ..state.shortage import shortage
+from .archives import BROKEN, Budget, OverBudget, Stopped, receive_copy, unpack
 from .downloads import open_url, receive
 from .sandbox import Sandbox
 
-_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2")
+# What separates paths, or quotes, on the command lines of container runtimes.
+UNBINDABLE = re.compile(r'[,:\\"\x00-\x1f]')
+
+_AGAIN = 1.0  # seconds until what the machine was too short for is tried again
 
 
 class StageInFailed(Exception):
-    """An artifact could not be had, or not be unpacked."""
+    """An artifact could not be had, or not be unpacked; the text says why if the service itself refused it."""
 
 
 def place_inputs(sandbox: Sandbox, inputs: list[dict[str, Any]]) -> None:
@@ -42,7 +45,8 @@ def place_inputs(sandbox: Sandbox, inputs: list[dict[str, Any]]) -> None:
 
 def upload_key(user: str, name: str) -> str:
     """Return where an uploaded object lies: with a slash in its name, in the place of a group."""
-    return f"uploads/{name}" if "/" in name else f"uploads/{urllib.parse.quote(user, safe='')}/{name}"
+    owner, rest = name.split("/", 1) if "/" in name else (user, name)
+    return f"uploads/{urllib.parse.quote(owner, safe='')}/{rest}"
 
 
 def place_artifacts(
@@ -51,31 +55,35 @@ def place_artifacts(
     user: str,
     artifacts: list[dict[str, Any]],
     values: dict[str, str],
-    stopped: Callable[[], bool],
+    budget: Budget,
 ) -> None:
-    """Place artifacts in HOME by base name, archives unpacked. Raises StageInFailed."""
+    """Place artifacts in HOME by base name, archives unpacked. Raises StageInFailed, also when it is to stop."""
     for item in artifacts:
         url = substituted(item["url"], values)
-        name = urllib.parse.unquote(urllib.parse.urlsplit(url).path) if "://" in url else url
-        base = name.rsplit("/", 1)[-1]
-        if base in ("", ".", "..") or "\0" in base:
-            raise StageInFailed(url)
-        path = sandbox.home / base
         try:
+            path = sandbox.home / _base_name(url)
             if "://" in url:
-                _download(url, path, stopped)
+                with open_url(url) as response:
+                    receive(response, path, budget)
             else:
-                shutil.copyfile(objects.path(upload_key(user, url)), path)
+                receive_copy(objects.path(upload_key(user, url)), path, budget)
             path.chmod(0o775 if item.get("executable") else 0o644)
-            _unpack(path, sandbox.home)
+            unpack(path, sandbox.home, budget)
             _mount(sandbox, item.get("mountpoint"), values)
-        except (OSError, ValueError, EOFError, tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-            raise StageInFailed(url) from error
+        except OverBudget as error:
+            raise StageInFailed(f"artifact {url}: {error}") from error
+        except (*BROKEN, HTTPException, Stopped) as error:
+            short = shortage(error)
+            raise StageInFailed(f"artifact {url}: {short}" if short else "") from error
 
 
-def _download(url: str, path: Path, stopped: Callable[[], bool]) -> None:
-    with open_url(url) as response:
-        receive(response, path, stopped)
+def _base_name(url: str) -> str:
+    """Return under which name an artifact is placed. Raises ValueError."""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path) if "://" in url else url
+    base = name.rsplit("/", 1)[-1]
+    if base in ("", ".", "..") or "\0" in base:
+        raise ValueError(f"{url} names no file")
+    return base
 
 
 def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> None:
@@ -87,6 +95,9 @@ def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> 
     if real is None:
         raise ValueError("nothing to mount")
     if sandbox.mounts is not None:
+        # What the path leads to may be called as an archive's member was.
+        if UNBINDABLE.search(str(real)) or UNBINDABLE.search(target) or ".." in target.split("/"):
+            raise ValueError("not to be mounted")
         sandbox.mounts.append((real, target if target.startswith("/") else f"/home/user/{target}"))
         return
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -96,43 +107,22 @@ def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> 
         link.symlink_to(real)
 
 
-def _unpack(path: Path, home: Path) -> None:
-    if path.name.endswith(_TARS):
-        with tarfile.open(path) as archive:
-            _extract(archive, home)
-    elif path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(home)  # noqa: S202 (drops ".." and leading slashes itself, and makes no links)
-    elif path.name.endswith((".gz", ".bz2")):
-        opener = gzip.open if path.name.endswith(".gz") else bz2.open
-        with opener(path, "rb") as packed, open(path.with_suffix(""), "wb") as file:
-            shutil.copyfileobj(packed, file, PIECE)
-    else:
-        return
-    path.unlink()
-
-
-def _extract(archive: tarfile.TarFile, home: Path) -> None:
-    """Extract all members, or none: none may lie outside, nor be a link that leads outside."""
-    for member in archive.getmembers():
-        if member.name.startswith("/") or ".." in member.name.split("/"):
-            raise ValueError(f"{member.name} may not be unpacked")
-    if hasattr(tarfile, "data_filter"):
-        archive.extractall(home, filter="data")
-        return
-    # The first releases of Python 3.10 and 3.11 have no filters: a plainer and stricter rule.
-    for member in archive.getmembers():
-        leads_away = member.linkname.startswith("/") or ".." in member.linkname.split("/")
-        if leads_away or not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
-            raise ValueError(f"{member.name} may not be unpacked")
-    archive.extractall(home)  # noqa: S202 (checked above)
-
-
 class StageOut:
-    """Uploads a job's outputs; `uploaded` names what was, `reason` says why the job failed if one was not."""
+    """Uploads a job's outputs; `uploaded` names what was, `reason` says why the job failed if one was not.
 
-    def __init__(self, sandbox: Sandbox, objects: ObjectStore, place: str, values: dict[str, str]) -> None:
+    `wait` waits so many seconds before something is tried again, or raises what ends the run.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        objects: ObjectStore,
+        place: str,
+        values: dict[str, str],
+        wait: Callable[[float], None],
+    ) -> None:
         self._sandbox, self._objects, self._place, self._values = sandbox, objects, place, values
+        self._wait = wait
         self.uploaded: dict[str, dict[str, int]] = {}
         self.reason: str | None = None
 
@@ -145,16 +135,24 @@ class StageOut:
             for declared in body.get(item, []):
                 name = substituted(declared, self._values)
                 key = f"scratch/{self._place}/{stored_name(name, item == 'outputDirs')}"
-                try:
-                    source = find(name)
-                    if source is None:
-                        self.reason = self.reason or reason
-                        continue
-                    size = self._objects.put_file(key, source)
-                except (OSError, ValueError):
+                size = self._kept(name, find, key)
+                if size is None:
                     self.reason = self.reason or reason
-                    continue
-                self.uploaded.setdefault(item, {})[declared] = size
+                else:
+                    self.uploaded.setdefault(item, {})[declared] = size
+
+    def _kept(self, name: str, find: Callable[[str], Path | None], key: str) -> int | None:
+        """Upload one output, as soon as there is room for it; return its size, or None when there is no such output."""
+        while True:
+            try:
+                source = find(name)
+                return None if source is None else self._objects.put_file(key, source, self._sandbox.root)
+            except ValueError:
+                return None
+            except OSError as error:
+                if shortage(error) is None:
+                    return None
+            self._wait(_AGAIN)
 
     def _file(self, name: str) -> Path | None:
         """Return the regular file behind an output's name, or behind the first match of a pattern."""

@@ -85,7 +85,8 @@ def check_artifacts(artifacts: Any) -> None:
         mountpoint = item.get("mountpoint", "a:/home/user/a")
         if not isinstance(mountpoint, str) or mountpoint.count(":") != 1 or not all(mountpoint.split(":")):
             raise Refused("invalid mountpoint for artifact")
-        if "\0" in mountpoint or len(mountpoint.encode()) >= LONGEST_PATH:
+        # A comma would make a second one, for a container's runtime.
+        if "," in mountpoint or "\0" in mountpoint or len(mountpoint.encode()) >= LONGEST_PATH:
             raise Refused("invalid mountpoint for artifact")
         source, target = mountpoint.split(":")
         if source.startswith("/") or ".." in source.split("/") or ".." in target.split("/"):

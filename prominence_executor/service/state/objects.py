@@ -1,28 +1,32 @@
 """The object store: bytes under keys, as files below one directory.
 
-Keys are `uploads/<owner>/<name>`, `scratch/<place>/<name>` and `snapshots/<place>/snapshot.tgz`. A key never decides
-a path by itself: every component is checked or quoted first. Objects appear whole (temporary file, then rename).
+Keys are `uploads/<owner>/<name>`, the owner quoted as in a URL, `scratch/<place>/<name>` and
+`snapshots/<place>/snapshot.tgz`. A key never decides a path by itself: every component is checked or quoted first.
+Objects appear whole (temporary file, then rename), and nobody else has a hard link to one.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
 
-from .directory import own_directory
+from .directory import own_directory, write_whole
 
 PIECE = 1 << 20
 _LONGEST = 240  # bytes of one file name, with room under the file systems' 255
+_LARGE_PIECE = 1 << 26  # bytes copied at once within the kernel
+_CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EBADF)
+_QUOTED_ONCE = ".quoted-once"
 
 
 class BadKey(ValueError):
@@ -47,13 +51,16 @@ class ObjectStore:
         own_directory(root)
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
         self._incoming.mkdir()
+        _quote_once(root)
 
     def path(self, key: str) -> Path:
         """Return where an object lies or would lie. Raises BadKey."""
         kind, _, rest = key.partition("/")
         if kind == "uploads":
             owner, _, name = rest.partition("/")
-            parts = [quote(owner, safe=""), quote(name, safe="")]
+            if quote(unquote(owner), safe="") != owner:
+                raise BadKey(f"no such place: {key}")
+            parts = [owner, quote(name, safe="")]
         else:
             parts = rest.split("/")
         if kind not in ("uploads", "scratch", "snapshots") or len(parts) < 2:
@@ -102,26 +109,28 @@ class ObjectStore:
             self.keep(Path(file.name), key)
         return size
 
-    def put_file(self, key: str, source: Path) -> int:
-        """Take over a file of a finished sandbox: linked when nothing else holds it, else copied. Return its size.
+    def put_file(self, key: str, source: Path, root: Path | None = None) -> int:
+        """Copy a file that lies below `root` (or right in its directory); return its size. OSError: it is none there.
 
-        What was looked at before may be another thing by now: only what has a name in here is safe from that.
+        What was looked at before may be another thing by now, and what a job left running may still write to it. So
+        what counts is what was opened; and it is never taken over, also where that would be cheaper.
         """
-        place = self._incoming / uuid.uuid4().hex
-        os.link(source, place, follow_symlinks=False)
+        self.path(key)  # refuse before reading
+        # Neither follow a link that the task left under that name, nor wait for the writer of a pipe.
         try:
-            state = place.lstat()
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise OSError(error.errno, f"{source.name} is not a file ({error.strerror})") from error
+        with open(descriptor, "rb") as opened:
+            state = os.fstat(opened.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise OSError(f"{source.name} is not a file")
-            if state.st_nlink == 2:
-                place.chmod(0o600)  # whatever the task left: it is the service that reads it now
-                self.keep(place, key)
-            else:
-                with open(place, "rb") as stream:
-                    self.put_stream(key, stream)
-        finally:
-            place.unlink(missing_ok=True)
-        return state.st_size
+            if not _lies_in(opened.fileno(), root or source.parent):
+                raise OSError(f"{source.name} lies outside")
+            with self.receiving() as file:
+                size = _copy(opened.fileno(), file.fileno(), state.st_size)
+                self.keep(Path(file.name), key)
+        return size
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
@@ -146,3 +155,43 @@ class ObjectStore:
                 }
             )
         return listed
+
+
+def _lies_in(descriptor: int, root: Path) -> bool:
+    """Return whether an open file lies below a directory, as far as this system can tell."""
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(root)
+    except OSError:  # no /proc
+        return True
+
+
+def _copy(source: int, target: int, size: int) -> int:
+    """Copy so many bytes, or as many as there are; return how many. Blocks are shared where the file system can."""
+    done, within_the_kernel = 0, hasattr(os, "copy_file_range")
+    while done < size:
+        if within_the_kernel:
+            try:
+                count = os.copy_file_range(source, target, min(size - done, _LARGE_PIECE))
+            except OSError as error:
+                if error.errno not in _CANNOT or done:
+                    raise
+                within_the_kernel = False
+                continue
+        else:
+            count = os.write(target, os.read(source, min(size - done, PIECE)))
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _quote_once(root: Path) -> None:
+    """Rename what a service of version 0.1.0 quoted twice: the directory of a user whose name is not a word."""
+    if (root / _QUOTED_ONCE).exists():
+        return
+    for directory in list((root / "uploads").glob("*")):
+        once = unquote(directory.name)
+        if once != directory.name and quote(unquote(once), safe="") == once and quote(once, safe="") == directory.name:
+            with suppress(OSError):  # there is one already
+                directory.rename(directory.with_name(once))
+    write_whole(root / _QUOTED_ONCE, b"")

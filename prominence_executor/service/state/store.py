@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schema.allocation import Allocation
+from .clock import Clock
 from .directory import own_file, write_whole
 
 FORMAT = 1  # as SQLite's user_version; it goes up when earlier versions would misread what is stored
@@ -92,7 +92,7 @@ def _open(path: Path) -> sqlite3.Connection:
     """Open the database.
 
     Raises:
-        RuntimeError: others could have written it, or it is none.
+        RuntimeError: others could have written it, or it is none, or a damaged one.
         ValueError: a newer version has written it.
     """
     if not own_file(path, private=False):
@@ -102,6 +102,9 @@ def _open(path: Path) -> sqlite3.Connection:
         db.row_factory = sqlite3.Row
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found <= FORMAT:
+            (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise sqlite3.DatabaseError("it is damaged")
             db.executescript(_SCHEMA)
             db.execute(f"PRAGMA user_version = {FORMAT}")
             return db
@@ -117,7 +120,8 @@ def _open(path: Path) -> sqlite3.Connection:
 class Store:
     """Every method may be called from any thread. `_lock` guards the connection, the last id and the last body."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.clock = clock
         self._lock = threading.RLock()
         self._db = _open(path)
         self._last_id = 0
@@ -130,15 +134,19 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction, which an exception undoes."""
+        """Give the connection for one transaction, which an exception undoes; within another it is a part of that."""
         with self._lock:
+            if self._db.in_transaction:
+                yield self._db
+                return
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself undoes some, as when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return all rows of a query."""
@@ -184,15 +192,14 @@ class Store:
                     db.execute("UPDATE labels SET active = -1 WHERE job = ?", (ids[-1],))
         return ids
 
-    @staticmethod
-    def _insert(db: sqlite3.Connection, job_id: int, job: NewJob, detail: int) -> None:
-        allocation, policies = job.allocation, job.body.get("policies", {})
+    def _insert(self, db: sqlite3.Connection, job_id: int, job: NewJob, detail: int) -> None:
+        clock, allocation, policies = self.clock, job.allocation, job.body.get("policies", {})
         db.execute(
             "INSERT INTO jobs (id, user, name, status, leave, created, tasks, parameters, workflow, member, position,"
             " place, cpus, memory, nodes, priority, queue_minutes, detail)"
             " VALUES (?,?,?,'idle',?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                job_id, job.user, job.name, int(policies.get("leaveInQueue", False)), time.time(),
+                job_id, job.user, job.name, int(policies.get("leaveInQueue", False)), clock.time(),
                 json.dumps(job.body["tasks"], sort_keys=True),
                 None if job.parameters is None else json.dumps(job.parameters, sort_keys=True),
                 job.workflow, job.member, job.position, job.place, allocation.cpus, allocation.memory,
@@ -231,8 +238,8 @@ class Store:
         """Note that a job runs; whether it was still idle."""
         with self.transaction() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = 'running', started = ? WHERE id = ? AND status = 'idle'",
-                (time.time(), job_id),
+                "UPDATE jobs SET status = 'running', started = max(?, created) WHERE id = ? AND status = 'idle'",
+                (self.clock.time(), job_id),
             )
             return changed.rowcount == 1
 
@@ -248,11 +255,15 @@ class Store:
             released = "UPDATE jobs SET status = 'idle' WHERE status = 'failed' AND ended IS NULL AND ? IN (id, 0)"
             return db.execute(released, (job_id or 0,)).rowcount > 0
 
-    def set_idle_again(self, job_id: int) -> bool:
-        """Make a job idle that is to be run once more; no longer possible when it was deleted meanwhile."""
+    def set_idle_again(self, job_id: int, repeats: int = 1) -> bool:
+        """Make a job idle that is to be run once more; no longer possible when it was deleted meanwhile.
+
+        `repeats`: 0 where nothing of it has run.
+        """
         with self.transaction() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = 'idle', retries = retries + 1 WHERE id = ? AND status = 'running'", (job_id,)
+                "UPDATE jobs SET status = 'idle', retries = retries + ? WHERE id = ? AND status = 'running'",
+                (repeats, job_id),
             )
             return changed.rowcount == 1
 
@@ -268,13 +279,15 @@ class Store:
         """End a job once: whoever comes second (a deletion, a worker) changes nothing and is told False.
 
         `ok` says that all went well, which for the service is more than the status: what depends on it may start.
+        It ends no earlier than it started, whatever the clock says.
         """
         with self.transaction() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = ?, reason = ?, ended = ?, active = (leave AND ? = 'completed'),"
+                "UPDATE jobs SET status = ?, reason = ?, ended = max(?, coalesce(started, created)),"
+                " active = (leave AND ? = 'completed'),"
                 " execution = coalesce(?, execution), outputs = coalesce(?, outputs), ok = ?"
                 " WHERE id = ? AND ended IS NULL",
-                (status, reason, time.time(), status, execution, outputs, ok, job_id),
+                (status, reason, self.clock.time(), status, execution, outputs, ok, job_id),
             )
             if changed.rowcount == 1:
                 db.execute(

@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jwt
 
+from .clock import Clock
 from .directory import own_file, write_whole
 
 BUCKET = "prominence-objects"
@@ -26,6 +28,8 @@ UPLOAD_SECONDS = 600
 OUTPUT_SECONDS = 7 * 86400
 SECRET_BYTES = 32
 _LONGEST_TOKEN = 8192
+# When it ends is looked at here, by the service's own clock.
+_CHECKED: Any = {"require": ["exp"], "verify_exp": False, "verify_iat": False}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def _same(wanted: str, found: str) -> bool:
 class Signer:
     """Makes and checks tokens, signed URLs and upload policies."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, clock: Clock) -> None:
+        self._clock = clock
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
 
@@ -66,7 +71,7 @@ class Signer:
 
     def token(self, username: str, expires_in: float, *, groups: Sequence[str] = (), job: int | None = None) -> str:
         """Make a token for a user, or for one job of that user, that expires in so many seconds."""
-        claims: dict[str, object] = {"username": username, "exp": int(time.time() + expires_in)}
+        claims: dict[str, object] = {"username": username, "exp": int(self._clock.steady() + expires_in)}
         if groups:
             claims["groups"] = list(groups)
         if job is not None:
@@ -79,10 +84,10 @@ class Signer:
         if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
         try:
-            claims = jwt.decode(
-                parts[1], self._token_key, algorithms=["HS256"], options={"require": ["exp"], "verify_iat": False}
-            )
+            claims = jwt.decode(parts[1], self._token_key, algorithms=["HS256"], options=_CHECKED)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
+            return None
+        if not (isinstance(claims["exp"], (int, float)) and claims["exp"] > self._clock.steady()):
             return None
         username, job = claims.get("username"), claims.get("job")
         if not isinstance(username, str) or not username:
@@ -99,13 +104,13 @@ class Signer:
 
     def signed_url(self, base: str, method: str, key: str, expires_in: int) -> str:
         """Make a URL that is good for one method and key, for so many seconds."""
-        expires = str(int(time.time()) + expires_in)
+        expires = str(int(self._clock.steady()) + expires_in)
         signature = self._signature(method, key, expires)
         return f"{base}/{BUCKET}/{quote(key)}?Expires={expires}&Signature={signature}"
 
     def may(self, method: str, key: str, expires: str, signature: str) -> bool:
         """Return whether a signed URL allows what is asked, now."""
-        if not re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII) or int(expires) < time.time():
+        if not re.fullmatch(r"[0-9]{1,12}", expires, re.ASCII) or int(expires) < self._clock.steady():
             return False
         return _same(self._signature(method, key, expires), signature)
 
@@ -113,7 +118,7 @@ class Signer:
 
     def form_fields(self, key: str, checksum: str) -> dict[str, str]:
         """Make the fields of a form with which a file of this checksum may be posted."""
-        expiration = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + UPLOAD_SECONDS))
+        expiration = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.steady() + UPLOAD_SECONDS))
         conditions = [{"x-amz-meta-prominence_sha256": checksum}, {"bucket": BUCKET}, {"key": key}]
         document = json.dumps({"expiration": expiration, "conditions": conditions})
         policy = base64.b64encode(document.encode()).decode()
@@ -133,7 +138,7 @@ class Signer:
         named: dict[str, str] = {}
         for condition in document["conditions"]:
             named.update(condition)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.steady()))
         if document["expiration"] < now or named["key"] != key:
             return None
         return named["x-amz-meta-prominence_sha256"]

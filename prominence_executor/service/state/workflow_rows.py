@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ class WorkflowRows:
             db.execute(
                 "INSERT INTO workflows (id, user, name, status, created, body, plan, total)"
                 " VALUES (?, ?, ?, 'idle', ?, ?, ?, ?)",
-                (workflow, user, body["name"], time.time(), json.dumps(body), json.dumps(plan), total),
+                (workflow, user, body["name"], self._store.clock.time(), json.dumps(body), json.dumps(plan), total),
             )
             db.executemany(
                 "INSERT INTO workflow_labels VALUES (?, ?, ?)",
@@ -59,18 +58,18 @@ class WorkflowRows:
         """Note that jobs of a workflow were submitted."""
         with self._store.transaction() as db:
             db.execute(
-                "UPDATE workflows SET status = 'running', started = coalesce(started, ?) WHERE id = ?",
-                (time.time(), workflow),
+                "UPDATE workflows SET status = 'running', started = coalesce(started, max(?, created)) WHERE id = ?",
+                (self._store.clock.time(), workflow),
             )
 
     def set_ended(self, workflow: int, status: str, reason: str | None) -> bool:
         """End a workflow once: whoever comes second changes nothing and is told False."""
         with self._store.transaction() as db:
             changed = db.execute(
-                "UPDATE workflows SET status = ?, reason = ?, ended = ?,"
+                "UPDATE workflows SET status = ?, reason = ?, ended = max(?, coalesce(started, created)),"
                 " active = (? = 'completed' AND coalesce(json_extract(body, '$.policies.leaveInQueue'), 0))"
                 " WHERE id = ? AND ended IS NULL",
-                (status, reason, time.time(), status, workflow),
+                (status, reason, self._store.clock.time(), status, workflow),
             )
             return changed.rowcount == 1
 
@@ -125,7 +124,7 @@ class WorkflowRows:
         with self._store.transaction() as db:
             db.execute("UPDATE labels SET active = 1 WHERE job = ?", (job,))
             made = "UPDATE jobs SET active = 1, created = ? WHERE id = ? AND active = -1"
-            return db.execute(made, (time.time(), job)).rowcount == 1
+            return db.execute(made, (self._store.clock.time(), job)).rowcount == 1
 
     def drop_unmade(self, workflow: int) -> None:
         """Forget the jobs of a workflow that are not made yet: it is deleted."""
