@@ -22,7 +22,6 @@ from .logs import copy_into
 from .mpi import nodes_of, with_mpirun
 from .spec import JobSpec
 
-
 _NO_COMMAND = b"There is no runscript defined for this container\n\n"
 
 
