@@ -75,3 +75,14 @@ def test_data_compares_with_bare_transfers() -> None:
     text = printed("data.py", "--calls", "4", "--shared", "3", "--result", "3", "--rounds", "1")
     for who in (r"map\(chunksize=10\) +4 +1\.\d\dx", r"submit in a loop +4 +1\.\d\dx", "large result, lazy +3"):
         assert re.search(rf"^{who} +[\d.]+", text, re.MULTILINE), text
+
+
+def test_pickling_compares_in_one_run() -> None:
+    text = printed("pickling.py", "--calls", "5")
+    for who in (
+        "ProminenceExecutor",
+        "cloudpickle, the function once",
+        "cloudpickle, function and arguments",
+        "pickle",
+    ):
+        assert re.search(rf"^{who}[a-z, ]* +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text
