@@ -84,7 +84,7 @@ class ProminenceExecutor(Executor):
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
-            futures raise `InitializerError`.
+            futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
         name: the beginning of the run's id, and so of the jobs' names.
         run_id: the whole id, by which `attach` finds the run again. One request is made here, to see that it is new.
         journal: a file that keeps each call until the service has accepted it, so that `attach` can submit what a

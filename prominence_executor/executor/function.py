@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..payload.pickling import Pickled
+from ..payload.pickling import Epilogue, Pickled
 from ..run.objects import Objects
 
 
@@ -21,7 +21,7 @@ class PickledFunction:
         initargs: tuple[Any, ...],
     ) -> None:
         self._objects = objects
-        self._whole = (function, initializer, initargs)
+        self._whole = (function, initializer, initargs, Epilogue())
         self.name = _name_of(function)
         self._pickled: Pickled | None = None
 

@@ -6,13 +6,12 @@ Nothing is unpickled here before its digest has been compared with the signed on
 
 from __future__ import annotations
 
-import pickle
 from typing import Any, BinaryIO
 
 from ..errors import RemotePicklingError
 from ..public import public
+from .loading import load_outcome, loads_out_of_band, loads_outcome
 from .outcomes import Outcome, read_body
-from .pickling import loads_out_of_band
 
 
 def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
@@ -33,11 +32,11 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
     body = read_body(file, outcome)
     if outcome.kind not in ("result", "ranks"):
-        return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed by this run, verified
+        return False, _rebuild_exception(load_outcome(file), header, where)
     try:
         if body is not None and outcome.kind == "ranks":
             return True, _of_ranks(body, header["ranks"])
-        return True, pickle.load(file) if body is None else loads_out_of_band(body, header)  # noqa: S301  likewise
+        return True, load_outcome(file) if body is None else loads_out_of_band(body, header)
     except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
         problem = RemotePicklingError(
             f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
@@ -95,7 +94,7 @@ def _rebuild_link(link: dict[str, Any], header: dict[str, Any], where: str) -> B
         if link[form] is None:
             continue
         try:
-            value = pickle.loads(link[form])  # noqa: S301  inside a signed and verified body
+            value = loads_outcome(link[form])
             if form == "parts":
                 kind, args, attributes = value
                 value = kind.__new__(kind, *args)

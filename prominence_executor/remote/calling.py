@@ -8,9 +8,11 @@ import os
 import sys
 import time
 
+from .inheritance import Inheritance
 from .inputs import check_input, open_part
-from .loading import loader, read_calls
+from .loading import load_function, loader, read_calls
 from .reporting import buffer_lines, flush_streams, stream_positions, write_exception, write_result
+from .script import present
 from .wire import NO_CALL
 
 
@@ -33,13 +35,18 @@ def run_calls(job, outcomes):
         if "outputs" in job and outcomes.rank == 0:
             outcomes.collector = files.Collector(job)
     outcomes.ready()
-    import cloudpickle  # ours, from the archive that this program runs from: the client's own version
+    from .dumping import Dumper  # with our cloudpickle, from this program's archive: the client's own version
 
     load = loader(job)
     with open_part(job, job["calls"]["name"]) as file:
-        (function, initializer, initargs), offsets = read_calls(job, file, load)
-        if initializer is not None and not run_initializer(outcomes, cloudpickle, initializer, initargs):
-            return
+        content, offsets = read_calls(job, file)
+        function, initializer, initargs = load_function(job, content, load)
+        cloudpickle = Dumper(present())
+        if initializer is not None:
+            inheritance = Inheritance(present())
+            if not run_initializer(outcomes, cloudpickle, initializer, initargs):
+                return
+            inheritance.take()
         for call, offset in enumerate(offsets):
             if offset is not None:  # else it was cancelled before the job was sent
                 run_call(outcomes, cloudpickle, call, function, lambda at=offset: load(file, at))

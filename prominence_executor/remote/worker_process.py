@@ -13,16 +13,24 @@ import signal
 import struct
 import sys
 import time
+from collections import OrderedDict
 
 from .calling import run_call, run_initializer
-from .loading import loader
+from .inheritance import Inheritance
+from .loading import load_into, loader
 from .modules import add_modules
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
+from .script import Script
 from .supervisor import end_group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
 
 FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
 CLOSED = object()
+FUNCTIONS = 50  # whose scripts are kept in memory; one that comes again after so many others is loaded again
 
 
 def send_frame(pipe, header, body):
@@ -150,17 +158,17 @@ class ChunkRunner:
     """What the process does: it runs one chunk after the other."""
 
     def __init__(self, job, replies):
-        import cloudpickle
+        from .dumping import Dumper  # with our cloudpickle, while the archive is the first place on the path
 
-        self.cloudpickle = cloudpickle
+        self.dumper = Dumper
         self.job = job
         self.replies = replies
         self.home = os.getcwd()  # calls may go elsewhere
         self.pickles = {}  # type: dict[str, bytes]  # of functions, by name
-        self.functions = {}  # type: dict[str, tuple[object, ...]]  # those that have been unpickled
+        self.functions = OrderedDict()  # type: OrderedDict[str, tuple[Any, ...]]  # that have been unpickled
         self.objects = {}  # type: dict[str, str]  # digest: path
         self.load = loader({"objects": self.objects})
-        self.initialized = False
+        self.inheritance = None  # type: Inheritance | None  # what the initializer, once it has run, has left
 
     def run(self, requests):
         """Handle the supervisor's frames, one after the other, until it closes the pipe."""
@@ -207,17 +215,34 @@ class ChunkRunner:
         flush_streams()
         send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))
 
+    def function(self, name):
+        """Return a script, and the function and initializer in it; the script is the present one from now on."""
+        if name in self.functions:
+            self.functions.move_to_end(name)
+            self.functions[name][0].activate()
+            return self.functions[name]
+        script = Script(self.pickles[name], self.objects)
+        if self.inheritance is not None:
+            self.inheritance.give(script)
+        script.activate()
+        loaded = load_into(script, self.load)
+        if self.inheritance is not None:
+            self.inheritance.complete(script)
+        self.functions[name] = (script, *loaded)
+        if len(self.functions) > FUNCTIONS:
+            self.functions.popitem(last=False)
+        return self.functions[name]
+
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
-        name = chunk["function"]
-        if name not in self.functions:
-            self.functions[name] = self.load(io.BytesIO(self.pickles[name]))
-            del self.pickles[name]  # not before: what cannot be loaded says so each time
-        function, initializer, initargs = self.functions[name]
-        if initializer is not None and not self.initialized:
-            if not run_initializer(records, self.cloudpickle, initializer, initargs):
+        script, function, initializer, initargs = self.function(chunk["function"])
+        dumper = self.dumper(script)
+        if initializer is not None and self.inheritance is None:
+            inheritance = Inheritance(script)
+            if not run_initializer(records, dumper, initializer, initargs):
                 return
-            self.initialized = True
+            inheritance.take()
+            self.inheritance = inheritance
         several = len(chunk["calls"]) > 1
         at = 0
         for call, size in enumerate(chunk["calls"]):
@@ -225,4 +250,4 @@ class ChunkRunner:
                 content = body[at : at + size]
                 at += size
                 arguments = lambda data=content: self.load(io.BytesIO(data))  # noqa: E731
-                run_call(records, self.cloudpickle, call, function, arguments, several)
+                run_call(records, dumper, call, function, arguments, several)
