@@ -51,8 +51,8 @@ def test_it_runs_as_a_function_as_an_argument_and_in_an_object_of_its_own(
 
 
 def test_so_does_each_of_many_in_an_array(executor: ProminenceExecutor, cached: Callable[[object], str]) -> None:
-    futures = [executor.submit(cached, number) for number in range(8)]
-    futures += [executor.submit(applied, cached, number) for number in range(8)]
+    futures = [executor.submit(cached, number) for number in range(11)]
+    futures += [executor.submit(applied, cached, number) for number in range(11)]
     wait(futures, 100)
     assert executor.client.requests_sent["POST /workflows"]
-    assert [future.result(0) for future in futures] == [f"the script's {number}" for number in (*range(8), *range(8))]
+    assert [future.result(0) for future in futures] == [f"the script's {number}" for number in (*range(11), *range(11))]

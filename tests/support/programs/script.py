@@ -323,6 +323,7 @@ def a_class_defined_anew_is_the_present_one(executor: Executor) -> Any:
 
 
 def configured() -> Cfg:
+    time.sleep(0.5)  # until the program has another one
     return Cfg()
 
 
