@@ -75,12 +75,13 @@ class Child:
             self._stopping = True
         if self.process.stdin is not None:
             self.process.stdin.close()
-        if threading.current_thread() is self._watcher:  # what it tells of has been called: the process is gone
-            return
-        self._watcher.join(_STOP)
-        if self._watcher.is_alive():
+        try:
+            self.process.wait(_STOP)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            self._watcher.join()
+            self.process.wait()
+        if threading.current_thread() is not self._watcher:
+            self._watcher.join(_STOP)  # not for ever: what it tells of a death runs others' code
 
     def _watch(self) -> None:
         code = self.process.wait()
@@ -89,7 +90,9 @@ class Child:
         with self._lock:
             if self._stopping:
                 return
-            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with exit code {code}"
+            signals = {number.value: number.name for number in signal.Signals}
+            by = signals.get(-code, f"signal {-code}")
+            ended = f"was ended by {by}" if code < 0 else f"has ended with exit code {code}"
             died = self._died = f"the embedded service (process {self.process.pid}) {ended}, and its jobs with it"
             told, self._told = self._told, []
         for each in told:

@@ -180,7 +180,7 @@ def test_no_image_is_an_option_of_its_runtime_or_a_file_of_this_machine(tmp_path
 
 def test_containers_need_a_directory_that_their_runtimes_can_be_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must not contain"):
-        LocalService(tmp_path / "a,b", containers="real").start()
+        LocalService(tmp_path / "a:b", containers="real").start()
 
 
 def test_the_environment_of_a_task_in_a_container_is_not_on_a_command_line(tmp_path: Path) -> None:

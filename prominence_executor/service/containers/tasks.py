@@ -13,7 +13,6 @@ from typing import Any
 
 from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
-from ..sandbox.staging import UNBINDABLE
 from ..state.objects import ObjectStore
 from .apptainer import Apptainer
 from .base import Command, Env, PullFailed, Stopped, TaskRunner
@@ -28,10 +27,8 @@ class ContainerRuntimes:
     mounts = True
 
     def __init__(self, directory: Path, objects: ObjectStore) -> None:
-        if UNBINDABLE.search(str(directory)):
-            raise ValueError(
-                f"the path of the directory {directory} must not contain , : or quotes, for containers' sake"
-            )
+        if ":" in str(directory):  # which separates paths on every runtime's command line
+            raise ValueError(f"the path of the directory {directory} must not contain a colon, for containers' sake")
         self._images = Images(directory / "images", objects)
         self._runtimes: dict[str, Runtime] = {
             "udocker": Udocker(directory / "udocker"),

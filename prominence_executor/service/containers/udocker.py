@@ -137,7 +137,7 @@ class _Container:
         searched = [f"--env=PATH={shown['PATH']}"] if "PATH" in shown else []  # by udocker itself, in the image
         volumes = [*binds(self.sandbox), *self._accounts()]
         argv = [
-            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", *searched,
+            *_program(), "run", "--nobanner", "--user=user", f"--workdir={cwd}", f"--env={ENVIRONMENT}", *searched,
             *(f"--volume={here}:{there}" for here, there in volumes), self.name, *words,
         ]  # fmt: skip
         own = self.udocker.environment(

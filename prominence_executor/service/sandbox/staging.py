@@ -26,7 +26,7 @@ from .downloads import open_url, receive
 from .sandbox import Sandbox
 
 # What separates paths, or quotes, on the command lines of container runtimes.
-UNBINDABLE = re.compile(r'[,:\\"\x00-\x1f]')
+_UNBINDABLE = re.compile(r'[,:\\"\x00-\x1f]')
 
 _AGAIN = 1.0  # seconds until what the machine was too short for is tried again
 
@@ -96,7 +96,7 @@ def _mount(sandbox: Sandbox, mountpoint: str | None, values: dict[str, str]) -> 
         raise ValueError("nothing to mount")
     if sandbox.mounts is not None:
         # What the path leads to may be called as an archive's member was.
-        if UNBINDABLE.search(str(real)) or UNBINDABLE.search(target) or ".." in target.split("/"):
+        if _UNBINDABLE.search(str(real)) or _UNBINDABLE.search(target) or ".." in target.split("/"):
             raise ValueError("not to be mounted")
         sandbox.mounts.append((real, target if target.startswith("/") else f"/home/user/{target}"))
         return
