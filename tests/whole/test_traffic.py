@@ -33,6 +33,7 @@ from prominence_executor import (
     Resources,
 )
 from prominence_executor.local import LocalService
+from prominence_executor.run.chunk import YOUNG
 
 pytestmark = pytest.mark.once
 
@@ -142,6 +143,7 @@ def warm(stage: Stage) -> str:
         ended.terminate()
         assert isinstance(ended.exception(SECONDS), JobDeletedError)
         assert executor.submit(square, 3).result(SECONDS) == 9
+        time.sleep(YOUNG)  # a worker that has just begun would be ended in another way
     return executor.run_id
 
 

@@ -76,10 +76,11 @@ class Deleter:
         time.sleep(_TOGETHER)
         while True:
             with self._lock:
-                ripe = [chunk for chunk in self._terminating if not chunk.too_young_for()]
+                ripe = {chunk for chunk in self._terminating if not chunk.too_young_for()}
                 self._terminating = [chunk for chunk in self._terminating if chunk not in ripe]
                 left = bool(self._terminating)
-            self._terminate([chunk for chunk in ripe if not chunk.ended])
+            if running := [chunk for chunk in ripe if not chunk.ended]:
+                self._terminate(running)
             if not left:
                 return
             time.sleep(_LOOK)
