@@ -16,6 +16,7 @@ import linecache
 import multiprocessing
 import pickle
 import sys
+import time
 import traceback
 import typing
 import warnings
