@@ -26,9 +26,10 @@ import sys
 import time
 
 from .calling import run_calls
+from .exceptions import error_text
 from .mpi_results import PAUSE, Abandoned, RankOutcomeWriter, looks, write_rank_failure
 from .records import OutcomeWriter, ended_well, last_end
-from .reporting import error_text, flush_streams, write_failure
+from .reporting import flush_streams, write_failure
 from .supervisor import seconds_left
 from .wire import NO_CALL, OUTCOME_MAGIC, RANKS_FOLDER
 
