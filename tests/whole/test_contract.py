@@ -414,7 +414,7 @@ def test_max_workers_is_a_positive_number(pool: Executor, new: Make) -> None:
     assert isinstance(pool._max_workers, int)  # type: ignore[attr-defined]  # dask, joblib and tqdm read it
     assert pool._max_workers > 0  # type: ignore[attr-defined]
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match="max_workers must be"):
+        with pytest.raises(ValueError, match="max_workers must be greater than 0"):
             new(wrong)
 
 
