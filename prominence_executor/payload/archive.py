@@ -17,7 +17,7 @@ from .compact import compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
 _BEFORE = ("runner", "wire", "records", "inputs")  # all that is imported before the Python is known to be the right one
-_BEHIND = ("supervisor", "calling", "loading", "reporting", "exceptions", "blame")
+_BEHIND = ("supervisor", "calling", "loading", "reporting", "exceptions", "blame", "surroundings", "ending")
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "mpi": ("mpi", "mpi_results"),

@@ -26,6 +26,7 @@ import sys
 import time
 
 from .calling import run_calls
+from .ending import end_process
 from .exceptions import error_text
 from .mpi_results import PAUSE, Abandoned, RankOutcomeWriter, looks, write_rank_failure
 from .records import OutcomeWriter, ended_well, last_end
@@ -162,6 +163,7 @@ class Rank:
             except BaseException as error:  # whatever it is, rank 0 and the client must learn of it
                 write_failure(outcomes, error)
             if code == 0:
+                end_process()
                 outcomes.finish()
         except Abandoned:
             pass

@@ -14,7 +14,8 @@ import struct
 import sys
 import time
 
-from .calling import run_call, run_initializer
+from .calling import Between, run_call, run_initializer
+from .ending import end_process
 from .loading import loader
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
@@ -58,6 +59,7 @@ class Child:
                 ChunkRunner(job, replies).run(requests)
                 code = 0
             finally:
+                end_process()
                 flush_streams()
                 os._exit(code)
         os.close(requests)
@@ -134,6 +136,8 @@ class Child:
 class RecordSender:
     """Writes records that go somewhere else than to the file of outcomes, each by itself: to ``send(bytes)``."""
 
+    wants_files = False  # calls that are to write some have jobs of their own
+
     def __init__(self, job, chunk, send):
         self._job = dict(job, job=chunk["job"], attempt=chunk["attempt"])
         self._send = send
@@ -160,6 +164,7 @@ class ChunkRunner:
         self.objects = {}  # type: dict[str, str]  # digest: path
         self.load = loader({"objects": self.objects})
         self.initialized = False
+        self.between = Between()
 
     def run(self, requests):
         """Handle the supervisor's frames, one after the other, until it closes the pipe."""
@@ -205,6 +210,7 @@ class ChunkRunner:
             write_failure(records, error)
         flush_streams()
         send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))
+        self.between.calls()  # the outcome waits for no thread
 
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
@@ -217,10 +223,13 @@ class ChunkRunner:
                 return
             self.initialized = True
         several = len(chunk["calls"]) > 1
+        self.between.take()
         at = 0
         for call, size in enumerate(chunk["calls"]):
             if size is not None:  # else it was cancelled
                 content = body[at : at + size]
                 at += size
                 arguments = lambda data=content: self.load(io.BytesIO(data))  # noqa: E731
-                run_call(records, self.cloudpickle, call, function, arguments, several)
+                if at > size:
+                    self.between.calls()
+                run_call(records, self.cloudpickle, call, function, arguments, self.between, several)
