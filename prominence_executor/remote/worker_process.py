@@ -23,12 +23,18 @@ from .supervisor import end_group
 
 FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
 CLOSED = object()
+ALIVE = 0.2  # seconds between two looks whether the process lives
+
+
+def frame(header, body):
+    """Return a header and a body as they go through a pipe."""
+    text = json.dumps(header).encode("utf-8")
+    return memoryview(FRAME.pack(len(text), len(body)) + text + body)
 
 
 def send_frame(pipe, header, body):
     """Write a header and a body to a pipe; blocks until all of it is taken."""
-    text = json.dumps(header).encode("utf-8")
-    view = memoryview(FRAME.pack(len(text), len(body)) + text + body)
+    view = frame(header, body)
     while view:
         view = view[os.write(pipe, view) :]
 
@@ -64,6 +70,7 @@ class Child:
                 os._exit(code)
         os.close(requests)
         os.close(replies)
+        os.set_blocking(self._requests, False)
 
     def prepare(self, chunk, extras):
         """Send what the chunk needs, unless it is there; return False if there are other modules of the same names."""
@@ -83,25 +90,38 @@ class Child:
 
     def send(self, header, body):
         """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
-        try:
-            send_frame(self._requests, header, body)
-        except BrokenPipeError:
-            pass  # it has died, as `receive` will say
+        view = frame(header, body)
+        while view and not self.has_ended():
+            if select.select([], [self._requests], [], ALIVE)[1]:
+                try:
+                    view = view[os.write(self._requests, view) :]
+                except BlockingIOError:
+                    pass
+                except BrokenPipeError:
+                    return
 
     def receive(self, timeout):
         """Return the next frame, None when none came in time, or CLOSED when there will be no more."""
         until = time.monotonic() + timeout
+        ended = False
         while True:
-            frame = self._next_frame()
-            if frame is not None:
-                return frame
-            ready, _, _ = select.select([self._replies], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
-                return None
-            data = os.read(self._replies, 1 << 20)
-            if not data:
-                return CLOSED
+            reply = self._next_frame()
+            if reply is not None:
+                return reply
+            left = 0.0 if ended else min(ALIVE, max(0.0, until - time.monotonic()))
+            ready, _, _ = select.select([self._replies], [], [], left)
+            data = os.read(self._replies, 1 << 20) if ready else b""
             self._received += data
+            if (ready or ended) and not data:
+                return CLOSED
+            # What it has left running may hold its end of the pipe for long.
+            ended = ended or self.has_ended()
+            if not ready and not ended and time.monotonic() >= until:
+                return None
+
+    def has_ended(self):
+        """Return whether the process is dead; its exit code is still to be asked for."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _next_frame(self):
         """Return the first frame of what has been received, if it is there as a whole."""

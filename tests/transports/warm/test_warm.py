@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -479,3 +482,44 @@ def test_without_warm_workers_there_is_nothing_to_scale(executor: ProminenceExec
     assert executor.workers() == []
     with pytest.raises(RuntimeError, match="warm"):
         executor.scale(1)
+
+
+def keeps_printing(seconds: float) -> None:
+    """Leave a thread and a process behind that print."""
+
+    def prints() -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            os.write(1, b"some words that are no outcome\n" * 10)
+            time.sleep(0.0001)
+
+    threading.Thread(target=prints, daemon=True).start()
+    script = (
+        f"import os, time\nuntil = time.monotonic() + {seconds}\nwhile time.monotonic() < until:\n os.write(1, b'x')"
+    )
+    subprocess.Popen([sys.executable, "-S", "-c", script])
+
+
+def test_a_large_result_is_found_while_others_print(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        executor.submit(keeps_printing, 4.0).result(30)
+        for number in range(8):
+            assert executor.submit(bytes, 3_000_000 + number).result(30) == bytes(3_000_000 + number)
+
+
+def crashes_beside_a_child(seconds: float) -> None:
+    """Leave a child behind that holds all that this process has open."""
+    if not os.fork():
+        time.sleep(seconds)
+        os._exit(0)
+    os._exit(7)
+
+
+def test_a_crash_is_noticed_though_a_child_of_the_call_lives(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        began = time.monotonic()
+        with pytest.raises(CallCrashedError, match="exit code 7"):
+            executor.submit(crashes_beside_a_child, 20.0).result(30)
+        assert time.monotonic() - began < 10
+        assert executor.submit(square, 4).result(30) == 16
