@@ -24,7 +24,7 @@ import requests
 
 from ..errors import AuthenticationError, NotFoundError, ServiceError, ServiceUnavailableError, TransferError
 from .auth import TokenSource, base_url, verification
-from .connections import Connections, no_credentials
+from .connections import Connections, no_credentials, trusted
 from .responses import check_whole, refusal, unreachable
 from .transfers import transferring
 
@@ -72,6 +72,12 @@ class ApiSession:
     @timeout.setter
     def timeout(self, seconds: tuple[float, float]) -> None:
         self._timeout = seconds
+
+    @property
+    def verify(self) -> bool | str:
+        """Whether certificates are verified, or the path of the bundle that they are verified with."""
+        verify: bool | str = trusted(self._verify)
+        return verify
 
     @property
     def requests_sent(self) -> Counter[str]:

@@ -39,7 +39,7 @@ class Worker:
         self.number = job["worker"]
         self.place = job["place"]
         self.nonce = os.urandom(8).hex()  # a job that the platform starts again is another worker
-        self.service = Service(job["rate"])
+        self.service = Service(job["rate"], job.get("tls"))
         self.child = None
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0

@@ -62,6 +62,7 @@ class Child:
                 os.close(self._replies)
                 for service in services:
                     service.close()
+                os.environ.update(job.get("env") or {})  # what the supervisor needs as the service has set it
                 ChunkRunner(job, replies).run(requests)
                 code = 0
             finally:

@@ -34,6 +34,7 @@ class LocalService:
     containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
+    url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
@@ -50,6 +51,7 @@ class LocalService:
         username: str = DEFAULT_USER,
         containers: str = "process",
         smtp: str | None = None,
+        url_for_jobs: str | None = None,
     ) -> None:
         if containers not in ("process", "real"):
             raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
@@ -60,6 +62,7 @@ class LocalService:
         self.seconds_per_minute = seconds_per_minute
         self._username = username
         self._containers, self._smtp = containers, smtp
+        self._url_for_jobs = url_for_jobs
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -112,8 +115,9 @@ class LocalService:
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
             engine = LocalEngine(self.dir, self.cpus, self.memory)
             context = ServiceContext(
-                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute
-            )
+                self.dir, store, objects, self._signer, self.url, engine, containers, self.seconds_per_minute,
+                url_for_jobs=self._url_for_jobs or self.url,
+            )  # fmt: skip
             scheduler = Scheduler(context)
             workflows = Workflows(store, scheduler, engine.cpus)
             mail = Mail(store, self.dir / "mail", self._smtp)

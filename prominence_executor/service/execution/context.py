@@ -25,6 +25,7 @@ class ServiceContext:
     engine: LocalEngine
     containers: Containers
     seconds_per_minute: float
+    url_for_jobs: str
 
     def log_file(self, job: int, stream: str, node: int = 0) -> Path:
         """Return where a log of a job lies; the stream is `out` or `err`."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peer import unused_port
 from proxy import (
     FaultProxy,
     corrupted,
@@ -379,12 +380,12 @@ def test_faults_of_the_service_cost_time_only(service: LocalService, fault: Any)
 
 @pytest.mark.once
 @pytest.mark.parametrize("fault", [html(), corrupted(), truncated(), status(503)], ids=lambda fault: fault.name)
-def test_faults_between_workers_and_service_cost_time_only(service: LocalService, fault: Any) -> None:
+def test_faults_between_workers_and_service_cost_time_only(fault: Any) -> None:
+    port = unused_port()
     with (
-        FaultProxy(service.url, seed=3) as proxy,
-        ProminenceExecutor(
-            service.url, service.token, workers="warm", max_workers=2, env={"PROMINENCE_URL": proxy.url}
-        ) as executor,
+        FaultProxy(f"http://127.0.0.1:{port}/prominence/v1", seed=3) as proxy,
+        LocalService(port=port, url_for_jobs=proxy.url) as own,
+        ProminenceExecutor(own.url, own.token, workers="warm", max_workers=2) as executor,
     ):
         assert executor.submit(os.getenv, "PROMINENCE_URL").result(30) == proxy.url
         proxy.inject(fault, probability=0.1)
@@ -523,3 +524,14 @@ def test_a_crash_is_noticed_though_a_child_of_the_call_lives(service: LocalServi
             executor.submit(crashes_beside_a_child, 20.0).result(30)
         assert time.monotonic() - began < 10
         assert executor.submit(square, 4).result(30) == 16
+
+
+def service_in_environment() -> tuple[str, str]:
+    return os.environ["PROMINENCE_URL"], os.environ["PROMINENCE_TOKEN"]
+
+
+def test_a_worker_keeps_its_own_service_apart_from_the_one_that_calls_are_told(service: LocalService) -> None:
+    env = {"PROMINENCE_URL": "http://127.0.0.1:9/prominence/v1", "PROMINENCE_TOKEN": "another", "KIND": "x"}
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, env=env) as executor:
+        assert executor.submit(service_in_environment).result(30) == (env["PROMINENCE_URL"], "another")
+        assert executor.submit(os.getenv, "KIND").result(30) == "x"
