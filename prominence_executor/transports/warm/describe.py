@@ -29,9 +29,12 @@ def describe_worker(
     inputs = {RUNNER_FILE: runner_archive("worker")}
     artifacts = []
     brought = None
+    if context.client.url.startswith("https:") and (tls := trust_elsewhere(context.client.api.verify)):
+        settings["tls"] = tls
     if modules is not None:
         brought = {"name": modules_name(modules), "sha256": modules.sha256}
-        if in_base64(len(modules.content)) + in_base64(len(inputs[RUNNER_FILE])) > INLINE_LIMIT:
+        instructions = len(repr(settings))
+        if sum(map(in_base64, (len(modules.content), len(inputs[RUNNER_FILE]), instructions))) > INLINE_LIMIT:
             artifacts = [{"url": place_modules(context, modules)}]
         else:
             inputs[modules_name(modules)] = modules.content
@@ -39,8 +42,6 @@ def describe_worker(
     if of_calls:
         settings["env"] = of_calls
         options = replace(options, env={name: value for name, value in options.env.items() if name not in _OWN})
-    if tls := trust_elsewhere(context.client.api.verify):
-        settings["tls"] = tls
     inputs[JOB_FILE] = worker_file(
         context.run_id, context.key, number, seconds=seconds, reserve=seconds / 20, modules=brought, **settings
     )
