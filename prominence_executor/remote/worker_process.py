@@ -140,9 +140,21 @@ class Child:
         """Wait for the dead child; return its exit code, or minus the signal that ended it."""
         end_group(self.pid)
         _, status = os.waitpid(self.pid, 0)
-        os.close(self._requests)
+        if self._requests >= 0:
+            os.close(self._requests)
         os.close(self._replies)
         return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+    def finish(self, seconds):
+        """Let it end by itself, for so many seconds; then kill what is left."""
+        os.close(self._requests)
+        self._requests = -1
+        until = time.monotonic() + seconds
+        pause = 0.001
+        while not self.has_ended() and time.monotonic() < until:
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        self.end()
 
     def end(self):
         """Kill it, with all that it has started."""
