@@ -15,9 +15,9 @@ import stat
 import tarfile
 import time
 
+from .exceptions import error_text
 from .inputs import check_digest, open_part
 from .records import HashingWriter
-from .reporting import error_text
 from .wire import FILES_FILE, JOB_FILE, MODULES_FOLDER, OUTCOME_FILE, RANKS_FOLDER, SCRIPTS_FOLDER
 
 TICK = 0.02  # seconds in which a file system may not tell two times apart

@@ -50,7 +50,7 @@ def test_much_data_of_a_package_is_uploaded_once(
     text = "import os\ndef size(_):\n    return os.path.getsize(os.path.join(os.path.dirname(__file__), 'data.bin'))\n"
     (tmp_path / name / "__init__.py").write_text(text)
     size = importlib.import_module(name).size
-    with Listener(service) as listener:
+    with Listener(service.url) as listener:
         options: dict[str, Any] = {"workers": workers, "max_workers": 2, "poll_interval": (0.05, 0.5)}
         with ProminenceExecutor(listener.url, service.token, **options) as executor:
             for _ in range(2):

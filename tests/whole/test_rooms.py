@@ -154,6 +154,8 @@ FOREIGN |= {
 }  # fmt: skip
 # What `ProminenceFuture` needs of its base class to be asked twice whether it runs.
 FOREIGN |= {("run.future", "_condition"), ("run.future", "_state")}
+# What a process of calls does at its end, as one of multiprocessing does; and the environment, undecoded.
+FOREIGN |= {("remote.ending", "_shutdown"), ("remote.ending", "_run_exitfuncs"), ("remote.surroundings", "_data")}
 
 
 def test_no_private_name_is_used_from_another_file() -> None:
