@@ -102,7 +102,7 @@ def test_a_function_of_a_module_beside_the_script_travels_with_its_siblings(exec
     where, nine = executor.submit(report).result()
     assert nine == 9
     where = executor.submit(where_is_square).result()
-    assert "pxmods-" in where
+    assert "pxmodules-" in where
 
 
 def where_is_square() -> str:
