@@ -13,11 +13,11 @@ although a long one, so that the tree is seen whole.
       ServiceError                the service answered, but with an error of its own or not as its API says
         ServiceUnavailableError   no answer at all, or one that says "later" (429, 502, 503, 504)
       TransferError               a file did not arrive whole at, or from, the object store
-      JobError                    what the platform did to a job; carries job_id, status, reason, stderr
+      JobError                    what the platform did to a job; carries job_id, status, reason, stderr; a RuntimeError
         ...                       (see below)
       OutcomeError                an outcome arrived that may not, or can not, be unpickled
         SignatureError            it is not signed by this run: never unpickled
-        RemotePicklingError       the result or exception could not be pickled there, or unpickled here
+        RemotePicklingError       the result or exception could not be pickled there, or unpickled here; a PicklingError
       RemoteEnvironmentError      the call could not be loaded there: a module is missing, a file was damaged
         PythonMismatchError       the image's Python is not of the client's minor version
       InitializerError            a job's initializer raised, and its calls did not run; also a BrokenExecutor
@@ -30,6 +30,7 @@ although a long one, so that the tree is seen whole.
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import BrokenExecutor
 
 from .public import public
@@ -189,8 +190,10 @@ class TransferError(ProminenceError):
 
 
 @public
-class JobError(ProminenceError):
+class JobError(ProminenceError, RuntimeError):
     """The platform ended a job, or lost it, before the call in it had an outcome.
+
+    A RuntimeError, as what the standard library raises for a process that has ended under its call.
 
     Attributes:
         job_id: the service's number of the job, or None if it never had one.
@@ -315,7 +318,7 @@ class SignatureError(OutcomeError):
 
 
 @public
-class RemotePicklingError(OutcomeError):
+class RemotePicklingError(OutcomeError, pickle.PicklingError):
     """A result or exception could not be pickled on the remote side, or not unpickled on this one.
 
     The message holds the original's type, text and traceback as far as they are known.

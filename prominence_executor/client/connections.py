@@ -37,14 +37,19 @@ class Connections(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Make the settings of one request; the session has none."""
-        if verify is True:
-            verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        return super().merge_environment_settings(url, _proxies_to(url), stream, verify, cert)
+        return super().merge_environment_settings(url, _proxies_to(url), stream, trusted(verify), cert)
 
     def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
         """Return the proxies of the address that a redirect leads to."""
         proxies = _proxies_to(prepared_request.url or "")
         return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+
+
+def trusted(verify: Any) -> Any:
+    """Return what ``verify`` comes to: without a bundle of its own, that of the environment."""
+    if verify is True:
+        return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    return verify
 
 
 def _proxies_to(url: str) -> dict[str, str]:

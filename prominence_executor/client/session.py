@@ -32,7 +32,7 @@ from ..errors import (
 )
 from .auth import TokenSource, base_url, verification
 from .bodies import path_of, read_error, read_whole, unreachable
-from .connections import Connections, no_credentials
+from .connections import Connections, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
 
@@ -80,6 +80,12 @@ class ApiSession:
     @timeout.setter
     def timeout(self, seconds: tuple[float, float]) -> None:
         self._timeout = seconds
+
+    @property
+    def verify(self) -> bool | str:
+        """Whether certificates are verified, or the path of the bundle that they are verified with."""
+        verify: bool | str = trusted(self._verify)
+        return verify
 
     @property
     def requests_sent(self) -> Counter[str]:

@@ -10,6 +10,7 @@ This module may not talk to the service itself. It is longer than others, since 
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import secrets
@@ -84,7 +85,7 @@ class ProminenceExecutor(Executor):
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
-            futures raise `InitializerError`.
+            futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
         name: the beginning of the run's id, and so of the jobs' names.
         run_id: the whole id, by which `attach` finds the run again. One request is made here, to see that it is new.
         journal: a file that keeps each call until the service has accepted it, so that `attach` can submit what a
@@ -328,7 +329,7 @@ class ProminenceExecutor(Executor):
 
         Raises:
             ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
-            TypeError: ``buffersize`` is not an integer.
+            TypeError: one of them is not an integer.
         """
         return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=True)
 
@@ -359,8 +360,10 @@ class ProminenceExecutor(Executor):
         if chunksize == "auto":
             if buffersize is not None:
                 raise ValueError("chunksize='auto' and buffersize exclude each other")
-        elif isinstance(chunksize, str) or chunksize < 1:
+        elif isinstance(chunksize, str):
             raise ValueError(f"chunksize must be at least 1, or 'auto', not {chunksize!r}")
+        else:
+            chunksize = _whole("chunksize", chunksize)
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
@@ -514,7 +517,8 @@ class ProminenceExecutor(Executor):
         return f"<{type(self).__name__} run {self.run_id} at {self._run.context.client.url}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("an executor cannot be pickled: it has threads and connections; make one where it is needed")
+        what = f"cannot pickle {type(self).__qualname__!r} object"
+        raise TypeError(f"{what}: an executor has threads and connections; make one where it is needed")
 
     # -- the caller's thread ---------------------------------------------------------------------------------------
 
@@ -550,7 +554,7 @@ class ProminenceExecutor(Executor):
         for args, kwargs in calls:
             try:
                 ours = function.for_one_more_call()
-                pickled.append(self._run.context.objects.dumps((args, kwargs), (*args, *kwargs.values()), known))
+                pickled.append(function.arguments(args, kwargs, known))
             except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
                 failed: ProminenceFuture[Any] = ProminenceFuture()
                 settle(failed, False, error)
@@ -571,6 +575,17 @@ class ProminenceExecutor(Executor):
                 else self._run.submit_held(payload, options, patience)
             )
         return [future or next(sent) for future in futures]
+
+
+def _whole(name: str, value: int) -> int:
+    """Return a number of calls. TypeError: it is no integer; ValueError: it is below 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
+    return number
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

@@ -294,6 +294,8 @@ class Run:
 
     def interrupt(self) -> None:
         """Delete the jobs that are outstanding, or leave them, and end soon: the program was interrupted."""
+        if os.getpid() != self._process:
+            return  # as in `shutdown`: the jobs are the parent's, and the threads that would delete them are not here
         self.registry.stop_admitting()
         chunks = self.registry.chunks()
         if not chunks:

@@ -76,7 +76,7 @@ def warm_options(
 
 def _check_workers(most: int | None) -> None:
     if most is not None and most < 1:
-        raise ValueError(f"max_workers must be at least 1, not {most!r}")
+        raise ValueError(f"max_workers must be greater than 0, not {most!r}")
 
 
 def _interval(given: float | tuple[float, float]) -> tuple[float, float]:

@@ -17,7 +17,10 @@ from .compact import compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
 _BEFORE = ("runner", "lean", "wire", "records", "inputs")  # all that is imported before the Python is known to be right
-_BEHIND = ("supervisor", "calling", "loading", "reporting")
+_BEHIND = (
+    "supervisor", "calling", "loading", "definitions", "clouds", "script", "dumping", "inheritance", "reporting",
+    "exceptions", "blame", "surroundings", "ending",
+)  # fmt: skip
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "mpi": ("mpi", "mpi_results"),

@@ -1,6 +1,7 @@
 """Values to bytes for the remote side: pickles, what they need there, and references to objects stored apart.
 
-The only module that pickles with cloudpickle. It knows nothing of jobs, threads or HTTP, and verifies nothing.
+The only module that pickles calls; how what the script defines travels, remote/dumping.py says. It knows nothing of
+jobs, threads or HTTP, and verifies nothing.
 
 An object that is stored apart is one file: a line that says where its parts lie, a pickle of protocol 5, and the
 pickle's large buffers (of numpy, pandas, Arrow) behind it, so that they are neither copied to be hashed nor, on the
@@ -9,21 +10,28 @@ remote side, to be read: remote/loading.py maps them into memory.
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import os
 import pickle
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cloudpickle
-
 from ..formats import newer_file
 from ..public import public
+from ..remote.definitions import epilogue
+from ..remote.dumping import Marker, ScriptPickler
 from ..remote.wire import ALIGNMENT, LARGE_BUFFER, OBJECT_MAGIC
+from .annotations import left_out, names_of
 from .blob import Blob, Piece
+from .loading import loads_out_of_band
+from .origin import ORIGIN
+from .sources import packed_sources
+
+_MARKER = Marker(ORIGIN)
 
 
 @dataclass(eq=False)
@@ -49,6 +57,10 @@ class ObjectRef:
         raise TypeError("a scattered object belongs to its executor: only the arguments of its calls may contain it")
 
 
+class Epilogue:
+    """Stands behind all else in a function's pickle: the text of its code, and what its annotations name."""
+
+
 @dataclass
 class Pickled:
     """A pickle, the modules it refers to by name, the code that it carries by value, and the objects it refers to."""
@@ -59,31 +71,57 @@ class Pickled:
     objects: frozenset[ObjectRef] = frozenset()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no annotations
-    """Notes which modules a pickle refers to, and the code that travels by value."""
+class _Pickler(ScriptPickler):
+    """Notes which modules a pickle refers to, the code that travels by value, and names that are no code's alone."""
 
-    def __init__(self, file: Blob, **options: Any) -> None:
-        super().__init__(file, protocol=5, **options)
-        self.modules: set[str] = set()
-        self.code: set[types.CodeType] = set()
+    special = {**ScriptPickler.special, Epilogue: lambda self, _: self.epilogue()}
 
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.ModuleType):
-            self.modules.add(obj.__name__)
-        elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
-            module = getattr(obj, "__module__", None)
-            if isinstance(module, str):
-                self.modules.add(module)
-            if module == "__main__" and isinstance(obj, types.FunctionType):
-                self.code.add(obj.__code__)
-        return super().reducer_override(obj)
+    annotations: frozenset[str] = frozenset()  # names in annotations that have been left strings
+
+    def reduce_function(self, func: types.FunctionType) -> Any:
+        """Add what a function of the script names by ``__main__.name``, and note its annotations."""
+        reduced = super().reduce_function(func)
+        if func.__module__ == "__main__" and type(reduced) is tuple:
+            if func.__annotations__:
+                self.annotations = self.annotations.union(names_of(func.__annotations__))
+            code = func.__code__
+            if "__main__" in code.co_names and func.__globals__ is self.variables:
+                words = [*code.co_names, *(const for const in code.co_consts if isinstance(const, str))]
+                found = {name: self.variables[name] for name in words if name in self.variables and name[:2] != "__"}
+                reduced[2][1]["__globals__"].update(found)
+        return reduced
+
+    def reduce_class(self, kind: type) -> Any:
+        """Note the annotations of a class of the script."""
+        if kind.__module__ == "__main__" and "__annotations__" in kind.__dict__:
+            self.annotations = self.annotations.union(names_of(kind.__annotations__))
+        return super().reduce_class(kind)
+
+    def epilogue(self) -> Any:
+        """Reduce what stands behind all else."""
+        annotated: dict[str, Any] = {}
+        if self.annotations:
+            annotated = left_out(self.annotations, self.variables, self.memo.copy(), self._apart, self._is_importable)
+            self.modules.update(part[0] for part in annotated.values() if isinstance(part, tuple))
+        return epilogue, (_MARKER, packed_sources(self.code), annotated)
+
+    def _apart(self, value: Any) -> tuple[bytes, Iterable[str]]:
+        file = io.BytesIO()
+        pickler = _Pickler(file, _MARKER)
+        pickler.dump(value)
+        self.modules |= pickler.modules
+        self.code |= pickler.code
+        return file.getvalue(), pickler.annotations
+
+    def _is_importable(self, value: Any) -> bool:
+        return value.__module__ != "__main__" and self.reducer_override(value) is NotImplemented
 
 
 class _ReferringPickler(_Pickler):
     """Writes references; a class of its own, since it is asked about every object of a pickle."""
 
     def __init__(self, file: Blob, references: Mapping[int, ObjectRef]) -> None:
-        super().__init__(file)
+        super().__init__(file, _MARKER)
         self._references = references
         self.objects: set[ObjectRef] = set()
 
@@ -108,7 +146,7 @@ def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None) -> Pick
     """
     blob = Blob()
     if references is None:
-        pickler = _Pickler(blob)
+        pickler = _Pickler(blob, _MARKER)
         pickler.dump(value)
         return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
     referring = _ReferringPickler(blob, references)
@@ -144,7 +182,7 @@ def dumps_out_of_band(value: Any) -> OutOfBandPickle:
         return view.nbytes < LARGE_BUFFER
 
     blob = Blob()
-    pickler = _Pickler(blob, buffer_callback=stays_inside)
+    pickler = _Pickler(blob, _MARKER, stays_inside)
     pickler.dump(value)
     pieces: list[Piece] = []
     at = blob.size
@@ -162,16 +200,6 @@ def object_header(parts: Mapping[str, Any]) -> bytes:
     """Return the lines before a pickle and its buffers, which make a file of them."""
     line = json.dumps({"pickle": parts["pickle"], "buffers": parts["buffers"]}).encode()
     return OBJECT_MAGIC + line + b" " * (-(len(OBJECT_MAGIC) + len(line) + 1) % ALIGNMENT) + b"\n"
-
-
-def loads_out_of_band(memory: memoryview, parts: Mapping[str, Any]) -> Any:
-    """Unpickle a pickle with its buffers behind it, which stay where they are: the value keeps the memory.
-
-    ``parts`` says how long the pickle is, and where each buffer lies: [offset, bytes, readonly].
-    """
-    views = [memory[at : at + size] for at, size, _ in parts["buffers"]]
-    fixed = [view.toreadonly() if part[2] else view for view, part in zip(views, parts["buffers"], strict=True)]
-    return pickle.loads(memory[: parts["pickle"]], buffers=fixed)  # noqa: S301  the caller has verified it
 
 
 @public

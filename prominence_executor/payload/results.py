@@ -6,13 +6,13 @@ Nothing is unpickled here before its digest has been compared with the signed on
 
 from __future__ import annotations
 
-import pickle
 from typing import Any, BinaryIO
 
 from ..errors import RemotePicklingError
 from ..public import public
+from .exceptions import rebuild_links
+from .loading import load_outcome, loads_out_of_band
 from .outcomes import Outcome, read_body
-from .pickling import loads_out_of_band
 
 
 def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
@@ -27,17 +27,17 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
     if outcome.kind == "unpicklable":
         return False, RemotePicklingError(
             f"the result of type {header['type']} could not be pickled {where}: {header['error']}\n"
-            f"{header['traceback']}"
+            f"{header['traceback'].rstrip()}"
         )
     if outcome.kind == "noroom":
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
     body = read_body(file, outcome)
     if outcome.kind not in ("result", "ranks"):
-        return False, _rebuild_exception(pickle.load(file), header, where)  # noqa: S301  signed by this run, verified
+        return False, _rebuild_exception(load_outcome(file), header, where)
     try:
         if body is not None and outcome.kind == "ranks":
             return True, _of_ranks(body, header["ranks"])
-        return True, pickle.load(file) if body is None else loads_out_of_band(body, header)  # noqa: S301  likewise
+        return True, load_outcome(file) if body is None else loads_out_of_band(body, header)
     except BaseException as error:  # noqa: BLE001  __setstate__ and imports are somebody else's code
         problem = RemotePicklingError(
             f"the result, computed {where}, cannot be unpickled on this side: {type(error).__name__}: {error}"
@@ -71,45 +71,14 @@ class RemoteTraceback(Exception):
 
 def _rebuild_exception(links: list[dict[str, Any]], header: dict[str, Any], where: str) -> BaseException:
     """Put a chain of exceptions together again; the first one's cause becomes the remote traceback."""
-    errors = [_rebuild_link(link, header, where) for link in links]
-    for error, link in zip(errors, links, strict=True):
-        for name in ("cause", "context"):
-            position = link[name]
-            if position is not None and position < len(errors):
-                setattr(error, f"__{name}__", errors[position])
-        error.__suppress_context__ = link["suppress"]
+    errors = rebuild_links(links, where)
     first = errors[0]
     rank = header.get("rank")
     if rank is not None:
         where = f"on rank {rank} of {header['ranks']} {where}"
-    remote = RemoteTraceback(f"{header['traceback']}(raised {where}, on {header['host']})\n", rank)
+    lost = "".join(f"; {name} stayed there: {why}" for name, why in (links[0].get("lost") or {}).items())
+    remote = RemoteTraceback(f"{header['traceback']}(raised {where}, on {header['host']}{lost})\n", rank)
     remote.__cause__, remote.__context__ = first.__cause__, first.__context__
     remote.__suppress_context__ = first.__suppress_context__
     first.__cause__ = remote
     return first
-
-
-def _rebuild_link(link: dict[str, Any], header: dict[str, Any], where: str) -> BaseException:
-    problem: BaseException | None = None
-    for form in ("pickle", "parts"):
-        if link[form] is None:
-            continue
-        try:
-            value = pickle.loads(link[form])  # noqa: S301  inside a signed and verified body
-            if form == "parts":
-                kind, args, attributes = value
-                value = kind.__new__(kind, *args)
-                value.args = args
-                value.__dict__.update(attributes)
-            if isinstance(value, BaseException):
-                return value
-        except BaseException as error:  # noqa: BLE001  constructors and imports are somebody else's code
-            problem = error
-    substitute = RemotePicklingError(
-        f"the call raised {link['type']}: {link['text']}\n"
-        f"({where}; that exception itself could not be unpickled here"
-        + (f": {type(problem).__name__}: {problem}" if problem else "")
-        + ")"
-    )
-    substitute.__cause__ = problem
-    return substitute

@@ -5,8 +5,9 @@ Python 3.8, with relative imports. It may import nothing outside of this folder.
 a job needs, and as source only those with which a wrong Python says that it is the wrong one.
 
     start           archive_start (the ``__main__`` of the archive), bundle_start, runner
-    both sides      wire: the client imports it, too
+    both sides      wire, definitions, dumping, clouds: the client imports them, too
     supervising     supervisor, worker, mpi
-    calling         calling, worker_process, mpi_results, with inputs, loading, reporting, records, files
+    calling         calling, worker_process, mpi_results, with inputs, loading, script, inheritance, reporting, records,
+                    files
     by itself       probe
 """

@@ -1,6 +1,7 @@
-"""The ``__main__`` of the archive ``pxrun.pyz``: starts the runner, and defines no name.
+"""The ``__main__`` of the archive ``pxrun.pyz``: starts the runner. Later the user's script takes its place."""
 
-What a pickle or a call looks up in ``__main__`` is a name of the user's script, and must not be found to be ours.
-"""
+import os
+import sys
 
+sys.path[0] = os.path.abspath(sys.path[0])  # this archive: a call may go to another directory, and spawn processes
 __import__("pxremote.runner").runner.main()

@@ -8,10 +8,16 @@ import os
 import sys
 import time
 
+from .ending import leave_fork, threads_running, wait_for
+from .inheritance import Inheritance
 from .inputs import check_input, open_part
-from .loading import loader, read_calls
+from .loading import load_function, loader, read_calls
 from .reporting import buffer_lines, flush_streams, stream_positions, write_exception, write_result
+from .script import present
+from .surroundings import Surroundings
 from .wire import NO_CALL
+
+LINGER = 10.0  # seconds for which threads of a call keep those behind it waiting; the end of a job waits for all
 
 
 def run_calls(job, outcomes):
@@ -32,28 +38,76 @@ def run_calls(job, outcomes):
             files.place(job)
         if "outputs" in job and outcomes.rank == 0:
             outcomes.collector = files.Collector(job)
+    outcomes.wants_files = "outputs" in job
     outcomes.ready()
-    import cloudpickle  # ours, from the archive that this program runs from: the client's own version
+    from .dumping import Dumper  # with our cloudpickle, from this program's archive: the client's own version
 
     load = loader(job)
     with open_part(job, job["calls"]["name"]) as file:
-        (function, initializer, initargs), offsets = read_calls(job, file, load)
-        if initializer is not None and not run_initializer(outcomes, cloudpickle, initializer, initargs):
-            return
+        content, offsets = read_calls(job, file)
+        function, initializer, initargs = load_function(job, content, load)
+        cloudpickle = Dumper(present())
+        if initializer is not None:
+            inheritance = Inheritance(present())
+            if not run_initializer(outcomes, cloudpickle, initializer, initargs):
+                return
+            inheritance.take()
+        left = sum(offset is not None for offset in offsets)
+        between = Between(left > 1)
         for call, offset in enumerate(offsets):
             if offset is not None:  # else it was cancelled before the job was sent
-                run_call(outcomes, cloudpickle, call, function, lambda at=offset: load(file, at))
+                left -= 1
+                between.is_last = not left
+                run_call(outcomes, cloudpickle, call, function, lambda at=offset: load(file, at), between)
                 outcomes.ended(call)
+                between.calls()
     outcomes.write(NO_CALL, "end")
     outcomes.close()
 
 
-def run_call(outcomes, cloudpickle, call, function, arguments, announced=True):
+class Between:
+    """What is done at the end of a call, and before the next one of the same process.
+
+    ``several``: there may be a next one.
+    """
+
+    def __init__(self, several=True):
+        self._surroundings = Surroundings() if several else None
+        self._known = set(threads_running())
+        self.is_last = False  # no other call is kept waiting
+
+    def take(self):
+        """Take for the surroundings of calls what is now: a function has been loaded, or the initializer has run."""
+        if self._surroundings is not None:
+            self._surroundings.take()
+        self._known.update(threads_running())
+
+    def threads(self):
+        """Return the threads that were started since this was last asked, and have not ended."""
+        started = [thread for thread in threads_running() if thread not in self._known]
+        self._known.update(started)
+        return started
+
+    def call_ended(self):
+        """Do what cannot wait until the outcome has been written."""
+        flush_streams()
+        if self._surroundings is not None:
+            self._surroundings.put_back_streams()
+
+    def calls(self):
+        """Let the threads of the last call end, and put its surroundings back, unless it was the last one of all."""
+        if self._surroundings is not None and not self.is_last:
+            wait_for(self.threads(), LINGER)
+            self._surroundings.put_back()
+
+
+def run_call(outcomes, cloudpickle, call, function, arguments, between, announced=True):
     """Run one call and write its outcome, and before that a record that it has started.
 
     ``arguments()`` gives its args and kwargs.
     """
     position = stream_positions()
+    process = os.getpid()
     if announced:
         outcomes.write(call, "started", streams=position, time=time.time())
     began = time.time()
@@ -62,13 +116,29 @@ def run_call(outcomes, cloudpickle, call, function, arguments, announced=True):
         result = function(*args, **kwargs)
         del args, kwargs
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
-        flush_streams()
-        write_exception(outcomes, cloudpickle, call, error, began, position)
-        del error
+        if os.getpid() != process:
+            leave_fork(error)
+        between.call_ended()
+        raised = error
+        write_all(outcomes, between, lambda: write_exception(outcomes, cloudpickle, call, raised, began, position))
+        del raised
     else:
-        flush_streams()
-        write_result(outcomes, cloudpickle, call, result, began, position)
+        if os.getpid() != process:
+            leave_fork(None)
+        between.call_ended()
+        write_all(outcomes, between, lambda: write_result(outcomes, cloudpickle, call, result, began, position))
         del result
+
+
+def write_all(outcomes, between, write):
+    """Write an outcome; where files are wanted that a thread of the call may still write, again with these."""
+    threads = between.threads() if outcomes.wants_files else []
+    if threads:
+        collector, outcomes.collector = outcomes.collector, None
+        write()  # this one stands if the job's time is up before the threads have ended
+        outcomes.collector = collector
+        wait_for(threads, None if between.is_last else LINGER)
+    write()
 
 
 def run_initializer(outcomes, cloudpickle, initializer, initargs):

@@ -15,10 +15,10 @@ import stat
 import tarfile
 import time
 
+from .exceptions import error_text
 from .inputs import check_digest, open_part
 from .records import HashingWriter
-from .reporting import error_text
-from .wire import FILES_FILE, JOB_FILE, MODULES_FOLDER, OUTCOME_FILE, RANKS_FOLDER
+from .wire import FILES_FILE, JOB_FILE, MODULES_FOLDER, OUTCOME_FILE, RANKS_FOLDER, SCRIPTS_FOLDER
 
 TICK = 0.02  # seconds in which a file system may not tell two times apart
 OWN = (JOB_FILE, OUTCOME_FILE, FILES_FILE)
@@ -96,7 +96,8 @@ class Collector:
         """Add a regular file of the job's; leave out a link that leads elsewhere."""
         name = os.path.relpath(path, self.home)
         real = os.path.realpath(path)
-        if name in OWN or name.startswith((RANKS_FOLDER, MODULES_FOLDER)) or not real.startswith(self.home + os.sep):
+        own = name in OWN or name.startswith((RANKS_FOLDER, MODULES_FOLDER, SCRIPTS_FOLDER))
+        if own or not real.startswith(self.home + os.sep):
             return
         try:
             facts = os.stat(real)

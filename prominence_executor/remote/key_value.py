@@ -16,10 +16,10 @@ AWAY = 900.0  # seconds without an answer after which a worker ends
 class Service:
     """The key-value store, over one connection that stays.
 
-    ``rate``: requests per second, counted over a second.
+    ``rate``: requests per second, counted over a second. ``tls``: what the client's settings say of certificates.
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate, tls=None):
         self.rate = rate
         self.requests = 0
         self.free_at = 0.0
@@ -30,7 +30,12 @@ class Service:
         if url.scheme == "https":
             context = ssl.create_default_context()
             authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-            if os.path.isfile(authority):
+            if tls and tls.get("certificates"):
+                context.load_verify_locations(cadata=tls["certificates"])
+            elif tls and tls.get("verify") is False:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            elif os.path.isfile(authority):
                 context.load_verify_locations(authority)
             self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=context)
         else:

@@ -1,19 +1,21 @@
 """Unpickles what a job was given: functions, arguments, and the objects that came as files of their own.
 
-It verifies objects before it loads them; of other files its callers have made sure. A name that a pickle refers to is
-never looked up in the modules of this program: what the user's script has, and travels by its name alone, is not here.
+It verifies objects before it loads them; of other files its callers have made sure. What the user's script defines goes
+into the present `Script`, and a name of ``__main__`` is one of that script; of this program nothing can be named but
+what definitions.py offers.
 """
 
+import io
 import os
 import pickle
-import sys
 
+from . import definitions
 from .inputs import check_digest, open_part
 from .lean import loads
+from .script import Script, present
 from .wire import CALLS_MAGIC, OBJECT_MAGIC
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
-OWN_NAMES = frozenset(vars(sys.modules["__main__"]))  # those that it has before anything of the user's has run
 
 
 class Unpickler(pickle.Unpickler):
@@ -22,19 +24,22 @@ class Unpickler(pickle.Unpickler):
     def __init__(self, file, objects=None, **options):
         super().__init__(file, **options)
         self._objects = objects
+        self._script = present()
 
     def find_class(self, module, name):
         """Look a name up, but none of this program's own, which are not the script's."""
+        found = definitions.lookup(self._script, module, name)
+        if found is not None:
+            return found
         if module == "__main__":
+            self._script.used = True
             try:
-                if name.partition(".")[0] not in OWN_NAMES:
-                    return super().find_class(module, name)
+                return super().find_class(module, name)
             except AttributeError:
-                pass
-            raise AttributeError(
-                "the script's own %r was pickled as the name %r of __main__, and there is no script in a job: put it "
-                "into a module beside the script, which travels with the call" % (name, name)
-            )
+                raise AttributeError(
+                    "the script's own %r was pickled as the name %r of __main__, which did not travel with the call: "
+                    "put it into a module beside the script, which does" % (name, name)
+                ) from None
         if module == OWN_PACKAGE or module.startswith(OWN_PACKAGE + "."):
             raise AttributeError("%r of %s belongs to the program that runs the call, not to the call" % (name, module))
         return super().find_class(module, name)
@@ -49,8 +54,8 @@ class Unpickler(pickle.Unpickler):
 def loader(job):
     """Return a function that unpickles a file, whose pickle may refer to objects that came as files of their own.
 
-    It takes the file and where to begin. A shared object is loaded once; each pickle has a copy of its own of a private
-    one, made when it is written to.
+    It takes the file and where to begin. A shared object is loaded once (for each script, if it has to do with what
+    that defines); each pickle has a copy of its own of a private one, made when it is written to.
     """
     home = os.getcwd()
     verified = set()  # type: set[str]
@@ -63,15 +68,28 @@ def loader(job):
             verified.add(digest)
         return read_object(path)
 
+    def load_shared(digest):
+        script = present()
+        if digest in shared:
+            return shared[digest]
+        if digest not in script.shared:
+            before, script.used = script.used, False
+            loaded = load_object(digest)
+            (script.shared if script.used else shared)[digest] = loaded
+            script.used = before or script.used
+            return loaded
+        return script.shared[digest]
+
     def load(file, start=None):
         private = {}  # type: dict[str, object]
 
         def find(pid):
             kind, _, digest = pid.partition(" ")
-            loaded = shared if kind == "shared" else private
-            if digest not in loaded:
-                loaded[digest] = load_object(digest)
-            return loaded[digest]
+            if kind == "shared":
+                return load_shared(digest)
+            if digest not in private:
+                private[digest] = load_object(digest)
+            return private[digest]
 
         if start is not None:
             file.seek(start)
@@ -98,8 +116,8 @@ def read_object(path):
         return Unpickler(file, buffers=buffers).load()
 
 
-def read_calls(job, file, load):
-    """Return what stands before the calls, and the offset of each call's arguments in the file of calls."""
+def read_calls(job, file):
+    """Return the pickled function, and the offset of each call's arguments in the file of calls."""
     magic = file.readline(len(CALLS_MAGIC))
     if magic != CALLS_MAGIC:
         raise ValueError("the file of calls begins with %r, this runner reads %r" % (magic, CALLS_MAGIC))
@@ -107,12 +125,39 @@ def read_calls(job, file, load):
     start = file.tell()
     if "function" in job:
         with open_part(job, job["function"]) as part:
-            head = load(part)
+            function = part.read()
     else:
-        head = load(file)
+        function = file.read(index["function"])
     offsets = []
     start += index["function"]
     for length in index["calls"]:
         offsets.append(None if length is None else start)
         start += length or 0
-    return head, offsets
+    return function, offsets
+
+
+def load_function(job, content, load):
+    """Make a script for a pickled function; return function, initializer, and that one's arguments.
+
+    The script is ``__main__`` from now on.
+    """
+    objects = {digest: os.path.abspath(name) for digest, name in job.get("objects", {}).items()}
+    script = Script(content, objects)
+    script.activate()
+    return load_into(script, load)
+
+
+def load_into(script, load):
+    """Unpickle a script's function into it, which is the present one; return what `load_function` returns."""
+    head = load(io.BytesIO(script.pickle))[:3]  # behind these: the script's text
+    script.loaded()
+    return head
+
+
+def load_spawned(module, path, objects):
+    """Have a process that a call has spawned define what the call's script does, in a module that it imports for it."""
+    Script(module=module).activate()
+    with open(path, "rb") as file:
+        load = loader({"objects": objects})
+        load(file)  # the function's pickle
+        load(file)

@@ -7,6 +7,7 @@ to tell each other lies in a directory ``pxranks-...``, whose name all processes
     here-<rank>             it has begun, and has this directory
     placing, placed         a rank puts the files that the calls are given in their places; has done so
     <call>.<rank>[.json]    its result of a call: the pickle, and what there is to say of it
+    at-<rank>               the number of the call that it has begun: rank 0 has written down all before that
     failed-<rank>           a signed record: an exception, or that the process crashed
     reported                rank 0 has taken that over; mpirun may end the job
 
@@ -14,7 +15,8 @@ On one node the ranks share their directory. On several they may not: then resul
 rank that fails says so on its standard error as well.
 
 An exception ends the job, since the other ranks may wait for the failed one forever: rank 0's supervisor puts its
-record into ``pxoutcome``, and the rank's exit code makes mpirun end the others.
+record into ``pxoutcome``, and the rank's exit code makes mpirun end the others. Not before rank 0 has the calls behind
+it that come before the failed one: these have their results, and a failed rank waits for that as long as it takes.
 """
 
 import glob
@@ -26,9 +28,11 @@ import sys
 import time
 
 from .calling import run_calls
-from .mpi_results import PAUSE, Abandoned, RankOutcomeWriter, looks, write_rank_failure
+from .ending import end_process
+from .exceptions import error_text
+from .mpi_results import APART, PAUSE, Abandoned, RankOutcomeWriter, looks, write_rank_failure
 from .records import OutcomeWriter, ended_well, last_end
-from .reporting import error_text, flush_streams, write_failure
+from .reporting import flush_streams, write_failure
 from .supervisor import seconds_left
 from .wire import NO_CALL, OUTCOME_MAGIC, RANKS_FOLDER
 
@@ -72,6 +76,8 @@ class Rank:
                 time.sleep(2 * PAUSE[1])
                 os.rename(self.folder, "%s-ended-%d" % (self.folder, os.getpid()))
         elif code:
+            if self.has("failed-%d" % self.rank):
+                self.await_earlier(self.failed_at("failed-%d" % self.rank))
             for _ in looks(GRACE):
                 if self.terminated or self.has("reported"):
                     break
@@ -89,7 +95,7 @@ class Rank:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended and status != signal.SIGTERM:
                 return self.exit_code(status)
-            if self.rank == 0 and not ended and self.failures():
+            if self.rank == 0 and not ended and self.failures() and self.has_written_earlier():
                 end(child)
                 self.take_over()
                 return 1
@@ -129,12 +135,37 @@ class Rank:
         """List the records of ranks that have failed."""
         return glob.glob(os.path.join(glob.escape(self.folder), "failed-*[0-9]"))
 
+    def failed_at(self, name):
+        """Return the number of the call in which a rank has failed; -1 when that was before the first one."""
+        with open(self.place(name), "rb") as file:
+            call = last_end(file)[1]["call"]
+        return call if call != NO_CALL else self.at(int(name.rpartition("-")[2]))
+
+    def at(self, rank):
+        """Return the number of the call that a rank has begun last; -1 before the first one."""
+        try:
+            with open(self.place("at-%d" % rank), "rb") as file:
+                return int(file.read())
+        except OSError:
+            return -1
+
+    def has_written_earlier(self):
+        """Return whether rank 0 has written down what comes before the first call that has failed."""
+        return self.at(0) >= min(self.failed_at(name) for name in self.failures())
+
+    def await_earlier(self, call):
+        """Wait until rank 0 has written down the calls before this one, in which this rank has failed."""
+        if call > 0:
+            for _ in looks(None if self.has("here-0") else APART):
+                if self.terminated or self.at(0) >= call:
+                    return
+
     def take_over(self):
         """Put what the first failed rank has written into the outcome file; return False if none has failed."""
         names = self.failures()
         if not names:
             return False
-        chosen = min(names, key=lambda name: int(name.rpartition("-")[2]))
+        chosen = min(names, key=lambda name: (self.failed_at(name), int(name.rpartition("-")[2])))
         with open(self.job["outcome"], "r+b") as target, open(chosen, "rb") as source:
             target.seek(last_end(target)[0])
             target.truncate()
@@ -161,6 +192,7 @@ class Rank:
             except BaseException as error:  # whatever it is, rank 0 and the client must learn of it
                 write_failure(outcomes, error)
             if code == 0:
+                end_process()
                 outcomes.finish()
         except Abandoned:
             pass

@@ -16,6 +16,8 @@ from .records import HashingWriter, OutcomeWriter
 SHARED = 60.0  # seconds in which all ranks must have shown up in a shared directory
 PAUSE = (0.002, 0.05)  # seconds between two looks, at first and in the long run
 PIECE = 1 << 28  # bytes of a message
+APART = 5.0  # seconds that a failed rank leaves to rank 0, which it cannot see, to write down earlier calls
+ALL = 1 << 31  # a number behind that of any call
 
 
 class Abandoned(BaseException):
@@ -58,6 +60,7 @@ class RankOutcomeWriter(OutcomeWriter):
         if kind in ("started", "end"):
             if self.rank == 0:
                 super().write(call, kind, dump, **facts)
+            self.supervisor.note("at-%d" % self.rank, b"%d" % (ALL if kind == "end" else call))
         elif kind == "result":
             with open(self.own_result(call), "wb") as file:
                 body = HashingWriter(file)
@@ -68,6 +71,7 @@ class RankOutcomeWriter(OutcomeWriter):
             write_rank_failure(self.supervisor, call, kind, dump, **facts)
             if "traceback" in facts:
                 sys.stderr.write("prominence-executor, rank %d:\n%s" % (self.rank, facts["traceback"]))
+            self.supervisor.await_earlier(call)
             if kind != "failure":  # the child has that behind it
                 raise Abandoned
 

@@ -13,6 +13,7 @@ class OutcomeWriter:
     """Appends signed records to the file of outcomes, and takes back one that could not be finished."""
 
     collector = None  # of the files that calls write, if they are wanted
+    wants_files = False  # whether they are: of an MPI job, one process collects those of all
     rank = 0  # of an MPI job's processes
     places = True  # whether this process puts the files that calls are given in their places
 

@@ -10,9 +10,9 @@ import stat
 import sys
 import time
 
+from .blame import culprit, explained
+from .exceptions import TEXT_LIMIT, error_text, exception_chain, type_name
 from .wire import ALIGNMENT, LARGE_BUFFER, NO_CALL
-
-TEXT_LIMIT = 100000  # characters of a traceback or message that travel
 
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
@@ -23,7 +23,8 @@ def write_result(outcomes, cloudpickle, call, result, began, position):
     except OSError as error:
         write_no_room(outcomes, call, error, facts)
     except BaseException as error:  # __reduce__ is somebody else's code
-        facts.update(type=type_name(result), error=error_text(error), traceback=traceback_text(error, 0))
+        text = explained(error_text(error), culprit(cloudpickle.dumps, result))
+        facts.update(type=type_name(result), error=text, traceback=traceback_text(error, 0))
         outcomes.write(call, "unpicklable", **facts)
 
 
@@ -87,51 +88,6 @@ def call_facts(began, position):
     if position and end:
         facts["streams"] = [position, end]
     return facts
-
-
-def exception_chain(cloudpickle, error):
-    """List the exception and what it was raised from, each pickled by itself: one that cannot be costs no other.
-
-    Each link: its default pickle, a pickle of (class, args, attributes) for classes whose constructor does not take
-    its own ``args``, its type and text, and the positions of its cause and context in the list.
-    """
-    links = []  # type: list[dict[str, object]]
-    positions, queue = {id(error): 0}, [error]
-    while queue and len(links) < 50:
-        current = queue.pop(0)
-        link = {"type": type_name(current), "text": error_text(current), "suppress": current.__suppress_context__}
-        link["pickle"] = try_dumps(cloudpickle, current)
-        link["parts"] = try_dumps(cloudpickle, (type(current), current.args, dict(current.__dict__)))
-        for name in ("cause", "context"):
-            other = getattr(current, "__%s__" % name)
-            if other is not None and id(other) not in positions:
-                positions[id(other)] = len(positions)
-                queue.append(other)
-            link[name] = None if other is None else positions[id(other)]
-        links.append(link)
-    return links
-
-
-def try_dumps(cloudpickle, value):
-    """Pickle a value; None when it cannot be pickled."""
-    try:
-        return cloudpickle.dumps(value, protocol=5)
-    except BaseException:  # __reduce__ is somebody else's code; the text travels anyway
-        return None
-
-
-def type_name(value):
-    """Return the name of a value's class, with its module unless that is builtins."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
-
-
-def error_text(error):
-    """Return an exception's text, cut to `TEXT_LIMIT`."""
-    try:
-        return str(error)[:TEXT_LIMIT]
-    except BaseException:  # __str__ is somebody else's code
-        return "<no text: its __str__ raised>"
 
 
 def traceback_text(error, skip):

@@ -70,7 +70,7 @@ def read_job(argv):
 
 def run_in_child(job):
     """Fork the child that runs the calls, and supervise it; never returns."""
-    from . import calling, reporting, supervisor
+    from . import calling, ending, reporting, supervisor
 
     outcomes = OutcomeWriter(job)
     sys.stdout.flush()
@@ -84,6 +84,7 @@ def run_in_child(job):
         except BaseException as error:  # whatever it is, the supervisor and the client must learn of it
             code = reporting.write_failure(outcomes, error)
         finally:
+            ending.end_process()
             reporting.flush_streams()
             os._exit(code)
     outcomes.close()

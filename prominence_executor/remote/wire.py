@@ -28,6 +28,7 @@ CALLS_FILE = "pxcalls"
 OUTCOME_FILE = "pxoutcome"
 FILES_FILE = "pxfiles"
 RANKS_FOLDER = "pxranks-"  # so begins the name of the directory that the ranks of an MPI job share
+SCRIPTS_FOLDER = "pxscripts-"  # likewise, where processes that a call spawns find the script
 OUTCOME_MAGIC = b"PXOUT1\n"
 FILES_MAGIC = b"PXFILES1\n"
 CALLS_MAGIC = b"PXCALLS1\n"

@@ -27,6 +27,7 @@ from .worker_batch import Batch
 from .worker_process import Child
 
 DAMAGED = 5  # times in a row that a message may not be as it was signed
+ENDING = 20.0  # seconds in which a process of calls may end by itself
 IDLE = (20.0, 1.0)  # a mailbox is looked into after this part of the time without a batch; at least once in so many s
 
 
@@ -39,7 +40,7 @@ class Worker:
         self.number = job["worker"]
         self.place = job["place"]
         self.nonce = os.urandom(8).hex()  # a job that the platform starts again is another worker
-        self.service = Service(job["rate"])
+        self.service = Service(job["rate"], job.get("tls"))
         self.child = None
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
@@ -72,7 +73,7 @@ class Worker:
                 self.batch += 1
                 idle_since = time.monotonic()
         finally:
-            self.end_child()
+            self.finish_child()
 
     def is_over(self, idle):
         """Return whether a worker without a batch ends now; otherwise wait a little. ``idle``: seconds without one."""
@@ -105,11 +106,18 @@ class Worker:
     def child_for(self, chunk, extras):
         """Return the child, with all that the chunk needs."""
         if self.child is not None and not self.child.prepare(chunk, extras):
-            self.end_child()  # it has other modules of the same names: only a new process can have these
+            self.finish_child()  # it has other modules of the same names: only a new process can have these
         if self.child is None:
             self.child = Child(self.job, [self.service], self.kept)
             self.child.prepare(chunk, extras)
         return self.child
+
+    def finish_child(self):
+        """Let the child end, if there is one: its threads, and its handlers of `atexit`; but not for long."""
+        if self.child is not None:
+            left = ENDING if self.until is None else min(ENDING, self.until - time.monotonic())
+            self.child.finish(left)
+            self.child = None
 
     def end_child(self):
         """End the child, if there is one, with all that it has started."""

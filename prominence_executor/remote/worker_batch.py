@@ -3,6 +3,7 @@
 It decides when to report, to give waiting chunks back, and to end the child; how, is the worker's business.
 """
 
+import fcntl
 import os
 import signal
 import stat
@@ -13,6 +14,7 @@ from .worker_process import CLOSED, RecordSender
 
 FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
 REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
+PRINTS = 3  # times that a line may be cut short before it goes to the client in another way
 LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
 
 
@@ -155,13 +157,27 @@ class Batch:
 
 
 def print_line(text):
-    """Write a line to the job's standard output; return where it is: [offset, length], or None when nobody can say."""
+    """Write a line to the job's standard output; return where it is: [offset, length], or None when nobody can say.
+
+    Threads and processes that calls have left may write to it at the same time. So all append, whoever shares the
+    file with this process; and the line is written in one piece, through an opening of its own, whose position is then
+    behind it, and nobody else's.
+    """
     data = b"\x1e" + text.encode("ascii") + b"\n"
     try:
-        offset = os.lseek(1, 0, os.SEEK_END) if stat.S_ISREG(os.fstat(1).st_mode) else None
-        view = memoryview(data)
-        while view:
-            view = view[os.write(1, view) :]
-        return None if offset is None else [offset, len(data)]
+        if not stat.S_ISREG(os.fstat(1).st_mode):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(1, view) :]
+            return None
+        fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
+        own = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_APPEND)
+        try:
+            for _ in range(PRINTS):
+                if os.write(own, data) == len(data):
+                    return [os.lseek(own, 0, os.SEEK_CUR) - len(data), len(data)]
+        finally:
+            os.close(own)
     except OSError:
-        return None
+        pass
+    return None

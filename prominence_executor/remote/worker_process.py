@@ -13,22 +13,37 @@ import signal
 import struct
 import sys
 import time
+from collections import OrderedDict
 
-from .calling import run_call, run_initializer
-from .loading import loader
+from .calling import Between, run_call, run_initializer
+from .ending import end_process
+from .inheritance import Inheritance
+from .loading import load_into, loader
 from .modules import add_modules
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
+from .script import Script
 from .supervisor import end_group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
 
 FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
 CLOSED = object()
+FUNCTIONS = 50  # whose scripts are kept in memory; one that comes again after so many others is loaded again
+ALIVE = 0.2  # seconds between two looks whether the process lives
+
+
+def frame(header, body):
+    """Return a header and a body as they go through a pipe."""
+    text = json.dumps(header).encode("utf-8")
+    return memoryview(FRAME.pack(len(text), len(body)) + text + body)
 
 
 def send_frame(pipe, header, body):
     """Write a header and a body to a pipe; blocks until all of it is taken."""
-    text = json.dumps(header).encode("utf-8")
-    view = memoryview(FRAME.pack(len(text), len(body)) + text + body)
+    view = frame(header, body)
     while view:
         view = view[os.write(pipe, view) :]
 
@@ -56,13 +71,16 @@ class Child:
                 os.close(self._replies)
                 for service in services:
                     service.close()
+                os.environ.update(job.get("env") or {})  # what the supervisor needs as the service has set it
                 ChunkRunner(job, replies).run(requests)
                 code = 0
             finally:
+                end_process()
                 flush_streams()
                 os._exit(code)
         os.close(requests)
         os.close(replies)
+        os.set_blocking(self._requests, False)
 
     def prepare(self, chunk, extras):
         """Send what the chunk needs, unless it is there; return False if there are other modules of the same names."""
@@ -82,25 +100,38 @@ class Child:
 
     def send(self, header, body):
         """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
-        try:
-            send_frame(self._requests, header, body)
-        except BrokenPipeError:
-            pass  # it has died, as `receive` will say
+        view = frame(header, body)
+        while view and not self.has_ended():
+            if select.select([], [self._requests], [], ALIVE)[1]:
+                try:
+                    view = view[os.write(self._requests, view) :]
+                except BlockingIOError:
+                    pass
+                except BrokenPipeError:
+                    return
 
     def receive(self, timeout):
         """Return the next frame, None when none came in time, or CLOSED when there will be no more."""
         until = time.monotonic() + timeout
+        ended = False
         while True:
-            frame = self._next_frame()
-            if frame is not None:
-                return frame
-            ready, _, _ = select.select([self._replies], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
-                return None
-            data = os.read(self._replies, 1 << 20)
-            if not data:
-                return CLOSED
+            reply = self._next_frame()
+            if reply is not None:
+                return reply
+            left = 0.0 if ended else min(ALIVE, max(0.0, until - time.monotonic()))
+            ready, _, _ = select.select([self._replies], [], [], left)
+            data = os.read(self._replies, 1 << 20) if ready else b""
             self._received += data
+            if (ready or ended) and not data:
+                return CLOSED
+            # What it has left running may hold its end of the pipe for long.
+            ended = ended or self.has_ended()
+            if not ready and not ended and time.monotonic() >= until:
+                return None
+
+    def has_ended(self):
+        """Return whether the process is dead; its exit code is still to be asked for."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _next_frame(self):
         """Return the first frame of what has been received, if it is there as a whole."""
@@ -118,9 +149,21 @@ class Child:
         """Wait for the dead child; return its exit code, or minus the signal that ended it."""
         end_group(self.pid)
         _, status = os.waitpid(self.pid, 0)
-        os.close(self._requests)
+        if self._requests >= 0:
+            os.close(self._requests)
         os.close(self._replies)
         return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+    def finish(self, seconds):
+        """Let it end by itself, for so many seconds; then kill what is left."""
+        os.close(self._requests)
+        self._requests = -1
+        until = time.monotonic() + seconds
+        pause = 0.001
+        while not self.has_ended() and time.monotonic() < until:
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        self.end()
 
     def end(self):
         """Kill it, with all that it has started."""
@@ -134,6 +177,8 @@ class Child:
 
 class RecordSender:
     """Writes records that go somewhere else than to the file of outcomes, each by itself: to ``send(bytes)``."""
+
+    wants_files = False  # calls that are to write some have jobs of their own
 
     def __init__(self, job, chunk, send):
         self._job = dict(job, job=chunk["job"], attempt=chunk["attempt"])
@@ -150,17 +195,18 @@ class ChunkRunner:
     """What the process does: it runs one chunk after the other."""
 
     def __init__(self, job, replies):
-        import cloudpickle
+        from .dumping import Dumper  # with our cloudpickle, while the archive is the first place on the path
 
-        self.cloudpickle = cloudpickle
+        self.dumper = Dumper
         self.job = job
         self.replies = replies
         self.home = os.getcwd()  # calls may go elsewhere
         self.pickles = {}  # type: dict[str, bytes]  # of functions, by name
-        self.functions = {}  # type: dict[str, tuple[object, ...]]  # those that have been unpickled
+        self.functions = OrderedDict()  # type: OrderedDict[str, tuple[Any, ...]]  # that have been unpickled
         self.objects = {}  # type: dict[str, str]  # digest: path
         self.load = loader({"objects": self.objects})
-        self.initialized = False
+        self.inheritance = None  # type: Inheritance | None  # what the initializer, once it has run, has left
+        self.between = Between()
 
     def run(self, requests):
         """Handle the supervisor's frames, one after the other, until it closes the pipe."""
@@ -206,23 +252,44 @@ class ChunkRunner:
             write_failure(records, error)
         flush_streams()
         send_frame(self.replies, {"kind": "end"}, b"".join(kept_back))
+        self.between.calls()  # the outcome waits for no thread
+
+    def function(self, name):
+        """Return a script, and the function and initializer in it; the script is the present one from now on."""
+        if name in self.functions:
+            self.functions.move_to_end(name)
+            self.functions[name][0].activate()
+            return self.functions[name]
+        script = Script(self.pickles[name], self.objects)
+        if self.inheritance is not None:
+            self.inheritance.give(script)
+        script.activate()
+        loaded = load_into(script, self.load)
+        if self.inheritance is not None:
+            self.inheritance.complete(script)
+        self.functions[name] = (script, *loaded)
+        if len(self.functions) > FUNCTIONS:
+            self.functions.popitem(last=False)
+        return self.functions[name]
 
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
-        name = chunk["function"]
-        if name not in self.functions:
-            self.functions[name] = self.load(io.BytesIO(self.pickles[name]))
-            del self.pickles[name]  # not before: what cannot be loaded says so each time
-        function, initializer, initargs = self.functions[name]
-        if initializer is not None and not self.initialized:
-            if not run_initializer(records, self.cloudpickle, initializer, initargs):
+        script, function, initializer, initargs = self.function(chunk["function"])
+        dumper = self.dumper(script)
+        if initializer is not None and self.inheritance is None:
+            inheritance = Inheritance(script)
+            if not run_initializer(records, dumper, initializer, initargs):
                 return
-            self.initialized = True
+            inheritance.take()
+            self.inheritance = inheritance
         several = len(chunk["calls"]) > 1
+        self.between.take()
         at = 0
         for call, size in enumerate(chunk["calls"]):
             if size is not None:  # else it was cancelled
                 content = body[at : at + size]
                 at += size
                 arguments = lambda data=content: self.load(io.BytesIO(data))  # noqa: E731
-                run_call(records, self.cloudpickle, call, function, arguments, several)
+                if at > size:
+                    self.between.calls()
+                run_call(records, dumper, call, function, arguments, self.between, several)

@@ -218,4 +218,5 @@ def _load_failure(record: Outcome, job: dict[str, Any]) -> RemoteEnvironmentErro
     else:
         what = f"the call could not be loaded in {_image_of(job)}: {header.get('type')}: "
         what += str(header.get("error"))
-    return RemoteEnvironmentError(f"{what} (job {job.get('id')})\n{header.get('traceback', '')}")
+    traceback = str(header.get("traceback", "")).rstrip()
+    return RemoteEnvironmentError(f"{what} (job {job.get('id')})" + (f"\n{traceback}" if traceback else ""))

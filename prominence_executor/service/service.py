@@ -57,6 +57,7 @@ class LocalService:
     cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
     platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     clock: what tells it the time, for tests.
+    url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.
 
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
@@ -78,6 +79,7 @@ class LocalService:
         cafile: str | os.PathLike[str] | None = None,
         platform: Platform | None = None,
         clock: Clock | None = None,
+        url_for_jobs: str | None = None,
     ) -> None:
         if certfile is None and (keyfile or cafile):
             raise ValueError("keyfile and cafile belong to a certificate: certfile is missing")
@@ -95,6 +97,7 @@ class LocalService:
         self._certfile, self._keyfile = certfile, keyfile
         self._cafile = None if cafile is None else Path(cafile).resolve()
         self._platform = platform or Platform()
+        self._url_for_jobs = url_for_jobs
         self._stack = ExitStack()
         self.dir: Path
         self.url: str
@@ -167,6 +170,7 @@ class LocalService:
                 self.seconds_per_minute,
                 self._platform,
                 self._clock,
+                self._url_for_jobs or self.url,
                 self._cafile,
             )
             scheduler = Scheduler(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import os
 import pickle
@@ -101,7 +102,7 @@ def test_a_function_of_a_module_beside_the_script_travels_with_its_siblings(exec
     where, nine = executor.submit(report).result()
     assert nine == 9
     where = executor.submit(where_is_square).result()
-    assert "pxmods-" in where
+    assert "pxmodules-" in where
 
 
 def where_is_square() -> str:
@@ -150,12 +151,27 @@ def test_in_a_chunk_the_outcomes_before_a_crash_stand(executor: ProminenceExecut
     assert "about to crash" in str(caught.value)
 
 
+NAMED = contextvars.ContextVar[int]("NAMED")
+
+
+def uses_global() -> int:
+    return NAMED.get()
+
+
+uses_global.__module__ = "__main__"  # so that it is pickled as a script's function is
+
+
 def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExecutor) -> None:
     lock: Any = threading.Lock()
-    for future in (executor.submit(lambda: lock), executor.submit(square, lock)):
-        with pytest.raises(TypeError, match="pickle"):
+    for future, where in (
+        (executor.submit(lambda: lock), "the enclosed variable 'lock' of the function '<lambda>' in the function"),
+        (executor.submit(uses_global), "the global variable 'NAMED' of the function 'uses_global' in the function"),
+        (executor.submit(square, lock), "the argument 0"),
+        (executor.submit(dict, key={"a": [lock]}), "the item 0 of a list in the item 'a' of a dict in the argument"),
+    ):
+        with pytest.raises(TypeError, match=f"cannot pickle '.*' object: it is {where}"):
             future.result(timeout=5)
-    with pytest.raises(TypeError, match="pickle"):
+    with pytest.raises(TypeError, match="it is the argument 0"):
         list(executor.map(lambda x: x, [1, lock], chunksize=2))
 
 
@@ -351,10 +367,11 @@ def test_what_the_service_refuses_is_the_futures_exception(executor: ProminenceE
 
 def test_executors_and_futures_do_not_pickle(executor: ProminenceExecutor) -> None:
     future = executor.submit(square, 1)
-    for thing in (executor, future):
-        with pytest.raises(TypeError, match="cannot be pickled"):
-            pickle.dumps(thing)
+    with pytest.raises(TypeError, match="cannot pickle 'ProminenceExecutor' object"):
+        pickle.dumps(executor)
     with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(future)
+    with pytest.raises(TypeError, match="'ProminenceExecutor'.*the enclosed variable 'executor' of the function"):
         executor.submit(lambda: executor).result(timeout=5)
 
 

@@ -222,3 +222,23 @@ def test_a_signal_ends_the_wait_at_the_end_of_the_block_and_deletes_the_jobs(
     found, said, status = program.end()
     assert (found, status) == (code, "deleted"), said
     assert "interrupted: its 1 outstanding jobs have been deleted" in said
+
+
+FORKING = """
+import os, sys, time
+from prominence_executor import ProminenceExecutor
+
+with ProminenceExecutor(sys.argv[1], sys.argv[2]) as executor:
+    future = executor.submit(pow, 2, 5)
+    if not (child := os.fork()):
+        sys.exit(3)
+    began = time.monotonic()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, time.monotonic() - began < 10, future.result())
+"""
+
+
+def test_a_forked_child_that_exits_inside_the_block_leaves_the_jobs_to_its_parent(service: LocalService) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, service.url, service.token]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("3 True 32\n", "", 0)

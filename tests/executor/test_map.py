@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 
 from prominence_executor import ProminenceExecutor
@@ -91,6 +92,13 @@ def test_a_buffer_larger_than_the_iterable_is_no_problem(executor: ProminenceExe
     assert list(executor.map(square, range(3), buffersize=50)) == [0, 1, 4]
     assert list(executor.map(square, [], buffersize=1)) == []
     assert list(executor.map(square, buffersize=1)) == []
+
+
+def test_a_chunksize_is_an_integer_of_whatever_kind(executor: ProminenceExecutor) -> None:
+    for wrong in (1.5, 2.0, None):
+        with pytest.raises(TypeError, match=f"chunksize must be an integer, not {wrong}"):
+            executor.map(square, [1], chunksize=wrong)  # type: ignore[arg-type]
+    assert list(executor.map(square, [2, 3], chunksize=numpy.int64(2))) == [4, 9]
 
 
 @pytest.mark.parametrize("name", ["map", "map_unordered"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import contextvars
+import functools
 import io
 import pickle
 import sys
 import threading
+import types
 from typing import Any
 
 import pytest
@@ -21,6 +25,8 @@ from prominence_executor.remote.reporting import write_exception, write_result
 from prominence_executor.remote.wire import OUTCOME_MAGIC
 
 KEY = bytes(32)
+LOCK = threading.Lock()
+GROUP: Any = getattr(builtins, "ExceptionGroup", None)
 JOB = {"run": "run-1", "job": 7, "attempt": 1, "key": KEY.hex()}
 
 
@@ -32,7 +38,13 @@ class Memory:
         self.file.seek(len(OUTCOME_MAGIC))
 
     def write(self, call: int, kind: str, dump: Any = None, **facts: Any) -> None:
-        write_record(self.file, JOB, call, kind, dump, None, facts)
+        start = self.file.tell()
+        try:
+            write_record(self.file, JOB, call, kind, dump, None, facts)
+        except BaseException:
+            self.file.seek(start)
+            self.file.truncate()
+            raise
 
     def value(self) -> tuple[bool, Any]:
         self.file.seek(0)
@@ -79,19 +91,140 @@ def test_an_exception_comes_back_with_its_chain_behind_the_remote_traceback() ->
     assert repr(back.__context__) == "OSError(5, 'before')"
 
 
-def test_an_exception_that_cannot_come_back_is_named() -> None:
+def test_an_exception_that_cannot_come_back_is_named_and_so_is_what_keeps_it() -> None:
     class Stubborn(Exception):
-        def __init__(self) -> None:
-            super().__init__("words")
-            self.lock = threading.Lock()  # so that its attributes cannot be pickled
-
         def __reduce__(self) -> Any:
             return sys.exit, (3,)
 
-    back = raised(Stubborn())
+    back = raised(Stubborn("words", {"key": threading.Lock()}))
     assert isinstance(back, RemotePicklingError)
-    assert "Stubborn: words" in str(back)
+    assert "Stubborn: ('words'" in str(back)
     assert "SystemExit: 3" in str(back)
+    assert "the item 'key' of a dict in the item 1 of a tuple in the attribute 'args' of a Stubborn" in str(back)
+
+
+class Formatting(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no field {name}")
+        self.name = name
+
+
+class Slotted(Exception):
+    __slots__ = ("code", "unset")
+    code: int
+
+
+class Reducing(Exception):
+    """Says how it is pickled, which leaves out its notes."""
+
+    def __reduce__(self) -> Any:
+        return type(self), self.args
+
+
+class Formatted(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(2, f"no mesh in {path}", path)
+
+
+def slotted(code: int) -> Slotted:
+    error = Slotted("slotted")
+    error.code = code
+    return error
+
+
+def noted(error: Exception, *notes: str) -> Exception:
+    error.__dict__["__notes__"] = list(notes)  # as add_note of Python 3.11 does
+    return error
+
+
+def test_a_message_is_not_formatted_twice() -> None:
+    back = raised(Formatting("plasma"))
+    assert isinstance(back, Formatting)
+    assert (str(back), back.args, back.name) == ("no field plasma", ("no field plasma",), "plasma")
+    again = raised(Formatted("cells.txt"))
+    assert isinstance(again, Formatted)
+    assert str(again) == "[Errno 2] no mesh in cells.txt: 'cells.txt'"
+
+
+def test_slots_come_back() -> None:
+    back = raised(slotted(7))
+    assert isinstance(back, Slotted)
+    assert back.code == 7
+    assert not hasattr(back, "unset")
+
+
+def test_notes_come_back_whatever_an_exception_says_of_its_pickle() -> None:
+    back = raised(noted(Reducing("x"), "in shot 81942", "while reading"))
+    assert type(back) is Reducing
+    assert vars(back)["__notes__"] == ["in shot 81942", "while reading"]
+
+
+def test_attributes_that_cannot_be_pickled_are_left_behind_and_named() -> None:
+    error = Overheated(3695.0, "wall")
+    vars(error).update(state={"handle": sys.stdout}, guard=threading.Lock(), more=[1])
+    back = raised(error)
+    assert isinstance(back, Overheated)
+    assert (back.kelvin, vars(back)["more"]) == (3695.0, [1])
+    assert isinstance(back.__cause__, RemoteTraceback)
+    assert "the attribute 'guard' stayed there: cannot pickle '_thread.lock'" in back.__cause__.text
+    assert "it is the item 'handle' of a dict" in back.__cause__.text
+    assert not {"guard", "state"} & set(vars(back))
+
+
+@pytest.mark.skipif(GROUP is None, reason="Python 3.10 has no exception groups")
+def test_a_group_comes_back_with_its_members_their_causes_and_notes_whatever_one_of_them_holds() -> None:
+    class Several(GROUP):  # type: ignore[misc]
+        def __new__(cls, errors: list[Exception], shot: int) -> Any:
+            return super().__new__(cls, f"{len(errors)} of shot {shot}", errors)
+
+        def __init__(self, errors: list[Exception], shot: int) -> None:
+            self.shot = shot
+
+    cause = noted(KeyError("plasma"), "the cause")
+    first = noted(Overheated(1.0, "wall"), "the first")
+    first.__cause__ = cause
+    inner = GROUP("inner", [ValueError("deep"), TypeError(threading.Lock())])
+    group = noted(Several([first, inner, slotted(7)], 81942), "the group")
+    back = raised(group)
+    assert isinstance(back, Several)
+    assert (str(back), back.shot) == (str(group), 81942)
+    assert vars(back)["__notes__"] == ["the group"]
+    one, two, three = back.exceptions
+    assert isinstance(one, Overheated)
+    assert (one.kelvin, vars(one)["__notes__"]) == (1.0, ["the first"])
+    assert isinstance(one.__cause__, KeyError)
+    assert vars(one.__cause__)["__notes__"] == ["the cause"]
+    assert isinstance(two, GROUP)
+    assert [type(member) for member in two.exceptions] == [ValueError, RemotePicklingError]
+    assert "TypeError: <unlocked _thread.lock" in str(two.exceptions[1])
+    assert isinstance(three, Slotted)
+    assert three.code == 7
+    assert back.split(Overheated)[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ({"a": [0, threading.Lock()]}, "the item 1 of a list in the item 'a' of a dict"),
+        (
+            functools.partial(print, file=sys.stdout),
+            "the item 'file' of a dict in the attribute 'keywords' of a partial",
+        ),
+        (lambda: LOCK, "the global variable 'LOCK' of the function '<lambda>'"),
+        (lambda lock=LOCK: lock, "the item 0 of a tuple in the defaults of the function '<lambda>'"),
+        (contextvars.ContextVar("v"), ""),
+    ],
+    ids=["items", "partial", "global", "default", "itself"],
+)
+def test_what_keeps_a_result_from_being_pickled_is_named(value: Any, where: str) -> None:
+    if isinstance(value, types.FunctionType):
+        value.__module__ = "__main__"  # so that it travels by value
+    ok, error = returned(value)
+    assert not ok
+    assert isinstance(error, RemotePicklingError)
+    first = str(error).partition("\n")[0]
+    assert first.endswith(f": it is {where}" if where else "object")
+    assert not str(error).endswith("\n")
 
 
 def test_a_remote_traceback_is_found_where_older_pickles_name_it() -> None:

@@ -1,10 +1,15 @@
-"""What pickles refer to: objects in files of their own, and names, none of which is ever the runner's own."""
+"""What pickles refer to: objects in files of their own, and names, none of which is ever the runner's own.
+
+What a script defines is in tests/whole/test_script.py, as a script.
+"""
 
 from __future__ import annotations
 
 import functools
 import io
 import json
+import multiprocessing
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,61 +39,52 @@ NAMES = ["error_text", "main", "json", "run_calls", "pxremote", "no_such_name", 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_function_that_is_a_name_of_the_script_is_refused(
+def test_what_pickles_by_a_name_of_the_script_is_the_scripts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    job = JobDirectory(tmp_path)
-    job.prepare(cached_in_the_script(name, monkeypatch), (3,))
-    assert job.run().returncode == 0
-    assert job.outcomes().calls == {}
-    failure = job.outcomes().job
-    assert failure is not None
-    assert failure.header["type"] == "AttributeError"
-    for words in (repr(name), "__main__", "put it into a module beside the script"):
-        assert words in failure.header["error"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_argument_that_is_a_name_of_the_script_costs_its_own_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    job = JobDirectory(tmp_path)
-    job.prepare(lambda given: given is None or given(3), (None,), (cached_in_the_script(name, monkeypatch),), (None,))
-    job.run()
-    assert job.value(0) is True
-    assert isinstance(job.value(1), AttributeError)
-    assert "put it into a module beside the script" in str(job.value(1))
-    assert job.value(2) is True
-
-
-def test_an_object_of_its_own_that_is_a_name_of_the_script_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"".join(dumps_out_of_band({"f": cached_in_the_script("error_text", monkeypatch)}).pieces)
+    cached = cached_in_the_script(name, monkeypatch)
+    content = b"".join(dumps_out_of_band({"f": cached}).pieces)
     reference = ObjectRef(sha256_of([content]), len(content), shared=True)
     job = JobDirectory(tmp_path)
-    job.prepare(lambda given: given["f"](3), (reference,), objects={reference.sha256: content})
+    job.prepare(
+        lambda given: [cached(1), given(2) if callable(given) else given["f"](2)],
+        (cached,), (reference,), objects={reference.sha256: content},
+    )  # fmt: skip
+    assert job.run().returncode == 0
+    for call in range(2):
+        assert job.value(call) == ["the script's 1", "the script's 2"]
+
+
+@pytest.mark.parametrize("name", ["error_text", "run_calls", "pxremote", "no_such_name"])
+def test_what_did_not_travel_is_not_found_in_the_program_that_runs_the_call(tmp_path: Path, name: str) -> None:
+    job = JobDirectory(tmp_path)
+    job.prepare(lambda name: pickle.loads(f"c__main__\n{name}\n.".encode()), (name,))
     job.run()
     assert isinstance(job.value(), AttributeError)
-    assert "put it into a module beside the script" in str(job.value())
-
-
-def test_a_name_that_a_call_has_put_into_main_itself_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin() -> None:
-        import __main__
-
-        __main__.helper = "the call's own"
-
-    job = JobDirectory(tmp_path)
-    job.prepare(lambda given: given, (cached_in_the_script("helper", monkeypatch),), initializer=begin)
-    job.run()
-    assert job.value() == "the call's own"
+    with pytest.raises(AttributeError, match="did not travel with the call: put it into a module beside the script"):
+        Unpickler(io.BytesIO(f"c__main__\n{name}\n.".encode())).load()
 
 
 @pytest.mark.parametrize("module", [OWN_PACKAGE, f"{OWN_PACKAGE}.reporting", f"{OWN_PACKAGE}.no_such_module"])
 def test_nothing_of_the_runner_is_found_by_its_module(module: str) -> None:
     with pytest.raises(AttributeError, match="belongs to the program that runs the call"):
         Unpickler(io.BytesIO(f"c{module}\nerror_text\n.".encode())).load()
+
+
+def test_what_a_spawned_process_needs_of_the_script_is_no_output(tmp_path: Path) -> None:
+    def spawning() -> list[str]:
+        process = multiprocessing.get_context("spawn").Process(target=print)
+        process.start()
+        process.join()
+        Path("own.txt").write_text("x")
+        return [path.name for path in Path().glob("*/*.pickle")]
+
+    job = JobDirectory(tmp_path)
+    job.prepare(spawning, (), parts=("files",), outputs=["**"])
+    (tmp_path / "pxfiles").write_bytes(b"PXFILES1\n")
+    job.run()
+    assert job.value() == ["pxscript_0.pickle"]
+    assert job.outcomes().calls[0].header["files"]["count"] == 1
 
 
 def test_names_of_other_modules_are_what_they_are() -> None:

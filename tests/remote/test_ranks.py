@@ -114,6 +114,27 @@ def test_an_exception_on_one_rank_ends_the_job_and_comes_back_with_its_rank(
     assert 1 not in outcomes.calls
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("how", [explode, kill])
+def test_a_rank_that_fails_lets_rank_0_end_the_calls_before(ranks: Ranks, how: Callable[[], None], nodes: int) -> None:
+    def call(number: int) -> int:
+        if number and rank_of()[0] == 1:
+            how()
+        if rank_of()[0] == 0:
+            time.sleep(1.5)
+        return number
+
+    outcomes = ranks.start(call, (0,), (1,), (2,), nodes=nodes)
+    assert ranks.done.returncode != 0
+    assert ranks.value(0) == [0, 0, 0]
+    if how is explode:
+        assert isinstance(ranks.value(1), KeyError)
+    else:
+        error = call_error(outcomes, 1, 0, JOB)
+        assert "the process of rank 1 of the MPI job was ended by signal 11 (SIGSEGV)" in str(error)
+    assert 2 not in outcomes.calls
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_crashes_is_named(ranks: Ranks, rank: int) -> None:
     outcomes = ranks.start(fail_on, (rank, kill))

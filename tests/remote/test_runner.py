@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_directory import IDENTITY, KEY, JobDirectory
@@ -276,3 +278,126 @@ def test_any_cut_of_an_outcome_file_is_refused_or_ignored(remote: JobDirectory) 
         assert len(outcomes.calls) <= complete
         for outcome in outcomes.calls.values():
             assert unpack(file, outcome, "in job 1")[0]
+
+
+def test_a_call_finds_the_surroundings_that_the_first_one_found(remote: JobDirectory) -> None:
+    def begin() -> None:
+        os.environ["BEGUN"] = "once"
+
+    def call(spoil: bool) -> Any:
+        found = (
+            os.getcwd(), Path("given").read_text(), dict(os.environ), signal.getsignal(signal.SIGTERM),
+            signal.getsignal(signal.SIGALRM), signal.pthread_sigmask(signal.SIG_BLOCK, []), os.umask(0o22),
+            sys.stdout.fileno(), sys.stderr.encoding,
+        )  # fmt: skip
+        print("heard", spoil)
+        print("warned", spoil, file=sys.stderr)
+        if spoil:
+            os.mkdir("elsewhere")
+            os.chdir("elsewhere")
+            os.environ.update(HOME="/nowhere", NEW="1")
+            del os.environ["BEGUN"]
+            os.umask(0o77)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGALRM, lambda number, frame: os.abort())
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+            sys.stdout.close()
+            os.close(2)
+            sys.stderr = io.StringIO()
+            sys.stdin.close()
+        else:
+            time.sleep(0.1)
+        return found
+
+    (remote.folder / "given").write_text("mesh")
+    remote.prepare(call, (True,), (False,), (True,), initializer=begin)
+    done = remote.run()
+    assert done.returncode == 0
+    first = remote.value(0)
+    assert first[0] == str(remote.folder)
+    assert first[2]["BEGUN"] == "once"
+    assert remote.value(1) == first
+    assert isinstance(remote.value(2), FileExistsError)
+    assert done.stdout == "heard True\nheard False\nheard True\n"
+    assert done.stderr == "warned True\nwarned False\nwarned True\n"
+
+
+def test_threads_that_are_no_daemons_end_before_the_next_call_and_pools_and_handlers_with_the_job(
+    remote: JobDirectory,
+) -> None:
+    def call(number: int) -> list[str]:
+        import atexit
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+
+        def later(name: str, seconds: float) -> None:
+            time.sleep(seconds)
+            Path(name).touch()
+
+        found = sorted(path.name for path in Path().glob("*.done"))
+        threading.Thread(target=later, args=(f"{number}.done", 0.3)).start()
+        threading.Thread(target=later, args=("never", 60.0), daemon=True).start()
+        pool = call.__dict__.setdefault("pool", ThreadPoolExecutor(1))  # it stays, as one in a module does
+        pool.submit(later, f"pool-{number}", 0.4)
+        atexit.register(lambda: Path(f"handler-{number}").write_text(str(Path(f"{number}.done").exists())))
+        return found
+
+    remote.prepare(call, (0,), (1,))
+    began = time.monotonic()
+    done = remote.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() - began < 10
+    assert [remote.value(0), remote.value(1)] == [[], ["0.done"]]
+    for name in ("1.done", "pool-0", "pool-1"):
+        assert (remote.folder / name).exists()
+    assert (remote.folder / "handler-1").read_text() == "True"
+    assert not (remote.folder / "never").exists()
+
+
+def test_a_thread_that_does_not_end_costs_no_outcome(remote: JobDirectory) -> None:
+    def call() -> str:
+        import threading
+
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        return "here"
+
+    remote.prepare(call, (), seconds=2.0)
+    assert remote.run().returncode == 0
+    assert remote.value() == "here"
+
+
+def test_files_that_a_thread_still_writes_are_collected(remote: JobDirectory) -> None:
+    def call() -> str:
+        import threading
+
+        def write() -> None:
+            time.sleep(0.3)
+            Path("late.out").write_text("late")
+
+        threading.Thread(target=write).start()
+        Path("soon.out").write_text("soon")
+        return "here"
+
+    remote.prepare(call, (), parts=("files",), outputs=["*.out"])
+    assert remote.run().returncode == 0
+    assert remote.value() == "here"
+    assert remote.outcomes().calls[0].header["files"]["count"] == 2
+
+
+@pytest.mark.parametrize("how", ["returns", "exits", "raises"])
+def test_a_process_that_a_call_forks_does_not_go_on_with_the_calls(remote: JobDirectory, how: str) -> None:
+    def call(number: int) -> tuple[int, int]:
+        child = os.fork()
+        if not child:
+            if how == "exits":
+                sys.exit(3)
+            if how == "raises":
+                raise KeyError("in the child")
+        return number, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else -1
+
+    remote.prepare(call, (0,), (1,))
+    done = remote.run()
+    code = {"returns": 0, "exits": 3, "raises": 1}[how]
+    assert [remote.value(0), remote.value(1)] == [(0, code), (1, code)]
+    assert ("KeyError: 'in the child'" in done.stderr) == (how == "raises")

@@ -194,4 +194,3 @@ def test_the_environment_of_a_task_in_a_container_is_not_on_a_command_line(tmp_p
     )  # fmt: skip
     assert "SECRET=of the task\n\n" in done.stdout
     assert "PROMINENCE_LOCAL_ENVIRONMENT" not in done.stdout
-    assert not given.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
 from collections.abc import Callable
@@ -114,6 +115,14 @@ def fail_while_handling() -> None:
         densities["plasma"]
     except KeyError:
         raise Overheated(3695.0, "wall")  # noqa: B904  the context is what the test is about
+
+
+def fail_together() -> None:
+    """Raise a group, which Python 3.10 does not have."""
+    error = Overheated(3695.0, "wall")
+    error.__dict__["__notes__"] = ["in shot 81942"]
+    kind: Any = vars(builtins)["ExceptionGroup"]
+    raise kind("two of them", [error, KeyError("plasma")])
 
 
 def recurse() -> None:

@@ -14,7 +14,7 @@ from prominence_executor.payload.archive import runner_archive
 from prominence_executor.payload.calls import Identity, Payload, calls_file
 from prominence_executor.payload.instructions import job_file
 from prominence_executor.payload.outcomes import OutcomeFile, read_outcomes
-from prominence_executor.payload.pickling import dumps
+from prominence_executor.payload.pickling import Epilogue, dumps
 from prominence_executor.payload.results import unpack
 
 KEY = bytes(range(32))
@@ -38,7 +38,7 @@ class JobDirectory:
         **extras: Any,
     ) -> None:
         arguments = [dumps((call, {}), {}).blob for call in calls]
-        calls_blob = calls_file(Payload(dumps((function, initializer, ())).blob, list(arguments)))
+        calls_blob = calls_file(Payload(dumps((function, initializer, (), Epilogue())).blob, list(arguments)))
         self.folder.mkdir(exist_ok=True)
         names = {sha256: f"pxobj-{sha256}" for sha256 in objects or {}}
         for sha256, content in (objects or {}).items():

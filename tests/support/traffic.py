@@ -1,11 +1,11 @@
 """Listens to all requests of a program, in a proxy before the real service, and tells which kinds there were.
 
-    with Listener(service) as listener:
-        ProminenceExecutor(listener.url, service.token, env=listener.env)
+    with Listener(service.url) as listener:
+        ProminenceExecutor(listener.url, service.token)
     listener.summary(run_id)
 
 A summary has the number of each request that changes something or fetches a result, and of polls, whose number depends
-on the clock, that there were some. Warm workers that run with the environment of a listener are heard, too.
+on the clock, that there were some. Warm workers of a service that tells its jobs a listener's URL are heard, too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from formats import (
     without_numbers,
 )
 from proxy import Exchange, Fault, FaultProxy
-
-from prominence_executor.local import LocalService
 
 _VALUES_THAT_VARY = ("id", "node", "offset", "Expires", "Signature")
 
@@ -68,8 +66,8 @@ class Request:
 class Listener:
     """A proxy that keeps all requests, from ``with`` to its end."""
 
-    def __init__(self, service: LocalService) -> None:
-        self._proxy = FaultProxy(service.url)
+    def __init__(self, service_url: str) -> None:
+        self._proxy = FaultProxy(service_url)
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._proxy.inject(Fault("kept", self._keep))
@@ -77,11 +75,6 @@ class Listener:
     @property
     def url(self) -> str:
         return self._proxy.url
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of jobs that are to be heard; the service would name itself."""
-        return {"PROMINENCE_URL": self.url}
 
     def __enter__(self) -> Listener:
         self._proxy.__enter__()

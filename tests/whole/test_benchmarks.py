@@ -93,3 +93,14 @@ def test_platform_is_never_behind_the_loop() -> None:
         found = re.search(rf"^{who} +20 +[\d.]+ +\d+ +\d+ +\d+ +([\d.]+)$", text, re.MULTILINE)
         assert found, text
         assert float(found[1]) <= 1.0, text
+
+
+def test_pickling_compares_in_one_run() -> None:
+    text = printed("pickling.py", "--calls", "5")
+    for who in (
+        "ProminenceExecutor",
+        "cloudpickle, the function once",
+        "cloudpickle, function and arguments",
+        "pickle",
+    ):
+        assert re.search(rf"^{who}[a-z, ]* +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text

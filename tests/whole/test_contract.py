@@ -22,6 +22,8 @@ import functools
 import gc
 import multiprocessing
 import operator
+import os
+import sys
 import threading
 import time
 import traceback
@@ -180,6 +182,16 @@ def test_what_an_exception_was_raised_from_is_told(pool: Executor, function: Cal
     assert between in text
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no exception groups")
+def test_a_group_of_exceptions_comes_back_with_its_members(pool: Executor) -> None:
+    error: Any = pool.submit(calls.fail_together).exception(PATIENCE)
+    assert type(error).__name__ == "ExceptionGroup"
+    assert error.message == "two of them"
+    first, second = error.exceptions
+    assert (type(first), first.where, first.__notes__) == (Overheated, "wall", ["in shot 81942"])
+    assert repr(second) == "KeyError('plasma')"
+
+
 @pytest.mark.parametrize(
     "kind", [SystemExit, KeyboardInterrupt, GeneratorExit, Withdrawn, StopIteration, futures.CancelledError]
 )
@@ -202,6 +214,19 @@ def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_future_stays(po
             ask(timeout=0.05)
     gate.open()
     assert future.result(PATIENCE) == "late"
+
+
+def test_a_crash_is_a_runtime_error(make: Make) -> None:
+    executor = make(1)
+    if isinstance(executor, ThreadPoolExecutor):
+        return  # there it is the end of this program
+    assert isinstance(executor.submit(os._exit, 3).exception(PATIENCE), RuntimeError)
+
+
+def test_calls_of_a_loop_start_in_their_order(make: Make) -> None:
+    executor = make(1)
+    began = [future.result(PATIENCE) for future in [executor.submit(time.time) for _ in range(7)]]
+    assert began == sorted(began)
 
 
 # -- states and cancelling ---------------------------------------------------------------------------------------------
@@ -427,7 +452,7 @@ def test_max_workers_is_a_positive_number(pool: Executor, new: Make) -> None:
     assert isinstance(pool._max_workers, int)  # type: ignore[attr-defined]  # dask, joblib and tqdm read it
     assert pool._max_workers > 0  # type: ignore[attr-defined]
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match="max_workers must be"):
+        with pytest.raises(ValueError, match="max_workers must be greater than 0"):
             new(wrong)
 
 

@@ -50,11 +50,16 @@ def test_much_data_of_a_package_is_uploaded_once(
     text = "import os\ndef size(_):\n    return os.path.getsize(os.path.join(os.path.dirname(__file__), 'data.bin'))\n"
     (tmp_path / name / "__init__.py").write_text(text)
     size = importlib.import_module(name).size
-    with Listener(service) as listener:
+    with Listener(service.url) as listener:
         options: dict[str, Any] = {"workers": workers, "max_workers": 2, "poll_interval": (0.05, 0.5)}
         with ProminenceExecutor(listener.url, service.token, **options) as executor:
             for _ in range(2):
                 assert list(executor.map(size, range(3), timeout=60)) == [1_500_000] * 3
+            writing = executor.with_options(outputs=["*", "**/*"]).submit(size, 0)
+            assert (writing.result(60), dict(writing.files)) == (
+                1_500_000,
+                {},
+            )  # byte code beside a module is no output
         sent = listener.requests("PUT", ".*")
     assert [len(item.body) > 1_500_000 for item in sent if "pxmods-" in item.path] == [True]
     assert sum(len(item.body) for item in sent) < 1_700_000

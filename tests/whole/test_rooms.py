@@ -144,8 +144,18 @@ def test_what_travels_to_jobs_imports_nothing_outside_of_itself() -> None:
 
 # Names with a leading underscore that others define, and that there is no other way to.
 FOREIGN = {("executor.executor", "_register_atexit"), ("payload.outcomes", "_Hash")}
+# All that is used of cloudpickle's own.
+FOREIGN |= {
+    ("remote.clouds", f"_{name}")
+    for name in (
+        "make_skeleton_class", "make_skeleton_enum", "class_setstate", "function_getstate", "function_getnewargs",
+        "DYNAMIC_CLASS_TRACKER_BY_ID", "DYNAMIC_CLASS_TRACKER_BY_CLASS", "DYNAMIC_CLASS_TRACKER_LOCK",
+    )
+}  # fmt: skip
 # What `ProminenceFuture` needs of its base class to be asked twice whether it runs.
 FOREIGN |= {("run.future", "_condition"), ("run.future", "_state")}
+# What a process of calls does at its end, as one of multiprocessing does; and the environment, undecoded.
+FOREIGN |= {("remote.ending", "_shutdown"), ("remote.ending", "_run_exitfuncs"), ("remote.surroundings", "_data")}
 
 
 def test_no_private_name_is_used_from_another_file() -> None:

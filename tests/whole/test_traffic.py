@@ -12,7 +12,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from calls import Gate, Overheated, exit_once, fail, fail_at, square
 from paths import DATA
+from peer import unused_port
 from traffic import Listener
 
 from prominence_executor import (
@@ -73,12 +75,14 @@ class Program:
         perhaps: polls that it need not make.
         together: its calls travel as one array; an attempt at which one of them was late says nothing.
         needs: modules and programs without which it cannot run.
+        workers: what they ask is heard, too.
     """
 
     run: Callable[[Stage], str]
     perhaps: frozenset[str] = frozenset()
     together: bool = False
     needs: tuple[str, ...] = ()
+    workers: bool = False
 
     def lacks(self) -> list[str]:
         return [name for name in self.needs if not (shutil.which(name) or importlib.util.find_spec(name))]
@@ -135,7 +139,7 @@ def array_of_chunks(stage: Stage) -> str:
 
 def warm(stage: Stage) -> str:
     gate = Gate(stage.folder)
-    with stage.executor(workers="warm", max_workers=1, env=stage.listener.env) as executor:
+    with stage.executor(workers="warm", max_workers=1) as executor:
         for number in range(3):
             assert executor.submit(square, number).result(SECONDS) == number**2
         ended = executor.submit(gate.hold, "ended")
@@ -271,11 +275,24 @@ PROGRAMS = {
     "retried": Program(retried),
     "scattered": Program(scattered),
     "single": Program(single),
-    "warm": Program(warm, _OF_WORKERS),
+    "warm": Program(warm, _OF_WORKERS, workers=True),
 }
 
 
 # -- what was heard ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def listened_to(service: LocalService, program: Program, folder: Path) -> Iterator[Stage]:
+    """Set a program's stage; one whose workers are to be heard has a service that tells them the listener's URL."""
+    if not program.workers:
+        with Listener(service.url) as listener:
+            yield Stage(service, listener, folder)
+        return
+    port = unused_port()
+    with Listener(f"http://127.0.0.1:{port}/prominence/v1") as listener:
+        with LocalService(port=port, cpus=8, memory=64, url_for_jobs=listener.url) as own:
+            yield Stage(own, listener, folder)
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +307,9 @@ def heard(
         if lacking := program.lacks():
             pytest.skip(f"not here: {', '.join(lacking)}")
         for _ in range(0 if name in known else ATTEMPTS):
-            with Listener(service) as listener:
-                run_id = program.run(Stage(service, listener, tmp_path_factory.mktemp("program")))
+            with listened_to(service, program, tmp_path_factory.mktemp("program")) as stage:
+                run_id = program.run(stage)
+            listener = stage.listener
             known[name] = listener.summary(run_id, program.perhaps), listener.members()
             sent = known[name][0].get("requests", {})
             if not program.together or (sent.get("POST /workflows") == 2 and "POST /jobs" not in sent):

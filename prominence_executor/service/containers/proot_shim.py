@@ -25,8 +25,7 @@ def main(words: list[str]) -> int:
     environment = dict(os.environ)
     given = environment.pop(ENVIRONMENT, None)
     if given is not None:
-        environment.update(json.loads(Path(given).read_bytes()))
-        os.unlink(given)
+        environment.update(json.loads(Path(given).read_bytes()))  # udocker starts PRoot more than once: it stays
     proot = subprocess.Popen(words, env=environment)  # noqa: S603
     pause = 0.05
     while True:

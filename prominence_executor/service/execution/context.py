@@ -30,6 +30,7 @@ class ServiceContext:
     seconds_per_minute: float
     platform: Platform
     clock: Clock
+    url_for_jobs: str
     cafile: Path | None = None  # the authority behind the service's certificate, if no public one
     vital: VitalThreads = field(default_factory=VitalThreads)
 

@@ -55,7 +55,7 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     body, values = context.store.body(row), parameter_texts(row)
     seconds = _TOKEN_SECONDS + _minutes(body) * 60
     env = {
-        "PROMINENCE_URL": context.url,
+        "PROMINENCE_URL": context.url_for_jobs,
         "PROMINENCE_TOKEN": context.signer.token(row["user"], seconds, job=job),
         "PROMINENCE_JOB_ID": str(job),
         "PROMINENCE_CPUS": str(row["cpus"]),

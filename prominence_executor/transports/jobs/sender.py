@@ -31,6 +31,7 @@ from .array import MOST, Array, arrays_of, groups_for_arrays
 from .create import create_once, find_job, find_workflow
 from .describe import JobDescriber
 from .table import JobTable
+from .turn import Turn
 
 _ALONE = 0.005  # seconds that a chunk waits for others
 _SILENCE = 0.05  # seconds without another one that end an array
@@ -72,6 +73,7 @@ class Sender:
         # Of the thread alone:
         self._next: Chunk | None = None  # taken from the queue, and not yet sent: there was no room for it
         self._gathering_until = 0.0  # time.monotonic() when the last array was full, or had gathered for long enough
+        self._turn: Turn | None = None  # of what was sent last
         self._arrays = True  # until the service turns out to have no workflows; the pool may say so
         self.thread = threading.Thread(target=self._loop, name=f"prominence-dispatch-{context.run_id}", daemon=True)
 
@@ -100,9 +102,11 @@ class Sender:
                         for part in arrays:
                             array = Array.of(part)
                             self._table.put_into(array)
-                            self._pool().submit(self._send_array, array)
+                            self._turn = Turn(self._turn)
+                            self._pool().submit(self._send_array, array, self._turn)
                         for alone in group if not arrays else ():
-                            self._pool().submit(self._send, alone)
+                            self._turn = Turn(self._turn)
+                            self._pool().submit(self._send, alone, self._turn)
 
     def _take(self) -> Chunk | None:
         """Return the next chunk; None when there will be no more."""
@@ -140,9 +144,10 @@ class Sender:
         with suppress(Exception):  # what fails is done again, by the call that needs it
             self._context.objects.place(self._context.client, reference, None)
 
-    def _send_array(self, array: Array) -> None:
+    def _send_array(self, array: Array, turn: Turn) -> None:
         context, chunks = self._context, list(array.left.values())
         if not array.is_wanted():
+            turn.end()
             self._forget(chunks)
             self._release(chunks)
             return
@@ -152,7 +157,7 @@ class Sender:
                 self._table,
                 chunks,
                 describe=lambda: self._describer.array(array),
-                post=context.client.create_workflow,
+                post=turn.post(context.client.create_workflow),
                 find=lambda: find_workflow(context, array.name),
                 sending=lambda: self._sending(chunks),
             )
@@ -170,13 +175,17 @@ class Sender:
             context.log.info("run %s: sending %d jobs one by one: %s", context.run_id, len(chunks), error)
             if array.bundle:
                 self._owner.delete_object(array.bundle)
+            behind = turn
             for chunk in self._table.take_out_of(array):
-                self._pool().submit(self._send, chunk)
+                behind = Turn(behind)
+                self._pool().submit(self._send, chunk, behind)
         else:
             for chunk in chunks:
                 self._owner.accepted(chunk)
+        finally:
+            turn.end()
 
-    def _send(self, chunk: Chunk) -> None:
+    def _send(self, chunk: Chunk, turn: Turn) -> None:
         context = self._context
         try:
             if not self._registry.is_open(chunk):
@@ -190,7 +199,7 @@ class Sender:
                 self._table,
                 [chunk],
                 describe=lambda: self._describer.job(chunk),
-                post=context.client.create_job,
+                post=turn.post(context.client.create_job),
                 find=lambda: find_job(context, chunk.name),
                 sending=lambda: self._sending([chunk]),
             )
@@ -207,6 +216,8 @@ class Sender:
             self._release([chunk])
         else:
             self._owner.accepted(chunk)
+        finally:
+            turn.end()
 
     def _sending(self, chunks: list[Chunk]) -> None:
         """Note that their jobs may exist from now on. BrokenRunError: the run has failed."""

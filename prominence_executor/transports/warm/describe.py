@@ -5,8 +5,10 @@ It creates no jobs. It makes requests, and may be called from any thread.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from ...client.certificates import trust_elsewhere
 from ...payload.archive import runner_archive
 from ...payload.instructions import worker_file
 from ...payload.modules import ModuleZip
@@ -15,6 +17,8 @@ from ...run.context import RunContext
 from ...run.names import worker_name
 from ...run.options import WORKER_LABEL, Options
 from ..describe import INLINE_LIMIT, describe, in_base64, modules_name, place_modules, runner_seconds
+
+_OWN = ("PROMINENCE_URL", "PROMINENCE_TOKEN")  # the service's variables that a worker needs as the service sets them
 
 
 def describe_worker(
@@ -25,12 +29,19 @@ def describe_worker(
     inputs = {RUNNER_FILE: runner_archive("worker")}
     artifacts = []
     brought = None
+    if context.client.url.startswith("https:") and (tls := trust_elsewhere(context.client.api.verify)):
+        settings["tls"] = tls
     if modules is not None:
         brought = {"name": modules_name(modules), "sha256": modules.sha256}
-        if in_base64(len(modules.content)) + in_base64(len(inputs[RUNNER_FILE])) > INLINE_LIMIT:
+        instructions = len(repr(settings))
+        if sum(map(in_base64, (len(modules.content), len(inputs[RUNNER_FILE]), instructions))) > INLINE_LIMIT:
             artifacts = [{"url": place_modules(context, modules)}]
         else:
             inputs[modules_name(modules)] = modules.content
+    of_calls = {name: value for name, value in options.env.items() if name in _OWN}
+    if of_calls:
+        settings["env"] = of_calls
+        options = replace(options, env={name: value for name, value in options.env.items() if name not in _OWN})
     inputs[JOB_FILE] = worker_file(
         context.run_id, context.key, number, seconds=seconds, reserve=seconds / 20, modules=brought, **settings
     )

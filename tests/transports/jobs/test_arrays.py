@@ -327,3 +327,10 @@ def test_max_workers_bounds_the_jobs_of_arrays(service: LocalService, client: Pr
         while futures.wait(found, 0.05).not_done:
             most = max(most, len(client.list_jobs(constraint=("pxrun", executor.run_id))))
         assert most <= 10
+
+
+def test_calls_of_a_loop_that_travel_alone_are_created_in_their_order(executor: ProminenceExecutor) -> None:
+    futures = [executor.with_options(env={"NUMBER": str(number)}).submit(abs, number) for number in range(7)]
+    for future in futures:
+        future.result(60)
+    assert [future.job_id for future in futures] == sorted(future.job_id or 0 for future in futures)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peer import unused_port
 from proxy import (
     FaultProxy,
     corrupted,
@@ -379,12 +383,12 @@ def test_faults_of_the_service_cost_time_only(service: LocalService, fault: Any)
 
 @pytest.mark.once
 @pytest.mark.parametrize("fault", [html(), corrupted(), truncated(), status(503)], ids=lambda fault: fault.name)
-def test_faults_between_workers_and_service_cost_time_only(service: LocalService, fault: Any) -> None:
+def test_faults_between_workers_and_service_cost_time_only(fault: Any) -> None:
+    port = unused_port()
     with (
-        FaultProxy(service.url, seed=3) as proxy,
-        ProminenceExecutor(
-            service.url, service.token, workers="warm", max_workers=2, env={"PROMINENCE_URL": proxy.url}
-        ) as executor,
+        FaultProxy(f"http://127.0.0.1:{port}/prominence/v1", seed=3) as proxy,
+        LocalService(port=port, url_for_jobs=proxy.url) as own,
+        ProminenceExecutor(own.url, own.token, workers="warm", max_workers=2) as executor,
     ):
         assert executor.submit(os.getenv, "PROMINENCE_URL").result(30) == proxy.url
         proxy.inject(fault, probability=0.1)
@@ -482,3 +486,55 @@ def test_without_warm_workers_there_is_nothing_to_scale(executor: ProminenceExec
     assert executor.workers() == []
     with pytest.raises(RuntimeError, match="warm"):
         executor.scale(1)
+
+
+def keeps_printing(seconds: float) -> None:
+    """Leave a thread and a process behind that print."""
+
+    def prints() -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            os.write(1, b"some words that are no outcome\n" * 10)
+            time.sleep(0.0001)
+
+    threading.Thread(target=prints, daemon=True).start()
+    script = (
+        f"import os, time\nuntil = time.monotonic() + {seconds}\nwhile time.monotonic() < until:\n os.write(1, b'x')"
+    )
+    subprocess.Popen([sys.executable, "-S", "-c", script])
+
+
+def test_a_large_result_is_found_while_others_print(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        executor.submit(keeps_printing, 4.0).result(30)
+        for number in range(8):
+            assert executor.submit(bytes, 3_000_000 + number).result(30) == bytes(3_000_000 + number)
+
+
+def crashes_beside_a_child(seconds: float) -> None:
+    """Leave a child behind that holds all that this process has open."""
+    if not os.fork():
+        time.sleep(seconds)
+        os._exit(0)
+    os._exit(7)
+
+
+def test_a_crash_is_noticed_though_a_child_of_the_call_lives(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+        began = time.monotonic()
+        with pytest.raises(CallCrashedError, match="exit code 7"):
+            executor.submit(crashes_beside_a_child, 20.0).result(30)
+        assert time.monotonic() - began < 10
+        assert executor.submit(square, 4).result(30) == 16
+
+
+def service_in_environment() -> tuple[str, str]:
+    return os.environ["PROMINENCE_URL"], os.environ["PROMINENCE_TOKEN"]
+
+
+def test_a_worker_keeps_its_own_service_apart_from_the_one_that_calls_are_told(service: LocalService) -> None:
+    env = {"PROMINENCE_URL": "http://127.0.0.1:9/prominence/v1", "PROMINENCE_TOKEN": "another", "KIND": "x"}
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1, env=env) as executor:
+        assert executor.submit(service_in_environment).result(30) == (env["PROMINENCE_URL"], "another")
+        assert executor.submit(os.getenv, "KIND").result(30) == "x"

@@ -1,0 +1,84 @@
+"""The key-value store as a worker asks it, of a peer whose certificate no system knows."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peer import TOKEN, Answer, Peer, a_peer
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from prominence_executor import ProminenceClient
+from prominence_executor.client.certificates import trust_elsewhere
+from prominence_executor.remote.key_value import Service
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    words = [*make.split(), "-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(words, check=True, capture_output=True)
+    return folder / "certificate.pem"
+
+
+@pytest.fixture
+def peer(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
+    for variable in ("PROMINENCE_SSL_VERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, certificate.parent / "key.pem")
+    with a_peer(tls) as peer:
+        monkeypatch.setenv("PROMINENCE_URL", peer.url)
+        monkeypatch.setenv("PROMINENCE_TOKEN", TOKEN)
+        peer.answer(Answer(body=b"value"))
+        yield peer
+
+
+def told(**options: Any) -> dict[str, Any]:
+    """What a worker is told by a client with these options."""
+    with ProminenceClient(token=TOKEN, **options) as client:
+        return trust_elsewhere(client.api.verify)
+
+
+@pytest.mark.parametrize("how", ["argument", "variable", "bundle", "directory", "off"])
+def test_a_worker_trusts_what_its_client_trusts(
+    how: str, peer: Peer, certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if how == "argument":
+        tls = told(verify=certificate)
+    elif how == "variable":
+        monkeypatch.setenv("PROMINENCE_SSL_VERIFY", str(certificate))
+        tls = told()
+    elif how == "bundle":
+        bundle = tmp_path / "bundle.pem"
+        bundle.write_text(Path(DEFAULT_CA_BUNDLE_PATH).read_text("utf-8") + certificate.read_text())
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        tls = told()
+        assert len(tls["certificates"]) < 2000  # the public ones stay where they are
+    elif how == "directory":
+        shutil.copy(certificate, tmp_path / "private.pem")
+        tls = told(verify=tmp_path)
+    else:
+        monkeypatch.setenv("PROMINENCE_SSL_VERIFY", "False")
+        tls = told()
+        assert tls == {"verify": False}
+    service = Service(1000.0, tls)
+    assert service.call("GET", "key") == b"value"
+    service.close()
+
+
+def test_without_being_told_a_worker_trusts_no_private_certificate(peer: Peer) -> None:
+    assert told() == {}
+    service = Service(1000.0, {})
+    with pytest.raises(ssl.SSLCertVerificationError):
+        service.connection.request("GET", "/")
+    service.close()
+    assert not peer.asked
