@@ -52,10 +52,10 @@ class LocalService:
     seconds_per_minute: shortens walltimes and queue times, for tests.
     containers: "process" runs tasks as plain processes and reads no image; "real" runs them in containers,
     by udocker or Apptainer as each task's runtime says.
-    platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
     certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
     cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
+    platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     clock: what tells it the time, for tests.
     url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.
 
@@ -74,10 +74,10 @@ class LocalService:
         username: str = DEFAULT_USER,
         containers: str = "process",
         smtp: str | None = None,
-        platform: Platform | None = None,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         cafile: str | os.PathLike[str] | None = None,
+        platform: Platform | None = None,
         clock: Clock | None = None,
         url_for_jobs: str | None = None,
     ) -> None:

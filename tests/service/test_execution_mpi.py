@@ -163,7 +163,7 @@ def test_a_sidecar_runs_beside_the_other_tasks_and_ends_with_them(client: Promin
         ({"cpusRange": [2, 1]}, "must not be above"),
         ({"cpusOptions": [1]}, "array of two integers"),
         ({"cpus": 1, "nodes": 1, "totalCpusRange": [1, 2]}, "cannot both be defined"),
-        ({"cpus": 1, "nodes": 1000}, "at most 128 nodes"),
+        ({"cpus": 1, "nodes": 1000}, "nodes must be at most 128"),
     ],
 )
 def test_resources_that_exclude_each_other_are_refused(

@@ -49,6 +49,11 @@ class JobRun:
 
     # From other threads
 
+    def is_over(self) -> bool:
+        """Return whether it is decided how this run ends, though that may not be stored yet."""
+        with self._lock:
+            return self._verdict is not None
+
     def end_with(self, status: str, reason: str | None) -> None:
         """Decide how this run ends, unless that is decided, and kill its tasks' groups.
 
@@ -91,6 +96,7 @@ class JobRun:
         with self._lock:
             if self._verdict:
                 outcome = Outcome(self._verdict.status, self._verdict.reason)
+            self._verdict = outcome
             if self._commands:
                 self._execution["commands"] = list(self._commands)
         outcome.execution = self._execution

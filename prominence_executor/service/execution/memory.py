@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from ..sandbox.memory import used
 from .job_run import JobRun
 from .outcome import OVER_MEMORY
+from .vital import VitalThreads
 
 _LOOK_SECONDS = 0.25
 
@@ -15,10 +16,10 @@ _LOOK_SECONDS = 0.25
 class MemoryWatch:
     """Looks at all running jobs, in a thread of its own."""
 
-    def __init__(self, runs: Callable[[], Iterable[JobRun]]) -> None:
+    def __init__(self, runs: Callable[[], Iterable[JobRun]], vital: VitalThreads) -> None:
         self._runs = runs
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="memory", daemon=True)
+        self._thread = vital.make("memory", self._turn)
 
     def start(self) -> None:
         """Begin."""
@@ -30,9 +31,12 @@ class MemoryWatch:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _loop(self) -> None:
-        while not self._closing.wait(_LOOK_SECONDS):
-            runs = {run.sandbox.mark: run for run in self._runs()}
-            for mark, size in used(runs).items():
-                if size > runs[mark].spec.memory:
-                    runs[mark].end_with("killed", OVER_MEMORY)
+    def _turn(self) -> bool:
+        """Wait a moment, and look at each run; whether to go on."""
+        if self._closing.wait(_LOOK_SECONDS):
+            return False
+        runs = {run.sandbox.mark: run for run in self._runs()}
+        for mark, size in used(runs).items():
+            if size > runs[mark].spec.memory:
+                runs[mark].end_with("killed", OVER_MEMORY)
+        return True

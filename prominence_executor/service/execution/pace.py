@@ -5,33 +5,33 @@ They are stored, unseen, when the workflow is created, so that a restarted servi
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..state.workflow_rows import WorkflowRows
+from .context import ServiceContext
 from .platform import Platform
 
-log = logging.getLogger("prominence_executor.local")
+_LONGEST = 3600.0  # seconds between two looks: a condition cannot wait for years
 
 
 @dataclass
 class _Unmade:
-    next_at: float  # time.monotonic()
+    next_at: float  # by the monotonic clock
     jobs: list[int] = field(default_factory=list)
 
 
 class Pace:
     """Makes the jobs of workflows, in a thread of its own. `_condition` guards what waits."""
 
-    def __init__(self, rows: WorkflowRows, submit: Callable[[list[int]], None], platform: Platform) -> None:
-        self._rows, self._submit, self._platform = rows, submit, platform
+    def __init__(self, context: ServiceContext, submit: Callable[[list[int]], None]) -> None:
+        self._rows, self._submit = WorkflowRows(context.store), submit
+        self._clock, self._platform = context.clock, context.platform
         self._condition = threading.Condition()
         self._waiting: dict[int, _Unmade] = {}
         self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="pace", daemon=True)
+        self._thread = context.vital.make("pace", self._turn)
 
     @property
     def bounded(self) -> bool:
@@ -57,36 +57,37 @@ class Pace:
     def add(self, workflow: int, jobs: list[int]) -> None:
         """Make these stored jobs of a workflow, when their time has come."""
         with self._condition:
-            starts = time.monotonic() + self._platform.workflow_starts
+            starts = self._clock.monotonic() + self._platform.workflow_starts
             self._waiting.setdefault(workflow, _Unmade(starts)).jobs += jobs
             self._condition.notify()
 
-    def _loop(self) -> None:
-        while True:
-            with self._condition:
-                due = min((unmade.next_at for unmade in self._waiting.values()), default=None)
-                self._condition.wait(None if due is None else max(0.0, due - time.monotonic()))
-                if self._closing:
-                    return
-                now = time.monotonic()
-                turns = [workflow for workflow, unmade in self._waiting.items() if unmade.next_at <= now]
-            for workflow in turns:
-                try:
-                    self._make_next(workflow)
-                except Exception:
-                    log.exception("workflow %d makes no job now", workflow)
+    def _turn(self) -> bool:
+        """Wait until the time of a workflow has come, and make a job of it; whether to go on."""
+        with self._condition:
+            if self._closing:
+                return False
+            now = self._clock.monotonic()
+            turns = [workflow for workflow, unmade in self._waiting.items() if unmade.next_at <= now]
+            if not turns:
+                due = min((unmade.next_at - now for unmade in self._waiting.values()), default=_LONGEST)
+                self._condition.wait(min(due, _LONGEST))
+        for workflow in turns:
+            self._make_next(workflow)
+        return True
 
     def _make_next(self, workflow: int) -> None:
         with self._condition:
             unmade = self._waiting[workflow]
-            unmade.next_at = max(unmade.next_at + _pause(self._platform), time.monotonic())
+            unmade.next_at = max(unmade.next_at + _pause(self._platform), self._clock.monotonic())
             if not unmade.jobs:
                 del self._waiting[workflow]
                 return
         if self._rows.idle(workflow) >= self._platform.workflow_idle:
             return
-        job = unmade.jobs.pop(0)
-        if self._rows.make(job):  # else the workflow was deleted
+        job = unmade.jobs[0]
+        made = self._rows.make(job)  # else the workflow was deleted
+        del unmade.jobs[0]
+        if made:
             self._submit([job])
 
 

@@ -19,7 +19,6 @@ from functools import partial
 from ..schema.allocation import Allocation
 from ..schema.bounds import MOST_MINUTES_IN_QUEUE
 from ..state.directory import own_directory
-from ..state.workflow_rows import WorkflowRows
 from .context import ServiceContext
 from .job_run import JobRun
 from .memory import MemoryWatch
@@ -59,8 +58,8 @@ class Scheduler:
         self._now: deque[Callable[[], object]] = deque()
         self._threads: set[threading.Thread] = set()
         self._thread = context.vital.make("scheduler", self._turn)
-        self.pace = Pace(WorkflowRows(context.store), self.submit, context.platform)
-        self._memory = MemoryWatch(self.runs)
+        self.pace = Pace(context, self.submit)
+        self._memory = MemoryWatch(self.runs, context.vital)
         self.on_ended: tuple[Callable[[int], None], ...] = ()  # called in whichever thread ended the job
 
     # The service's life
@@ -88,8 +87,7 @@ class Scheduler:
             self._condition.notify_all()
         self._closed.set()
         self._thread.join()
-        with self._condition:
-            runs = list(self._runs.values())
+        runs = self.runs()
         for run in runs:
             run.end_with("failed", RESTARTED)
         sandboxes = [run.sandbox for run in runs]
@@ -157,8 +155,8 @@ class Scheduler:
                 fitting = self._queue.take_fitting(*self._engine.free())
                 self._now.extend(partial(self._start, queued) for queued in fitting)
             held = [job for job, _ in self._holds.due(self._clock.monotonic())]
-        if held:
-            self._now.append(partial(self._release, held))
+            if held:
+                self._now.append(partial(self._release, held))
         while self._now:
             self._now.popleft()()
         self._threads = {thread for thread in self._threads if thread.is_alive()}

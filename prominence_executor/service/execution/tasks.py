@@ -22,12 +22,11 @@ from .logs import copy_into
 from .mpi import nodes_of, with_mpirun
 from .spec import JobSpec
 
+_NO_COMMAND = b"There is no runscript defined for this container\n\n"
+
 
 class WorkerCrashed(Exception):
     """The platform's own program came to grief over what it was given, and says nothing."""
-
-
-_NO_COMMAND = b"There is no runscript defined for this container\n\n"
 
 
 class Tasks:

@@ -44,7 +44,7 @@ class Workflows:
         with self._lock, self._store.transaction():  # all of it, or nothing
             workflow = self.rows.add(user, body, {"place": str(uuid.uuid4()), "done": done or {}}, total)
             ids = self._next_jobs(workflow, expanded)
-        self._scheduler.submit(ids)
+        self._submit(workflow, ids)
         return workflow
 
     def job_ended(self, job: int) -> None:
@@ -89,6 +89,8 @@ class Workflows:
         self._submit(workflow, ids)
 
     def _submit(self, workflow: int, ids: list[int]) -> None:
+        if not ids:
+            return
         if self._scheduler.pace.bounded:
             self._scheduler.pace.add(workflow, ids)
         else:

@@ -137,11 +137,13 @@ def answer_to(error: Exception) -> Answer:
 
 
 def _identify(api: Api, authorization: str | None) -> Identity | None:
-    """Return whom a token speaks for; a job's token ends with its job. The database is asked where no run is known."""
+    """Return whom a token speaks for; a job's token ends with its job. The database is asked where no run goes on."""
     identity = api.service.signer.identify(authorization)
-    if identity is None or identity.job is None or api.scheduler.run_of(identity.job) is not None:
+    if identity is None or identity.job is None:
         return identity
-    return identity if api.service.is_open(identity.job) else None
+    run = api.scheduler.run_of(identity.job)
+    goes_on = run is not None and not run.is_over()
+    return identity if goes_on or api.service.is_open(identity.job) else None
 
 
 def _without_route(method: str, methods: list[str]) -> Answer:

@@ -99,16 +99,6 @@ class ObjectStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, path)
 
-    def put_stream(self, key: str, stream: IO[bytes] | Any) -> int:
-        """Receive an object; return its size. Raises BadKey before anything is read."""
-        self.path(key)  # refuse before reading
-        with self.receiving() as file:
-            shutil.copyfileobj(stream, file, PIECE)
-            size = file.tell()
-            file.close()
-            self.keep(Path(file.name), key)
-        return size
-
     def put_file(self, key: str, source: Path, root: Path | None = None) -> int:
         """Copy a file that lies below `root` (or right in its directory); return its size. OSError: it is none there.
 
