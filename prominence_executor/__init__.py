@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from .client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
     from .executor.executor import ProminenceExecutor
     from .executor.image_check import ImageReport
+    from .executor.submission import local_sources
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
     from .run.future import ProminenceFuture
+    from .sweeps.identity import Labelled
+    from .sweeps.point import Point
+    from .sweeps.stored import StoredSweep, open_sweep
+    from .sweeps.sweep import Sweep, sweep
 
 __all__ = [
     "Artifact",
@@ -34,19 +39,26 @@ __all__ = [
     "InputFile",
     "Job",
     "JobPolicies",
+    "Labelled",
     "Notification",
     "ParameterSweep",
+    "Point",
     "ProminenceClient",
     "ProminenceExecutor",
     "ProminenceFuture",
     "RemoteTraceback",
     "Repeat",
     "Resources",
+    "StoredSweep",
+    "Sweep",
     "Task",
     "Workflow",
     "WorkflowPolicies",
     "Zip",
     "load",
+    "local_sources",
+    "open_sweep",
+    "sweep",
     *_errors,
 ]
 
@@ -55,10 +67,15 @@ _HOMES = {
     "executor.executor": ("ProminenceExecutor",),
     "run.future": ("ProminenceFuture",),
     "executor.image_check": ("ImageReport",),
+    "executor.submission": ("local_sources",),
     "client.job": ("Job",),
     "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload.pickling": ("load",),
     "payload.results": ("RemoteTraceback",),
+    "sweeps.identity": ("Labelled",),
+    "sweeps.point": ("Point",),
+    "sweeps.stored": ("StoredSweep", "open_sweep"),
+    "sweeps.sweep": ("Sweep", "sweep"),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 

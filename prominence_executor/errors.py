@@ -26,6 +26,10 @@ although a long one, so that the tree is seen whole.
       RunNotFoundError            no such run to attach to (a NotFoundError)
       NotSubmittedError           a call of an attached run never reached the service
       ImageBuildError             an image could not be built on this machine
+      StoreError                  a sweep's store cannot be read or written
+        StoreInUseError           another program writes it
+      CodeChangedError            a sweep's function is not the one that its stored points were computed with
+      PointFailedError            stands for a stored exception that cannot be unpickled here
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ __all__ = [
     "AuthenticationError",
     "BrokenRunError",
     "CallCrashedError",
+    "CodeChangedError",
     "ImageBuildError",
     "ImagePullError",
     "InitializerError",
@@ -56,6 +61,7 @@ __all__ = [
     "OutcomeLostError",
     "OutputNotFoundError",
     "PermissionDeniedError",
+    "PointFailedError",
     "ProminenceError",
     "PythonMismatchError",
     "QueueTimeExceededError",
@@ -67,6 +73,8 @@ __all__ = [
     "ServiceUnavailableError",
     "SignatureError",
     "StageOutError",
+    "StoreError",
+    "StoreInUseError",
     "TransferError",
     "WalltimeExceededError",
     "WorkerLostError",
@@ -363,3 +371,40 @@ class NotSubmittedError(ProminenceError):
 @public
 class ImageBuildError(ProminenceError):
     """An image could not be built on this machine: something is missing here, or a tool failed."""
+
+
+@public
+class StoreError(ProminenceError):
+    """A sweep's store cannot be read or written, or is none; what it holds is as it was."""
+
+
+@public
+class StoreInUseError(StoreError):
+    """Another program, or another sweep of this one, writes the store.
+
+    Attributes:
+        host, process: whose it is, as far as that is known.
+    """
+
+    def __init__(self, message: str, host: str = "", process: int | None = None) -> None:
+        super().__init__(message)
+        self.host = host
+        self.process = process
+
+
+@public
+class CodeChangedError(ProminenceError):
+    """A sweep's function is not the one that its stored points were computed with; says what has changed."""
+
+
+@public
+class PointFailedError(ProminenceError):
+    """A point of a sweep raised an exception that cannot be unpickled here; this has its text.
+
+    Attributes:
+        traceback: as it was printed where the point ran.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback

@@ -5,10 +5,12 @@ and G. Herzberg, Constants of Diatomic Molecules, 1979) and each of the lowest l
 Schroedinger equation in the molecule's Morse potential with Numerov's method, and bisects the energy by counting nodes.
 P. M. Morse gave the exact levels in 1929 (Phys. Rev. 34, 57): E(v) = we (v + 1/2) - wexe (v + 1/2)^2.
 
-    python -m prominence_executor.examples.morse [--levels 3] [--url URL] [--image IMAGE] [--workers N] [--warm]
+    python -m prominence_executor.examples.morse [--levels 3] [--store morse.sweep] [--picture morse.png]
+                                                 [--url URL] [--image IMAGE] [--workers N] [--warm]
 
-runs on the service that --url or PROMINENCE_URL names, or else on the embedded one. Pure Python: any python image will
-do.
+runs on the service that --url or PROMINENCE_URL names, or else on the embedded one. Interrupted and started again, it
+goes on from its store. The function is pure Python: any image will do; the table and the picture need the extra
+``sweep``.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ import math
 import os
 import sys
 import time
-from concurrent.futures import as_completed
 from pathlib import Path
+from typing import Any
 
-from prominence_executor import ProminenceExecutor, Resources
+from prominence_executor import ProminenceExecutor, Resources, sweep
 
 HBAR2_OVER_2U = 16.857629206  # hbar^2 / (2 * atomic mass unit), in Angstrom^2 / cm
 TOLERANCE = 1e-6  # relative; Numerov's error is of the fourth order in the step
@@ -77,52 +79,65 @@ def morse_exact(v: int, omega: float, anharmonicity: float) -> float:
     return omega * (v + 0.5) - anharmonicity * (v + 0.5) ** 2
 
 
-def main() -> int:
-    """Run the sweep, print the table, and return the exit status: 0 if all levels are within the tolerance."""
+def level(molecule: str, omega: float, anharmonicity: float, mass: float, v: int) -> dict[str, float]:
+    """Compute one point of the sweep: the energy of a molecule's level, in 1/cm, beside the exact one."""
+    exact = morse_exact(v, omega, anharmonicity)
+    computed = morse_level(v, omega, anharmonicity, mass)
+    return {"energy": computed, "exact": exact, "deviation": abs(computed - exact) / exact}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--levels", type=int, default=3, help="how many levels of each molecule (default: %(default)s)")
+    parser.add_argument("--store", default="morse.sweep", help="the directory of the store (default: %(default)s)")
+    parser.add_argument("--picture", default="morse.png", help="the file of the picture (default: %(default)s)")
     parser.add_argument("--url", help="of the service (default: PROMINENCE_URL, or else the embedded one)")
     parser.add_argument("--image", help="with Python of this minor version (default: the executor's)")
     parser.add_argument("--workers", type=int, metavar="N", help="jobs at once (default: what the service has)")
     parser.add_argument("--warm", action="store_true", help="use jobs that stay, and take one call after the other")
-    options = parser.parse_args()
-    levels = range(options.levels)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the sweep, print the table, and return the exit status: 0 if all levels are within the tolerance."""
+    options = arguments()
     with Path(__file__).with_name("molecules.csv").open(newline="") as file:
-        molecules = {
-            row["molecule"]: (float(row["omega_e"]), float(row["omega_e_x_e"]), float(row["reduced_mass"]))
+        molecules = [
+            (row["molecule"], float(row["omega_e"]), float(row["omega_e_x_e"]), float(row["reduced_mass"]))
             for row in csv.DictReader(file)
-        }
+        ]
+    axes: dict[Any, Any] = {
+        ("molecule", "omega", "anharmonicity", "mass"): molecules,
+        "v": range(options.levels),
+    }
     began = time.monotonic()
-    with ProminenceExecutor(
-        url=options.url or os.environ.get("PROMINENCE_URL", "local"),
-        name="morse",
-        resources=Resources(walltime=10),
-        image=options.image,
-        max_workers=options.workers,
-        workers="warm" if options.warm else None,
-    ) as executor:
-        print(f"run {executor.run_id}: {len(molecules) * len(levels)} calls to {executor.client.url}")
-        futures = {
-            executor.submit(morse_level, v, *constants): (name, v)
-            for name, constants in molecules.items()
-            for v in levels
-        }
-        for done, future in enumerate(as_completed(futures), start=1):
-            name, v = futures[future]  # type: ignore[index]  # typeshed: as_completed loses the class
-            note = f"{done:3}/{len(futures)}  {name}, level {v}: {future.result():.1f} 1/cm"
-            print(f"\r{note:<60}", end="" if sys.stdout.isatty() and done < len(futures) else "\n", flush=True)
-    print(f"\n{'molecule':<10}{'v':>3}{'computed':>16}{'exact':>16}{'deviation':>12}   (energies in 1/cm)")
-    worst = 0.0
-    for future, (name, v) in futures.items():
-        exact = morse_exact(v, *molecules[name][:2])
-        computed = future.result()
-        deviation = abs(computed - exact) / exact
-        worst = max(worst, deviation)
-        print(f"{name:<10}{v:>3}{computed:>16.6f}{exact:>16.6f}{deviation:>12.1e}")
-    good = worst <= TOLERANCE
+    with (
+        ProminenceExecutor(
+            url=options.url or os.environ.get("PROMINENCE_URL", "local"),
+            name="morse",
+            resources=Resources(walltime=10),
+            image=options.image,
+            max_workers=options.workers,
+            workers="warm" if options.warm else None,
+        ) as executor,
+        sweep(level, axes, executor=executor, store=options.store) as scan,
+    ):
+        print(f"run {executor.run_id}: {len(scan)} points; {scan.from_store} of them are in {options.store} already")
+        for point in scan:  # as they come
+            if not sys.stderr.isatty():
+                molecule, v = point.params["molecule"], point.params["v"]
+                print(f"{molecule}, level {v}: {point.result()['energy']:.1f} 1/cm")
+        table = scan.to_dataframe()
+        ax = scan.plot(x="v", y="energy", hue="molecule")
+        ax.set_ylabel("energy in 1/cm")
+        ax.figure.savefig(options.picture)
+    print(table[["molecule", "v", "energy", "exact", "deviation"]].to_string(index=False, float_format="%.7g"))
+    worst = table["deviation"].max()
+    good = bool(worst <= TOLERANCE)
     print(
-        f"\n{len(futures)} levels in {time.monotonic() - began:.1f} s; the largest deviation, {worst:.1e}, is "
-        f"{'within' if good else 'ABOVE'} the tolerance of {TOLERANCE:.0e}"
+        f"\n{len(table)} levels in {time.monotonic() - began:.1f} s; the largest deviation, {worst:.1e}, is "
+        f"{'within' if good else 'ABOVE'} the tolerance of {TOLERANCE:.0e}; the picture is {options.picture}"
     )
     return 0 if good else 1
 

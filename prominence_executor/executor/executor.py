@@ -10,7 +10,6 @@ This module may not talk to the service itself. It is longer than others, since 
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import secrets
@@ -18,36 +17,39 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from itertools import islice, repeat
+from dataclasses import replace
+from itertools import islice, repeat, takewhile
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
-from ..payload.calls import Payload
-from ..payload.modules import DATA_LIMIT, LocalModules
-from ..payload.pickling import Pickled
+from ..payload.modules import DATA_LIMIT
 from ..public import public
-from ..run.future import ProminenceFuture, raised_by_call, settle
+from ..run.future import ProminenceFuture, raised_by_call
 from ..run.journal import Journal
 from ..run.names import new_run_id
 from ..run.objects import RefCache
 from ..run.options import Options
 from ..transports.warm.state import WorkerInfo
-from .adoption import plan_adoption
+from .adoption import RunSnapshot, plan_adoption
 from .attach import check_new, find
 from .function import PickledFunction
 from .image_check import ImageReport, check_image
 from .purge import purge
 from .results import Results
 from .run import Run
-from .settings import find_service, run_settings, warm_options
+from .settings import Service, check_chunksize, find_service, run_settings, warm_options
+from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
-_MODULES = LocalModules()
+_TOGETHER = 500  # chunks that `submit_many` queues at once
+_PATIENCE = 60.0  # seconds: see `probe_timeout` of `map`
+
+BeforeSending = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
 
 @public
@@ -97,7 +99,7 @@ class ProminenceExecutor(Executor):
             count in which this machine is awake.
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
             a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
-            ``"leave"``.
+            ``"leave"``. By default they are deleted, unless a sweep with a store can find them again.
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
@@ -147,7 +149,7 @@ class ProminenceExecutor(Executor):
         max_workers: int | None = None,
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
-        on_interrupt: Literal["delete", "leave"] = "delete",
+        on_interrupt: Literal["delete", "leave"] | None = None,
         lazy: bool = False,
         workers: Literal["warm"] | None = None,
         min_workers: int = 0,
@@ -249,13 +251,47 @@ class ProminenceExecutor(Executor):
             service.stop()
             raise
         run = Run(service, run_id, found.key, settings, kept, attached=True)
+        return cls._attached(run, found, options, kept, takes_over=takeover, whole=journal is not None)
+
+    def attach_beside(self, run_id: str) -> ProminenceExecutor:
+        """Make an executor for another run at the same service, with the same token: as `attach`, which reads.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ServiceUnavailableError: the service does not answer.
+        """
+        settings = replace(self._run.settings, on_interrupt="leave", warm=None, max_workers=None)
+        service = Service(self._run.connect, lambda: None)
+        with service.connect() as client:
+            found = find(client, run_id, None)
+        return self._attached(Run(service, run_id, found.key, settings, attached=True), found, Options(), None)
+
+    @classmethod
+    def _attached(
+        cls,
+        run: Run,
+        found: RunSnapshot,
+        options: Options,
+        kept: Journal | None,
+        *,
+        takes_over: bool = False,
+        whole: bool = False,
+    ) -> ProminenceExecutor:
+        """Make the executor of a run that another program has begun; ``whole``: all its calls are known."""
         plan = plan_adoption(found, kept.kept(run.context.objects) if kept else [], kept.next_call if kept else 0)
-        run.context.log.log(*plan.report(complete=journal is not None))
+        run.context.log.log(*plan.report(complete=whole))
         executor = cls.__new__(cls)
         executor._take(run, options)
-        executor._reads_only = not takeover
-        executor._found = run.adopt(found, plan, options, owns=takeover or journal is not None)
+        executor._reads_only = not takes_over
+        executor._found = run.adopt(found, plan, options, owns=takes_over or whole)
         return executor
+
+    def leave_on_interrupt(self) -> None:
+        """Leave outstanding jobs at the service when the program is interrupted, unless ``on_interrupt`` was given.
+
+        For who can find them again, as a sweep with a store.
+        """
+        self._run.leave_on_interrupt()
 
     def _take(
         self,
@@ -357,13 +393,9 @@ class ProminenceExecutor(Executor):
     ) -> Results[T]:
         if chunksize == "auto" and self._run.is_warm:
             chunksize = 1  # they are put together when they are dealt out
-        if chunksize == "auto":
-            if buffersize is not None:
-                raise ValueError("chunksize='auto' and buffersize exclude each other")
-        elif isinstance(chunksize, str):
-            raise ValueError(f"chunksize must be at least 1, or 'auto', not {chunksize!r}")
-        else:
-            chunksize = _whole("chunksize", chunksize)
+        size = check_chunksize(chunksize)
+        if chunksize == "auto" and buffersize is not None:
+            raise ValueError("chunksize='auto' and buffersize exclude each other")
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
@@ -375,12 +407,52 @@ class ProminenceExecutor(Executor):
         known: RefCache | None = {} if still else None
 
         def submit() -> list[ProminenceFuture[T]]:
-            chunk = list(islice(calls, None if chunksize == "auto" else chunksize))
+            chunk = list(islice(calls, size))
             patience = probe_timeout if chunksize == "auto" else None
             return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
 
-        leaves = self._run.settings.on_interrupt == "leave"
-        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=leaves)
+        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=self._run.leaves_jobs)
+
+    def submit_many(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        chunksize: int | Literal["auto"] = 1,
+        before_sending: Callable[[Sequence[ProminenceFuture[T]]], None] | None = None,
+    ) -> list[ProminenceFuture[T]]:
+        """Submit the calls of ``map(fn, *iterables)``; return their futures, in order, for `as_completed` and the like.
+
+        Args:
+            chunksize: calls in one job, as for `map`.
+            before_sending: called with the futures of some hundred calls after the other, in this thread, before any of
+                them is sent: so a program can write down by which numbers (``future.index``) they are found again. What
+                it raises is raised here, and those calls are not sent.
+
+        Raises:
+            ValueError: ``chunksize`` below 1.
+            RuntimeError, BrokenRunError: as `submit`.
+        """
+        size = check_chunksize(chunksize)
+        function = self._function(fn)
+        calls: Iterator[Call] = ((args, {}) for args in zip(*iterables))  # noqa: B905  the shortest ends it, as in the built-in map
+        options = self._options.fresh()
+        if size is None and not self._run.is_warm:
+            self._check_usable()
+            rest: list[Call] = list(calls)
+            return (
+                self._send([pack(function, rest, options.package_data)], options, before_sending, _PATIENCE)
+                if rest
+                else []
+            )
+        futures: list[ProminenceFuture[T]] = []
+        while True:
+            self._check_usable()
+            chunks = takewhile(bool, (list(islice(calls, size or 1)) for _ in range(_TOGETHER)))
+            batch = [pack(function, chunk, options.package_data) for chunk in chunks]
+            if not batch:
+                return futures
+            futures += self._send(batch, options, before_sending)
 
     def scatter(self, value: T) -> T:
         """Store an object at the service once, for many calls; return a reference to give to calls in its place.
@@ -549,43 +621,32 @@ class ProminenceExecutor(Executor):
         With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
         """
         self._check_usable()
-        futures: list[ProminenceFuture[Any] | None] = []
-        pickled: list[Pickled] = []
-        for args, kwargs in calls:
-            try:
-                ours = function.for_one_more_call()
-                pickled.append(function.arguments(args, kwargs, known))
-            except Exception as error:  # noqa: BLE001  __reduce__ is somebody else's code; the future carries it
-                failed: ProminenceFuture[Any] = ProminenceFuture()
-                settle(failed, False, error)
-                futures.append(failed)
-            else:
-                futures.append(None)
-        sent: Iterator[ProminenceFuture[Any]] = iter(())
-        if pickled:
-            options = self._options.fresh()
-            modules = ours.modules.union(*(item.modules for item in pickled))
-            code = ours.code.union(*(item.code for item in pickled))
-            packed = _MODULES.pack(modules, code, options.package_data)
-            objects = ours.objects.union(*(item.objects for item in pickled))
-            payload = Payload(ours.blob, [item.blob for item in pickled], packed, objects, function.name)
-            sent = iter(
-                self._run.submit(payload, options)
-                if patience is None
-                else self._run.submit_held(payload, options, patience)
-            )
-        return [future or next(sent) for future in futures]
+        options = self._options.fresh()
+        packed = pack(function, calls, options.package_data, known)
+        return self._send([packed], options, None, patience)
 
+    def _send(
+        self,
+        packed: Sequence[PackedCalls],
+        options: Options,
+        before: BeforeSending | None,
+        patience: float | None = None,
+    ) -> list[ProminenceFuture[Any]]:
+        """Queue chunks that have been pickled; return the futures of all their calls in their order."""
+        payloads = [chunk.payload for chunk in packed if chunk.payload is not None]
 
-def _whole(name: str, value: int) -> int:
-    """Return a number of calls. TypeError: it is no integer; ValueError: it is below 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, not {value!r}")
-    return number
+        def announce(sent: Sequence[ProminenceFuture[Any]]) -> None:
+            if before is not None:
+                before(in_order(packed, sent))
+
+        if not payloads:
+            sent: list[ProminenceFuture[Any]] = []
+            announce(sent)
+        elif patience is None:
+            sent = self._run.submit(payloads, options, announce)
+        else:
+            sent = self._run.submit_held(payloads[0], options, patience, announce)
+        return in_order(packed, sent)
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

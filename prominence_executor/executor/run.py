@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from ..errors import ProminenceError
@@ -34,6 +35,8 @@ from .adoption import AdoptedChunk, AdoptionPlan, RunSnapshot, make_chunks
 from .auto_chunks import AutoChunks, first_wave
 from .interrupt import delete, report_left
 from .settings import RunSettings, Service
+
+Announce = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
 _GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 
@@ -64,6 +67,8 @@ class Run:
             lasts=service.lasts,
         )
         self.settings = settings
+        self.connect = service.connect
+        self.leaves_jobs = settings.on_interrupt == "leave"
         self.registry = ChunkRegistry(run_id)
         self._stop_service = service.stop
         self._settler = Settler(self.context, self._resend)
@@ -92,27 +97,54 @@ class Run:
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def submit(self, payload: Payload, options: Options) -> list[ProminenceFuture[Any]]:
-        """Queue the calls as one chunk; return their futures at once (a journal has been written then).
+    def submit(
+        self, payloads: Sequence[Payload], options: Options, before: Announce = lambda calls: None
+    ) -> list[ProminenceFuture[Any]]:
+        """Queue the calls, each payload as a chunk; return their futures at once (a journal has been written then).
+
+        ``before``: called with them before anything is queued; what it raises is raised, and nothing is.
 
         Raises:
             RuntimeError: after shutdown.
             BrokenRunError: the run is broken.
             OSError: the journal cannot be written.
         """
-        count = len(payload.arguments)
-        transport = self._route(payload, options)
+        counts = [len(payload.arguments) for payload in payloads]
+        routed = [(payload, self._route(payload, options)) for payload in payloads]
 
         def make(first: int) -> list[Chunk]:
-            return [Chunk(self.context.run_id, first, _futures(first, count), options, payload, transport)]
+            starts = accumulate(counts, initial=first)
+            return [
+                Chunk(self.context.run_id, start, _futures(start, count), options, payload, transport)
+                for start, count, (payload, transport) in zip(starts, counts, routed, strict=False)
+            ]
 
         self._start()
-        [chunk] = self.registry.admit(count, make)
-        futures = list(chunk.calls)
-        self._queue(chunk)
+        chunks = self.registry.admit(sum(counts), make)
+        futures = [call for chunk in chunks for call in chunk.calls]
+        with self._or_not_at_all(chunks):
+            before(futures)
+            for chunk in chunks:
+                self._keep(chunk)
+        for chunk in chunks:
+            chunk.transport.submit(chunk)
         return futures
 
-    def submit_held(self, payload: Payload, options: Options, patience: float) -> list[ProminenceFuture[Any]]:
+    @contextmanager
+    def _or_not_at_all(self, chunks: Sequence[Chunk]) -> Iterator[None]:
+        """Whatever goes wrong in here, these chunks end with it."""
+        try:
+            yield
+        except BaseException as error:
+            self.context.journal.remove([chunk.name for chunk in chunks])
+            for chunk in chunks:
+                chunk.settle_all(error)
+                self.registry.close(chunk)
+            raise
+
+    def submit_held(
+        self, payload: Payload, options: Options, patience: float, before: Announce = lambda calls: None
+    ) -> list[ProminenceFuture[Any]]:
         """Queue the first calls, each as a chunk, and the others when those have told how to divide them.
 
         ``patience``: seconds after which they are divided anyway. Otherwise as `submit`.
@@ -131,6 +163,8 @@ class Run:
         self._start()
         chunks = self.registry.admit(count, make)
         futures = [call for chunk in chunks for call in chunk.calls]
+        with self._or_not_at_all(chunks):
+            before(futures)
         if count > wave:
             self._held_back.hold(chunks[:wave], chunks[-1], most, patience)
             self._keep(chunks[-1])
@@ -292,6 +326,10 @@ class Run:
         own = [transport.threads() for transport in transports if transport is not None]
         return self._held_back.threads().union(*own)
 
+    def leave_on_interrupt(self) -> None:
+        """Leave what is outstanding when the program is interrupted, unless its user, or its service's end, says no."""
+        self.leaves_jobs = self.leaves_jobs or (self.settings.on_interrupt is None and self.context.lasts)
+
     def interrupt(self) -> None:
         """Delete the jobs that are outstanding, or leave them, and end soon: the program was interrupted."""
         if os.getpid() != self._process:
@@ -300,7 +338,7 @@ class Run:
         chunks = self.registry.chunks()
         if not chunks:
             return
-        if self.settings.on_interrupt == "leave":
+        if self.leaves_jobs:
             self._left = True
             said = report_left(self.context, chunks, self._jobs, self.is_warm)
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))

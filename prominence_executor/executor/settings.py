@@ -5,6 +5,7 @@ Values and checks only; with ``"local"`` the embedded service is started here.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class RunSettings:
     max_workers: int | None  # jobs at the service at once; None: no limit
     poll_interval: tuple[float, float]  # seconds between two looks at the jobs, at least and at most
     service_timeout: float  # seconds for which the service may be away
-    on_interrupt: str  # "delete" or "leave"
+    on_interrupt: str | None  # "delete" or "leave"; None: nobody has said
     lazy: bool  # large results stay at the service until they are asked for
     warm: WarmOptions | None = None  # None: every call has a job of its own
 
@@ -35,13 +36,13 @@ def run_settings(
     max_workers: int | None,
     poll_interval: float | tuple[float, float],
     service_timeout: float,
-    on_interrupt: str,
+    on_interrupt: str | None,
     lazy: bool,
     warm: WarmOptions | None,
 ) -> RunSettings:
     """Check the arguments of an executor that concern its run. ValueError: see `ProminenceExecutor`."""
     _check_workers(max_workers)
-    if on_interrupt not in ("delete", "leave"):
+    if on_interrupt not in (None, "delete", "leave"):
         raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
     interval = _interval(poll_interval)
     return RunSettings(
@@ -72,6 +73,26 @@ def warm_options(
     if not isinstance(max_attempts, int) or max_attempts < 1:
         raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
     return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
+
+
+def check_chunksize(chunksize: int | str) -> int | None:
+    """Return how many calls go into one job; None for ``"auto"``.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is below 1, or another text.
+    """
+    if chunksize == "auto":
+        return None
+    if isinstance(chunksize, str):
+        raise ValueError(f"chunksize must be at least 1, or 'auto', not {chunksize!r}")
+    try:
+        number = operator.index(chunksize)
+    except TypeError:
+        raise TypeError(f"chunksize must be an integer, not {chunksize!r}") from None
+    if number < 1:
+        raise ValueError(f"chunksize must be at least 1, not {chunksize!r}")
+    return number
 
 
 def _check_workers(most: int | None) -> None:

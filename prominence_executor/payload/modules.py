@@ -38,7 +38,7 @@ _OWN = __name__.partition(".")[0]
 _SAME = 0.2  # seconds in which no file is looked at again
 _REMEMBERED = 8  # archives
 _Asked = tuple[frozenset[str], frozenset[types.CodeType], tuple[str, ...], float]
-_Roots = tuple[frozenset[str], tuple[str, ...], float]
+_Key = tuple[frozenset[str], tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class LocalModules:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: tuple[_Asked, float, ModuleZip | None] | None = None  # what a loop of submit asks again and again
-        self._packed: OrderedDict[_Roots, tuple[dict[str, Stamp], ModuleZip]] = OrderedDict()
+        self._packed: OrderedDict[_Key, tuple[dict[str, Stamp], ModuleZip]] = OrderedDict()
 
     def pack(
         self, modules: Iterable[str], code: Iterable[types.CodeType] = (), data_limit: float = DATA_LIMIT
@@ -79,16 +79,16 @@ class LocalModules:
             self._last = (asked, now, packed)
         return packed
 
+    def sources(self, modules: Iterable[str], code: Iterable[types.CodeType] = ()) -> dict[str, bytes]:
+        """Return the sources that would be packed, by their names."""
+        path = tuple(entry for entry in sys.path if isinstance(entry, str))
+        files = _closure(_roots(frozenset(modules), frozenset(code)), path)
+        return {file.name: file.read() for file in files.values() if file.kind == "source"}
+
     def _pack(
         self, modules: frozenset[str], code: frozenset[types.CodeType], path: tuple[str, ...], data_limit: float
     ) -> ModuleZip | None:
-        wanted = set(modules)
-        for item in code:
-            wanted |= imports_of_code(item)
-        if "__main__" in wanted:  # every script imports this package, hardly a call needs it
-            wanted |= {name for name in imports_of_main() if name.partition(".")[0] != _OWN}
-        wanted |= {name.partition(".")[0] for name in wanted}
-        roots = frozenset(name for name in wanted if ("." not in name or name in sys.modules) and places(name))
+        roots = _roots(modules, code)
         if not roots:
             return None
         key = (roots, path, data_limit)
@@ -104,6 +104,17 @@ class LocalModules:
             while len(self._packed) > _REMEMBERED:
                 self._packed.popitem(last=False)
             return packed
+
+
+def _roots(modules: frozenset[str], code: frozenset[types.CodeType]) -> frozenset[str]:
+    """Return the names of local modules at which the search begins."""
+    wanted = set(modules)
+    for item in code:
+        wanted |= imports_of_code(item)
+    if "__main__" in wanted:  # every script imports this package, hardly a call needs it
+        wanted |= {name for name in imports_of_main() if name.partition(".")[0] != _OWN}
+    wanted |= {name.partition(".")[0] for name in wanted}
+    return frozenset(name for name in wanted if ("." not in name or name in sys.modules) and places(name))
 
 
 def why_missing(name: str) -> str:

@@ -1,0 +1,57 @@
+"""``prominence-executor sweep``: looks at the store of a sweep, without service and token."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from ..sweeps.stored import StoredSweep, open_sweep
+
+
+def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands to the program's parser."""
+    group = add_parser("sweep", help="look at the store of a parameter sweep")
+    commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, work, about in (
+        ("show", _show, "what the sweep is, and how far it has come"),
+        ("results", _results, "its table, as CSV"),
+        ("failed", _failed, "the points that have failed: exception, job, the end of the output"),
+    ):
+        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        command.add_argument("store", metavar="STORE", help="the directory that the sweep was given as store=")
+        command.set_defaults(work=work)
+        if name == "results":
+            command.add_argument("--meta", action="store_true", help="also status, seconds, attempts, job, code")
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    scan = open_sweep(arguments.store)
+    plan = scan.plan
+    sys.stdout.write(f"{arguments.store}: {plan.function}, {len(scan)} points\n")
+    for names in plan.axes:
+        values = {tuple(repr(point.params.get(name)) for name in names) for point in scan.points}
+        sys.stdout.write(f"  axis {', '.join(names)}: {len(values)} values\n")
+    for name, value in plan.constants.items():
+        sys.stdout.write(f"  constant {name} = {value!r}\n")
+    if plan.repeat > 1 or plan.seed is not None:
+        sys.stdout.write(f"  each {plan.repeat} times" + (f", root of the seeds {plan.seed}\n" if plan.seed else "\n"))
+    sys.stdout.write("  " + ", ".join(f"{number} {word}" for word, number in scan.counts().items()) + "\n")
+    return 0
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(open_sweep(arguments.store).to_csv(meta=arguments.meta))
+    return 0
+
+
+def _failed(arguments: argparse.Namespace) -> int:
+    scan: StoredSweep = open_sweep(arguments.store)
+    for row in scan.failed_rows():
+        params = ", ".join(f"{name}={value!r}" for name, value in row.params.items())
+        which = f", repeat {row.identity[1]}" if scan.has_repeats else ""
+        where = f" (job {row.job_id}, run {row.run_id})" if row.job_id is not None else ""
+        sys.stdout.write(f"{params}{which}: {row.error}{where}\n")
+        for line in (row.tail or "").splitlines()[-10:]:
+            sys.stdout.write(f"    {line}\n")
+    return 0
