@@ -190,7 +190,7 @@ class Course:
         ``look``: called in between, about once a second while nothing comes.
 
         Raises:
-            BrokenExecutor, StoreError, OSError: nothing more will come, or can be kept.
+            BrokenExecutor, StoreError: nothing more will come, or can be kept.
         """
         at = 0
         while True:

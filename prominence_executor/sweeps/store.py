@@ -68,10 +68,14 @@ class Store(StoreReader):
 
         Raises:
             StoreInUseError: another program, or another sweep of this one, writes it.
-            StoreError: it is damaged, of a newer version, or something else.
-            OSError: it cannot be written.
+            StoreError: it is damaged, of a newer version, or something else, or cannot be written.
         """
         folder = Path(path)
+        with _writing(folder):
+            return cls._open(folder, trust)
+
+    @classmethod
+    def _open(cls, folder: Path, trust: bool) -> Store:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         others = {item.name for item in folder.iterdir()} - {"sweep.db", "sweep.db-journal", "files", "lock"}
         if others and not (folder / "sweep.db").exists():
@@ -106,6 +110,10 @@ class Store(StoreReader):
 
     def enter(self, plan: Plan, calls: Sequence[Planned], first: int = 0) -> None:
         """Have these calls as the sweep's, in this order; behind so many that it has, or in place of those."""
+        with _writing(self.path):
+            self._enter(plan, calls, first)
+
+    def _enter(self, plan: Plan, calls: Sequence[Planned], first: int) -> None:
         content = {**vars(plan), "constants": dumps(dict(plan.constants), self.files)}
         parts = content.pop("parts")
         with self.guard:
@@ -151,7 +159,8 @@ class Store(StoreReader):
 
     def ended(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Keep what has become of calls, all of it or nothing; return it as it is kept."""
-        kept = [self._content(outcome) for outcome in outcomes]
+        with _writing(self.path):
+            kept = [self._content(outcome) for outcome in outcomes]
         now = time.time()
         with self._transaction():
             self.db.executemany(
@@ -205,6 +214,17 @@ class Store(StoreReader):
         """Let another program write; what is here can still be read."""
         with self.guard:
             self._lock.release()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say of which store it is that something cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the store {folder} cannot be written: {error.strerror or error}; what it had, it has"
+        ) from error
 
 
 def _own_key() -> bytes | None:

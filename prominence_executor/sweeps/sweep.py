@@ -93,7 +93,7 @@ def sweep(
             senseless.
         CodeChangedError: see ``on_change``.
         StoreInUseError: another program writes the store.
-        StoreError, OSError: it cannot be read or written.
+        StoreError: it cannot be read or written.
         ServiceUnavailableError: an unfinished run cannot be looked for.
     """
     if on_change not in ("error", "keep", "recompute"):
@@ -202,7 +202,7 @@ class Sweep(View):
 
         Raises:
             BrokenExecutor: the executor can do nothing any more.
-            StoreError, OSError: what has come cannot be stored; it is still at the service.
+            StoreError: what has come cannot be stored; it is still at the service.
         """
         try:
             with ProgressBar(self.plan.function, len(self), self.counts, (*ENDED, LOST), self._progress) as bar:

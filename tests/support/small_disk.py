@@ -29,11 +29,14 @@ def unavailable() -> str | None:
     """Why there is none here."""
     if shutil.which("unshare") is None:
         return "there is no unshare here"
-    tried = subprocess.run([*_unshare(), "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
+    tried = subprocess.run(
+        [*in_a_namespace(), "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    )
     return None if tried.returncode == 0 else "no file system can be mounted here"
 
 
-def _unshare() -> list[str]:
+def in_a_namespace() -> list[str]:
+    """What a command begins with that is to mount something where no other program sees it."""
     return ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--"]
 
 
@@ -46,7 +49,7 @@ class SmallDisk:
             pytest.skip(reason)
         command = [sys.executable, "-m", "prominence_executor.service", *options]
         self.process = subprocess.Popen(
-            [*_unshare(), "sh", "-c", _PROGRAM, "sh", str(place), "full" if full else "", *command],
+            [*in_a_namespace(), "sh", "-c", _PROGRAM, "sh", str(place), "full" if full else "", *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip

@@ -226,6 +226,8 @@ class MemoryWorker:
 class MemoryClient:
     """The verbs that a pool of warm workers uses."""
 
+    url = "memory:"
+
     def __init__(self, service: MemoryService) -> None:
         self._service = service
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_disk import in_a_namespace, unavailable
 from sweeping import Marks, Start
 
 import prominence_executor
@@ -223,6 +224,45 @@ def test_a_store_that_cannot_be_read_is_one_sentence(
     for use in (lambda: sweep(lambda x: x, {"x": [1]}, executor=threads, store=store), lambda: open_sweep(store)):
         with pytest.raises(StoreError, match=problem):
             use()
+
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=1500k none "$2"
+"$1" -c "$3" "$2/s"
+mount -o remount,size=16m none "$2"
+"$1" -c "$3" "$2/s"
+mount -o remount,ro none "$2"
+"$1" -c "$3" "$2/s"
+"""
+WITH_ARRAYS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from prominence_executor import StoreError, open_sweep, sweep
+with ThreadPoolExecutor(2) as executor:
+    try:
+        with sweep(lambda x: np.zeros(20_000) + x, {"x": range(20)}, executor=executor, store=sys.argv[1]) as scan:
+            scan.wait()
+    except StoreError as error:
+        print(error)
+scan = open_sweep(sys.argv[1])
+print(scan.counts()["done"] in range(1, 20), scan.counts()["done"], sum(point.result()[0] for point in scan))
+"""
+
+
+def test_a_disk_that_is_full_or_cannot_be_written_costs_nothing_that_is_stored(tmp_path: Path) -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+    done = subprocess.run(
+        [*in_a_namespace(), "sh", "-c", ON_A_SMALL_DISK, "sh", sys.executable, str(tmp_path), WITH_ARRAYS],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    full, some, whole, read_only, still = done.stdout.splitlines()
+    assert full == f"the store {tmp_path}/s cannot be written: No space left on device; what it had, it has"
+    assert some.startswith("True")
+    assert whole == still == "False 20 190.0"
+    assert read_only == f"the store {tmp_path}/s cannot be written: Read-only file system; what it had, it has"
+    assert done.stderr == ""
 
 
 def test_what_is_no_store_is_left_alone(threads: Executor, tmp_path: Path) -> None:
