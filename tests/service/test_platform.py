@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,22 @@ def test_what_is_not_made_yet_is_made_by_the_next_service(tmp_path: Path, until:
     with LocalService(tmp_path) as service:
         later = Person(service.url, service.token)
         assert later.ended(f"/workflows/{workflow}")["progress"]["done"] >= 2
+
+
+def test_a_job_that_cannot_be_made_is_made_when_that_can_be_done(tmp_path: Path, until: Until) -> None:
+    refused = "CREATE TRIGGER refused BEFORE UPDATE OF active ON jobs WHEN OLD.active = -1 AND NEW.active = 1"
+    member = Person.described("true", name="m")
+    factory = {"name": "f", "type": "zip", "jobs": ["m"], "parameters": [{"name": "n", "values": [1, 2, 3]}]}
+    with LocalService(tmp_path, platform=Platform(workflow_pace=20.0, workflow_starts=0.0)) as service:
+        person = Person(service.url, service.token)
+        with closing(sqlite3.connect(tmp_path / "state.sqlite")) as database:
+            database.execute(f"{refused} BEGIN SELECT RAISE(ABORT, 'not now'); END")
+            workflow = person("POST", "/workflows", json={"name": "w", "jobs": [member], "factories": [factory]}).json()
+            until(lambda: person("GET", "/health").status_code == 503)
+            assert "the thread pace fails again and again" in person("GET", "/health").json()["error"]
+            database.execute("DROP TRIGGER refused")
+        assert person.ended(f"/workflows/{workflow['id']}")["progress"]["done"] == 3
+        assert person("GET", "/health").status_code == 200
 
 
 def test_a_young_job_that_is_deleted_blocks_its_slot(person: Person, until: Until) -> None:
