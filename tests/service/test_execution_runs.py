@@ -83,6 +83,8 @@ def test_commands_and_snapshots_look_inside_a_running_job(person: Person, until:
     until(lambda: person("POST", f"/jobs/{job}/exec?command=cat,seen").content == b"text\n")
     failed = person("POST", f"/jobs/{job}/exec?command=false")
     assert (failed.status_code, failed.json()) == (400, {"error": "Unable to execute command"})
+    endless = person("POST", f"/jobs/{job}/exec?command=yes")
+    assert (endless.status_code, endless.json()) == (400, {"error": "Unable to execute command"})
     assert person("PUT", f"/jobs/{job}/snapshot?path=/etc").json() == {"error": "Invalid path"}
     assert person("PUT", f"/jobs/{job}/snapshot?path=../..").json() == {"error": "Invalid path"}
     assert person("PUT", f"/jobs/{job}/snapshot?path=seen").json() == {}

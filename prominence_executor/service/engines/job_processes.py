@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
+import tempfile
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from ..containers.base import Command
@@ -13,6 +17,7 @@ from ..sandbox import processes
 # Of descriptors and processes others may soon leave some over.
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 _PAUSE = 0.2  # seconds
+_MOST_OUTPUT = 1 << 24  # bytes that a command beside the tasks may print
 
 
 class RunStopped(Exception):
@@ -78,18 +83,31 @@ class JobProcesses:
                 processes.kill_group(pid)
 
     def output(self, command: Command, seconds: float) -> bytes | None:
-        """Run a command next to the tasks; return its output, None when it fails or takes longer. Ends with the job."""
-        try:
-            process = subprocess.Popen(  # noqa: S603
-                command.argv, cwd=command.cwd, env=command.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-        except OSError:
-            return None
-        with process:
+        """Run a command next to the tasks; return its output. Ends with the job.
+
+        None when it fails, takes longer, or prints more than is held.
+        """
+        with tempfile.TemporaryFile() as said:
             try:
-                said, _ = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                processes.kill_group(process.pid)  # a container's runtime and what it runs
+                process = subprocess.Popen(  # noqa: S603
+                    command.argv, cwd=command.cwd, env=command.env, stdin=subprocess.DEVNULL, stdout=said,
+                    stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            except OSError:
                 return None
-        return said if process.returncode == 0 else None
+            with process:
+                _await(process, lambda: os.fstat(said.fileno()).st_size, seconds)
+            size = os.fstat(said.fileno()).st_size
+            return os.pread(said.fileno(), size, 0) if process.returncode == 0 and size <= _MOST_OUTPUT else None
+
+
+def _await(process: subprocess.Popen[bytes], said: Callable[[], int], seconds: float) -> None:
+    """Wait for a process, and end it when it takes longer or has said too much."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and said() <= _MOST_OUTPUT:
+        try:
+            process.wait(min(_PAUSE, max(0.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    processes.kill_group(process.pid)  # a container's runtime and what it runs
