@@ -36,6 +36,7 @@ from ...run.threads import StartedPool, start_thread_pool
 from .progress import Progress
 
 _FETCHERS = 4  # downloads at once
+_MORE = 1 << 16  # bytes beyond the described size: what is no outcome file is seen as such, and not waited for
 _IN_MEMORY = 1 << 22  # bytes of an outcome file that are held in memory, not in a temporary file
 
 
@@ -181,7 +182,7 @@ class Fetcher:
         lazily = self._context.lazy and size > LARGE and self.progress.is_first(chunk)
         with RemoteFile.buffered(client, url, size) if lazily else _spool(size) as file:
             if not lazily:
-                client.download(url, file, limit=size or None)
+                client.download(url, file, limit=size + _MORE if size else None)
             came = size if lazily else file.tell()
             outcomes = self._settle_those_in(file, chunk, diagnosis.output_url(job, FILES_FILE))
             observer, chunk.observer = chunk.observer, None
