@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where files are named as libraries
+
 BASE = "/prominence/v1"
 BUSY = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
