@@ -105,6 +105,8 @@ def _names_in(code: types.CodeType) -> set[str]:
 
 
 def _tree(thing: Any) -> str:
+    if getattr(thing, "__name__", "") == "<lambda>":
+        return _compiled(thing)  # its source is the statement around it, axes included
     try:
         return _tree_of(textwrap.dedent(inspect.getsource(thing)).encode("utf-8", "surrogatepass"))
     except (OSError, TypeError):

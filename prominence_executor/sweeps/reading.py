@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ class StoreReader:
                 check_same_thread=False,
                 isolation_level=None,
             )
+            weakref.finalize(self, self.db.close)
             self.format = self._check_format()
         except sqlite3.Error as error:
             raise StoreError(f"the store {path} cannot be read: {error}") from None
@@ -62,7 +64,6 @@ class StoreReader:
     def _check_format(self) -> int:
         found: int = self.db.execute("PRAGMA user_version").fetchone()[0]
         if found > FORMAT:
-            self.db.close()
             raise StoreError(newer(f"the store {self.path}", found, FORMAT))
         return found
 

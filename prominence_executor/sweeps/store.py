@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -55,6 +56,7 @@ class Store(StoreReader):
 
     def __init__(self, path: Path, lock: DirectoryLock, trust: bool) -> None:
         self._lock = lock
+        weakref.finalize(self, lock.release)  # of a sweep that nobody has any more
         super().__init__(path, "rwc", _own_key(), trust)
         if self.format == 0:
             with self._transaction():

@@ -60,7 +60,7 @@ class Program:
 def test_interrupted_in_the_middle_it_leaves_its_jobs_and_says_how_to_go_on(
     service: LocalService, tmp_path: Path, marks: Marks
 ) -> None:
-    program = Program(service, tmp_path, marks, 4, 0.3, "jobs")
+    program = Program(service, tmp_path, marks, 4, 0.6, "jobs")
     with program.start() as process:
         assert process.stdout is not None
         assert process.stderr is not None

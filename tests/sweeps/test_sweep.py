@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +208,23 @@ def test_a_cell_that_is_run_again_takes_the_store_over(threads: Executor, tmp_pa
     assert first.points[0].result() is True
 
 
+def test_a_sweep_that_nobody_has_any_more_holds_no_store(threads: Executor, tmp_path: Path) -> None:
+    for axis in ([1], [1, 2]):  # which are no part of the lambda's code
+        sweep(lambda x: x, {"x": axis}, executor=threads, store=tmp_path / "s").wait()
+        gc.collect()
+
+
+def newer_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
         (lambda path: (path / "sweep.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000), "cannot be read"),
         (lambda path: (path / "sweep.db").write_bytes(b"something else" * 500), "cannot be read"),
-        (lambda path: sqlite3.connect(path / "sweep.db").execute("PRAGMA user_version = 99"), "format 99.*update"),
+        (lambda path: newer_version(path / "sweep.db"), "format 99.*update"),
     ],
 )
 def test_a_store_that_cannot_be_read_is_one_sentence(
