@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .records import PENDING, Identity, Outcome, Plan, Planned, Row, State
+from .records import PENDING, Identity, Outcome, Plan, Planned, PointRow, State
 
 
 class Memory:
@@ -43,18 +43,18 @@ class Memory:
         """Return what has become of a call."""
         return self._outcomes[identity]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PointRow]:
         """Yield all calls of the sweep in their order."""
         for call in self._calls:
             params = {name: getattr(value, "label", value) for name, value in call.params().items()}
             outcome = self._outcomes.get(call.identity)
             if outcome is None:
-                yield Row(call.identity, params, call.seed, PENDING)
+                yield PointRow(call.identity, params, call.seed, PENDING)
                 continue
             error = "" if outcome.error is None else f"{type(outcome.error).__qualname__}: {outcome.error}"
             facts = (outcome.seconds, outcome.attempts, outcome.job_id, outcome.run_id, outcome.host, outcome.tail)
             line = error.partition("\n")[0]
-            yield Row(call.identity, params, call.seed, outcome.status, outcome.value, line, *facts, outcome.code)
+            yield PointRow(call.identity, params, call.seed, outcome.status, outcome.value, line, *facts, outcome.code)
 
     def close(self) -> None:
         """Do nothing."""

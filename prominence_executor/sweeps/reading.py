@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import PointFailedError, StoreError
 from ..formats import newer
-from .records import DONE, FAILED, Identity, Outcome, Plan, Row, State
+from .records import DONE, FAILED, Identity, Outcome, Plan, PointRow, State
 from .values import DamagedError, Files, fields_of, loads
 
 FORMAT = 1  # as SQLite's user_version
@@ -131,7 +131,7 @@ class StoreReader:
             row = self.db.execute("SELECT status FROM point WHERE key = ? AND repeat = ?", identity).fetchone()
         return str(row[0])
 
-    def rows(self, *, results: bool = True) -> Iterator[Row]:
+    def rows(self, *, results: bool = True) -> Iterator[PointRow]:
         """Yield all calls of the sweep in their order, results as far as they can be had without unpickling.
 
         One whose file is damaged says so as its error. ``results``: whether results are wanted.
@@ -149,7 +149,7 @@ class StoreReader:
                     result = fields_of(value, self.files)
                 except DamagedError as damage:
                     problem = str(damage)
-            yield Row((key, repeat), loads(params, self.files), seed, status, result, problem, *facts)
+            yield PointRow((key, repeat), loads(params, self.files), seed, status, result, problem, *facts)
 
 
 def _one_line(described: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Row:
+class PointRow:
     """A call as tables show it.
 
     Attributes:
@@ -108,7 +108,7 @@ class Row:
 class Rows(Protocol):
     """Where tables come from."""
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PointRow]:
         """Yield all calls of the sweep in their order."""
 
 

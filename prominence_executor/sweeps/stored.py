@@ -11,7 +11,7 @@ from ..public import public
 from .point import Point
 from .points import Spec
 from .reading import StoreReader
-from .records import DONE, FAILED, PENDING, SENT, Identity, Outcome, Row
+from .records import DONE, FAILED, PENDING, SENT, Identity, Outcome, PointRow
 from .view import View
 
 
@@ -41,7 +41,7 @@ class StoredSweep(View):
         self._store = store
         self.has_repeats = self.plan.repeat > 1
 
-    def failed_rows(self) -> list[Row]:
+    def failed_rows(self) -> list[PointRow]:
         """Return what is known of the calls that have failed, without unpickling anything."""
         return [row for row in self._store.rows(results=False) if row.status == FAILED]
 

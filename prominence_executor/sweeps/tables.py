@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .identity import form_of
-from .records import DONE, Plan, Row
+from .records import DONE, Plan, PointRow
 from .values import named_parts
 
 META = ("status", "error", "seconds", "attempts", "job", "run", "host", "code")
@@ -44,7 +44,7 @@ def fields_of(result: Any) -> dict[str, Any]:
     return flat
 
 
-def records_of(plan: Plan, rows: Iterable[Row], *, meta: bool = False) -> tuple[list[str], list[dict[str, Any]]]:
+def records_of(plan: Plan, rows: Iterable[PointRow], *, meta: bool = False) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the names of the columns, and for each call a dict of those that it has.
 
     A part of a result that is named as a parameter is ``result.NAME``.
@@ -69,14 +69,14 @@ def records_of(plan: Plan, rows: Iterable[Row], *, meta: bool = False) -> tuple[
     return [*params, *own, *results, *last], table
 
 
-def to_dataframe(plan: Plan, rows: Iterable[Row], *, meta: bool) -> Any:
+def to_dataframe(plan: Plan, rows: Iterable[PointRow], *, meta: bool) -> Any:
     """Return a pandas.DataFrame with a row for each call; what there is no result of is missing."""
     pandas = needed("pandas")
     columns, table = records_of(plan, rows, meta=meta)
     return pandas.DataFrame({name: [record.get(name) for record in table] for name in columns}, columns=columns)
 
 
-def to_csv(plan: Plan, rows: Iterable[Row], path: str | os.PathLike[str] | None, *, meta: bool) -> str:
+def to_csv(plan: Plan, rows: Iterable[PointRow], path: str | os.PathLike[str] | None, *, meta: bool) -> str:
     """Return the table as CSV, and write it to a file if there is a path; arrays are named, not written."""
     columns, table = records_of(plan, rows, meta=meta)
     text = io.StringIO()
@@ -97,7 +97,9 @@ def _cell(value: Any) -> Any:
     return value.item() if shape == () else value
 
 
-def to_xarray(plan: Plan, rows: Iterable[Row], dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]) -> Any:
+def to_xarray(
+    plan: Plan, rows: Iterable[PointRow], dims: Mapping[str, Sequence[str]], coords: Mapping[str, Any]
+) -> Any:
     """Return an xarray.Dataset over axes and repeats; points that are missing or failed are masked (NaN).
 
     Args:
@@ -155,7 +157,7 @@ def _variable(numpy: Any, name: str, grid: _Grid, values: Sequence[Any], dims: S
 class _Grid:
     """The dimensions of a sweep, and the place of each call in them."""
 
-    def __init__(self, plan: Plan, rows: Sequence[Row]) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[PointRow]) -> None:
         self._steps: list[dict[Hashable, tuple[Any, ...]]] = []
         axes = [list(names) for names in plan.axes]
         every = list({name: None for row in rows for name in row.params})

@@ -34,7 +34,7 @@ def square(number: int) -> int:
 
 
 def sleepy(number: int) -> int:
-    time.sleep(0.8 if number == 0 else 0)
+    time.sleep(2.5 if number == 0 else 0)
     return number
 
 
