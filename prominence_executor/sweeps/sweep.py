@@ -160,7 +160,7 @@ class Sweep(View):
             records.forget([spec.identity for spec in specs if spec.identity in outdated])
             known = records.states()
         self.from_store = sum(known[s.identity].status in ENDED for s in specs if s.identity in known)
-        self._begin(specs)
+        self._begin(specs, known)
 
     def _check_code(self, states: Sequence[State], on_change: str) -> None:
         """Raise CodeChangedError when stored points are another function's, and that is not wanted."""
@@ -172,12 +172,11 @@ class Sweep(View):
                 "on_change='keep' takes them as they are, on_change='recompute' computes them again"
             )
 
-    def _begin(self, specs: Sequence[Spec]) -> None:
+    def _begin(self, specs: Sequence[Spec], known: Mapping[Identity, State]) -> None:
         first = len(self._specs)
         self._specs.update({spec.identity: spec for spec in specs})
         planned = [Planned(spec.identity, partial(self._design.shown, spec.params), spec.seed) for spec in specs]
         self._records.enter(self.plan, planned, first)
-        known = self._records.states()
         ordered = [specs[n] for n in spread(len(specs))] if self._order == "spread" else specs
         self._course.begin({spec.identity: known.get(spec.identity, State()) for spec in ordered})
 
@@ -234,7 +233,7 @@ class Sweep(View):
         specs = self._design.specs(points_of(axes, cases))
         new = [spec for spec in specs if spec.identity not in self._specs]
         if new:
-            self._begin(new)
+            self._begin(new, self._records.states())
         return [Point(self, self._specs[spec.identity]) for spec in specs]
 
     def retry(self) -> int:
