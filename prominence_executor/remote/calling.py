@@ -34,7 +34,7 @@ def run_calls(job, outcomes):
     if "files" in job or "outputs" in job:
         from . import files
 
-        if "files" in job and outcomes.places:
+        if "files" in job and outcomes.places and "first" not in job:
             files.place(job)
         if "outputs" in job and outcomes.rank == 0:
             outcomes.collector = files.Collector(job)
@@ -52,10 +52,11 @@ def run_calls(job, outcomes):
             if not run_initializer(outcomes, cloudpickle, initializer, initargs):
                 return
             inheritance.take()
-        left = sum(offset is not None for offset in offsets)
+        first = job.get("first", 0)  # those before it have had their process
+        left = sum(offset is not None for offset in offsets[first:])
         between = Between(left > 1)
         for call, offset in enumerate(offsets):
-            if offset is not None:  # else it was cancelled before the job was sent
+            if offset is not None and call >= first:  # else it was cancelled before the job was sent
                 left -= 1
                 between.is_last = not left
                 run_call(outcomes, cloudpickle, call, function, lambda at=offset: load(file, at), between)
@@ -113,11 +114,13 @@ def run_call(outcomes, cloudpickle, call, function, arguments, between, announce
     began = time.time()
     try:
         args, kwargs = arguments()
+        outcomes.begins(call, function, position, between.is_last)
         result = function(*args, **kwargs)
         del args, kwargs
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
         if os.getpid() != process:
             leave_fork(error)
+        outcomes.returned()
         between.call_ended()
         raised = error
         write_all(outcomes, between, lambda: write_exception(outcomes, cloudpickle, call, raised, began, position))
@@ -125,6 +128,7 @@ def run_call(outcomes, cloudpickle, call, function, arguments, between, announce
     else:
         if os.getpid() != process:
             leave_fork(None)
+        outcomes.returned()
         between.call_ended()
         write_all(outcomes, between, lambda: write_result(outcomes, cloudpickle, call, result, began, position))
         del result

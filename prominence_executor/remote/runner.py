@@ -69,10 +69,22 @@ def read_job(argv):
 
 
 def run_in_child(job):
-    """Fork the child that runs the calls, and supervise it; never returns."""
-    from . import calling, ending, reporting, supervisor
+    """Have a child run the calls, and supervise it; never returns."""
+    from . import supervisor
 
-    outcomes = OutcomeWriter(job)
+    if "limit" in job:
+        from . import limits
+
+        limits.supervise(job, start_child)
+    else:
+        supervisor.supervise(job, start_child(job, OutcomeWriter(job)))
+    os._exit(0)  # nothing is buffered; taking the interpreter down would cost a tenth of the start of a job
+
+
+def start_child(job, outcomes):
+    """Fork the child that runs the calls; return its process id."""
+    from . import calling, ending, reporting
+
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -88,8 +100,7 @@ def run_in_child(job):
             reporting.flush_streams()
             os._exit(code)
     outcomes.close()
-    supervisor.supervise(job, child)
-    os._exit(0)  # nothing is buffered; taking the interpreter down would cost a tenth of the start of a job
+    return child
 
 
 def mpi_rank():

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from .calling import Between, run_call, run_initializer
 from .ending import end_process
 from .inheritance import Inheritance
+from .limits import Telling
 from .loading import load_into, loader
 from .modules import add_modules
 from .records import write_record
@@ -190,6 +191,22 @@ class RecordSender:
         write_record(file, self._job, call, kind, dump, None, facts)
         self._send(file.getvalue())
 
+    def begins(self, call, function, position, is_last):
+        """Go on: nobody measures the call's time."""
+
+    def returned(self):
+        """Go on: the function has returned, or raised."""
+
+
+class TellingSender(Telling, RecordSender):
+    """The same for calls whose time is measured; ``pipe`` leads to the supervisor."""
+
+    pipe = -1
+
+    def tell(self, facts):
+        """Tell it of a call's time."""
+        send_frame(self.pipe, {"kind": "time", "said": facts}, b"")
+
 
 class ChunkRunner:
     """What the process does: it runs one chunk after the other."""
@@ -246,6 +263,9 @@ class ChunkRunner:
         alone = len(chunk["calls"]) == 1
         send = kept_back.append if alone else lambda data: send_frame(self.replies, {"kind": "record"}, data)
         records = RecordSender(self.job, chunk, send)
+        if "limit" in chunk:
+            records = TellingSender(self.job, chunk, send)
+            records.pipe = self.replies
         try:
             self.run_calls(records, chunk, body)
         except BaseException as error:  # whatever it is, the client must learn of it

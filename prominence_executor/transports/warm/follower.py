@@ -90,6 +90,8 @@ class WorkerFollower:
 
     def discard(self, chunk: Chunk) -> None:
         """Close a chunk all of whose calls were cancelled: it may still run, but nobody will know."""
+        if self._context.cancel_running:
+            self._to_end.put(chunk)
         self._context.journal.remove([chunk.name])
         self.release(chunk)
 
