@@ -115,6 +115,11 @@ def repeats_raised(retries: Retries, error: BaseException) -> bool:
     return isinstance(retries, Retry) and isinstance(error, retries.retry_on)
 
 
+def learns_from(retries: Retries, error: BaseException) -> bool:
+    """Return whether the next attempt is to ask for more after this failure of a job."""
+    return isinstance(retries, Retry) and isinstance(error, (OutOfMemoryError, WalltimeExceededError))
+
+
 def resources_after(
     retries: Retries, resources: Resources, error: BaseException, *, is_culprit: bool
 ) -> Resources | None:

@@ -192,7 +192,7 @@ class WorkerFollower:
             self._context.log.info(
                 "run %s: call %d had been lost with its worker, and is sent", self._context.run_id, chunk.first
             )
-            chunk.losses += 1
+            chunk.lost(WorkerLostError("its warm worker was lost with it", job_id=chunk.job_id))
             chunk.job_id, chunk.status = None, "unsent"
             self._reroute(chunk)
             return
