@@ -73,7 +73,7 @@ class SlowArgument:
         return slow_to_load, (1.2 * LIMIT,)
 
 
-def slow_around(argument: object) -> SlowArgument:
+def slow_around(argument: object) -> Any:
     state["slow"] = 1
     return SlowArgument()
 

@@ -110,7 +110,7 @@ def make(service: LocalService) -> Iterator[Make]:
 
 
 def asked(future: ProminenceFuture[Any]) -> list[int]:
-    return [int(attempt.resources.memory) for attempt in future.history]
+    return [attempt.resources.json()["memory"] for attempt in future.history]
 
 
 def ends(future: ProminenceFuture[Any]) -> list[str]:
