@@ -83,7 +83,9 @@ def imported(words: list[str], folder: str, env: dict[str, str]) -> list[str]:
         done = subprocess.run(
             command, cwd=folder, env={**env, "PYTHONPROFILEIMPORTTIME": "1"}, capture_output=True, text=True, check=True
         )
-        lines = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+        lines = [
+            line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+        ]
         found.append(dict.fromkeys(lines[1:]))
     return [name for name in found[0] if name not in found[1] and name.partition(".")[0] not in OURS]
 

@@ -1,4 +1,4 @@
-"""The program that travels: its start as source, and the rest, the remote side and cloudpickle, as one compressed piece."""
+"""The program that travels: its start as source, the rest (the remote side and cloudpickle) as one compressed piece."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ stands; the lines stay.
 
 from __future__ import annotations
 
-import ast
 import io
 import marshal
 import sys
 import tokenize
 from functools import lru_cache
+from itertools import pairwise
 from types import CodeType
 
 _NO_COLUMNS, _NO_LINE = 13, 15  # kinds of entries in a location table
@@ -27,20 +27,21 @@ def compiled(source: bytes, filename: str) -> bytes:
 
 @lru_cache(maxsize=32)
 def bare(source: bytes) -> bytes:
-    """Return a source without comments and docstrings; each line of code stays where it is."""
+    """Return a source without comments and docstrings; each line of code stays where it is.
+
+    By its tokens, since a tree of it is not to be made in a thread: in Python 3.11 two at a time fail.
+    """
     lines = source.decode("utf-8").splitlines()
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+    begins = True  # of a statement
+    tokens = list(tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline))
+    for token, following in pairwise(tokens):
+        (row, column), (last, _) = token.start, token.end
         if token.type == tokenize.COMMENT:
-            row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            first = node.body[0]
-            rows = range(first.lineno - 1, first.end_lineno or first.lineno)
-            others = len(node.body) > 1 or isinstance(node, ast.Module)
-            lines[rows[0]] = "" if others else " " * first.col_offset + "pass"
-            for row in rows[1:]:
-                lines[row] = ""
+        elif token.type == tokenize.STRING and begins and following.type == tokenize.NEWLINE:
+            lines[row - 1 : last] = [" " * column + '""', *[""] * (last - row)]
+        if token.type not in (tokenize.COMMENT, tokenize.NL):
+            begins = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
     return ("\n".join(lines) + "\n").encode()
 
 

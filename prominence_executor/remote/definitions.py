@@ -287,11 +287,21 @@ _INSTEAD = {  # type: dict[str, Any]
     "_make_skeleton_class": skeleton_class,
     "_make_skeleton_enum": skeleton_enum,
     "_class_setstate": set_class,
+    "_function_setstate": lambda space, obj, state: set_function(space, obj, (*state, None)),
 }  # in place of what cloudpickle has by these names
+
+
+def _make_function(code, variables, name=None, defaults=None, closure=None):
+    """Make a function that is none of the script's."""
+    variables["__builtins__"] = builtins
+    return types.FunctionType(code, variables, name, defaults, closure)
+
+
 _LIKEWISE = {  # what does as those of cloudpickle, so that not all of it is imported for functions
     "_builtin_type": lambda name: getattr(types, name),
     "_make_cell": lambda *content: types.CellType(*content),
     "_make_empty_cell": types.CellType,
+    "_make_function": _make_function,
     "subimport": lambda name: (__import__(name), sys.modules[name])[1],
 }
 

@@ -48,11 +48,11 @@ class Member(io.RawIOBase):
         self._at = 0
 
     def readable(self):
-        """It is."""
+        """Say yes."""
         return True
 
     def seekable(self):
-        """It is."""
+        """Say yes."""
         return True
 
     def seek(self, offset, whence=os.SEEK_SET):

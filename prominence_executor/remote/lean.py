@@ -1,8 +1,9 @@
-"""JSON, SHA-256, pickle and signals by the interpreter's own C modules: importing those around them costs a job too much.
+"""JSON, SHA-256, pickle and signals by the interpreter's own C modules: those around them cost a job too much.
 
 An image often has no byte code of the standard library, so that each job would compile it: json, re behind pickle, enum
-behind signal take a tenth of the start of a job each, hashlib loads a library. Where the C modules are missing, or are not as they were, the standard
-library's own do the same. It travels as source, too; what is large is hashed by hashlib, which is faster by then.
+behind signal take a tenth of the start of a job each, hashlib loads a library. Where the C modules are missing, or are
+not as they were, the standard library's own do the same. It travels as source, too; what is large is hashed by hashlib,
+which is faster by then.
 """
 
 import sys
@@ -29,15 +30,12 @@ try:
     from _pickle import Pickler, Unpickler, UnpicklingError
     from _pickle import dump as dump_plain
 except ImportError:
-    from pickle import (  # type: ignore[assignment]
-        Pickler,
-        Unpickler,
-        UnpicklingError,
-    )
+    from pickle import Pickler, Unpickler, UnpicklingError
     from pickle import dump as dump_plain
 
 __all__ = (
-    "Digest", "Pickler", "Unpickler", "UnpicklingError", "dump_plain", "dumps", "hmac_sha256", "loads", "same", "signals",
+    "Digest", "Pickler", "Unpickler", "UnpicklingError", "dump_plain", "dumps", "hmac_sha256", "loads", "same",
+    "signals",
 )  # fmt: skip
 
 same = _compare_digest  # of two digests, in a time that does not tell where they differ

@@ -16,7 +16,7 @@ def keep(texts):
     elif texts:
         _texts.update(texts)
         if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-            sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+            sys.meta_path.insert(0, Finder())
 
 
 def give(texts):
@@ -36,7 +36,7 @@ class Finder:
         if name != "linecache":
             return None
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:

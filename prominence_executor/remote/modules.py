@@ -7,7 +7,7 @@ travels where a job needs it.
 import os
 import sys
 import zlib
-from _imp import extension_suffixes
+from _frozen_importlib_external import EXTENSION_SUFFIXES  # those of importlib.machinery
 
 from .lean import loads
 from .wire import MODULES_FOLDER, MODULES_HEAD, MODULES_MAGIC
@@ -80,7 +80,7 @@ def make_way(names):
 
 def is_foreign(member):
     """Return whether a member is compiled for another Python or platform than this one."""
-    return "tag" in member and member["tag"] not in extension_suffixes()
+    return "tag" in member and member["tag"] not in EXTENSION_SUFFIXES
 
 
 def module_name(member):
@@ -99,7 +99,6 @@ class Refused:
         if name in self._names:
             raise ImportError(
                 "%r is a compiled module of your own, %s, and this image's Python takes %s: build it for the image, "
-                "or put it there"
-                % (name, os.path.basename(self._names[name]), extension_suffixes()[0]),
+                "or put it there" % (name, os.path.basename(self._names[name]), EXTENSION_SUFFIXES[0]),
                 name=name,
             )

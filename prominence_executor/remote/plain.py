@@ -15,10 +15,14 @@ import types
 from .lean import Pickler
 
 HELD = 1 << 24  # bytes of a pickle that are held back until it is known that it can be written like this
+# Python's own pickler, if there is no C one, asks about these, too; of a complex number either knows.
+_SIMPLE = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray, tuple, list, dict, set, frozenset))
 # Of builtins there are too many that only cloudpickle can pickle: cells, code, views of dictionaries.
 _BUILTIN = frozenset((range, slice, object, type(iter([])), type(iter(())), type(iter(""))))
 # Their classes may be among those of which cloudpickle makes something of its own.
-_ELABORATE = frozenset(("__main__", "_io", "_weakrefset", "abc", "dataclasses", "enum", "functools", "io", "logging", "typing"))
+_ELABORATE = frozenset(
+    ("__main__", "_io", "_weakrefset", "abc", "dataclasses", "enum", "functools", "io", "logging", "typing")
+)
 _OF_C = (types.MethodDescriptorType, types.WrapperDescriptorType)
 _HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
 
@@ -35,7 +39,7 @@ class PlainPickler(Pickler):
         kind = type(obj)
         if issubclass(kind, (type, types.FunctionType, types.BuiltinFunctionType)):
             return by_reference(obj)
-        if kind is complex:
+        if kind in _SIMPLE:
             return NotImplemented
         if is_plain(kind) and kind not in copyreg.dispatch_table:
             reduced = obj.__reduce_ex__(5)
@@ -47,7 +51,7 @@ class PlainPickler(Pickler):
 def by_reference(obj):
     """Leave what a module has by that name to pickle."""
     module = sys.modules.get(obj.__module__) if isinstance(obj.__module__, str) else None
-    name = getattr(obj, "__qualname__", None)
+    name = str(getattr(obj, "__qualname__", ""))
     if obj.__module__ != "__main__" and isinstance(module, types.ModuleType) and vars(module).get(name) is obj:
         return NotImplemented
     raise Elaborate

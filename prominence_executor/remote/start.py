@@ -3,14 +3,13 @@
 It travels as source inside the job's description, where nobody else can write. The rest is ``pxrun.bin`` beside it, or,
 for the jobs of an array, the head of their bundle, of which it first makes sure: that comes from the object store.
 
-No more than the built-in parts of Python: an image often has no byte code of the standard library, and would compile
-whatever is imported for each job. In the syntax of Python 3.8, and for any Python: the runner says if it is the wrong one.
+It imports what Python has built in, and little else: an image often has no byte code of the standard library, and would
+compile that for each job. In the syntax of Python 3.8, and for any Python: the runner says if it is the wrong one.
 """
 
 import marshal
 import os
 import sys
-import zlib
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER
 
@@ -28,6 +27,8 @@ class Shipped:
     """
 
     def __init__(self, program, content):
+        import zlib  # not above: it may be a file, and the job's directory is the first place on the path there
+
         found = marshal.loads(zlib.decompress(content))
         self.program = program
         self._modules = found["modules"]
@@ -38,7 +39,7 @@ class Shipped:
         if name not in self._modules:
             return None
         file = self._modules[name][0]
-        spec = ModuleSpec(name, self, origin=file, is_package=file.endswith("__init__.py"))
+        spec = ModuleSpec(name, self, origin=file, is_package=file.endswith("__init__.py"))  # type: ignore[arg-type]
         spec.has_location = True
         return spec
 
@@ -96,6 +97,6 @@ def sha256(large):
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # the job's directory: nothing that lies there is to be imported in place of the standard library's
-sys.meta_path.insert(0, Shipped(PROGRAM, read(os.path.dirname(PROGRAM))))  # type: ignore[arg-type]
+sys.meta_path.insert(0, Shipped(PROGRAM, read(os.path.dirname(PROGRAM))))
 if __name__ == "__main__":
     __import__("pxremote.runner").runner.main()

@@ -22,7 +22,9 @@ PARTS = [(), ("modules",), ("files",), ("files", "modules", "mpi"), ("worker",)]
 
 def shipped(*parts: str) -> dict[str, tuple[str, bytes | None, bytes | None]]:
     """By name of each module its file, code and source."""
-    found: dict[str, tuple[str, bytes | None, bytes | None]] = marshal.loads(zlib.decompress(runner_data(*parts)))["modules"]
+    found: dict[str, tuple[str, bytes | None, bytes | None]] = marshal.loads(zlib.decompress(runner_data(*parts)))[
+        "modules"
+    ]
     return found
 
 

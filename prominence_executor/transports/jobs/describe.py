@@ -92,7 +92,10 @@ class JobDescriber:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
         calls, modules = calls_file(payload), payload.modules
-        runner = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None))}
+        runner = {
+            RUNNER_FILE: start_program(),
+            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None)),
+        }
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
         sizes |= {sha256: source.size for sha256, source in small.items()}
