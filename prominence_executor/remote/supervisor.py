@@ -4,9 +4,9 @@ It runs nothing of the user's.
 """
 
 import os
-import signal
 import time
 
+from .lean import signals as signal
 from .records import OutcomeWriter, ended_well, last_end
 from .wire import NO_CALL
 

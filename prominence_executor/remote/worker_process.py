@@ -21,6 +21,7 @@ from .inheritance import Inheritance
 from .limits import Telling
 from .loading import load_into, loader
 from .modules import add_modules
+from .plain import Dumper
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
 from .script import Script
@@ -212,9 +213,6 @@ class ChunkRunner:
     """What the process does: it runs one chunk after the other."""
 
     def __init__(self, job, replies):
-        from .dumping import Dumper  # with our cloudpickle, while the archive is the first place on the path
-
-        self.dumper = Dumper
         self.job = job
         self.replies = replies
         self.home = os.getcwd()  # calls may go elsewhere
@@ -295,7 +293,7 @@ class ChunkRunner:
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
         script, function, initializer, initargs = self.function(chunk["function"])
-        dumper = self.dumper(script)
+        dumper = Dumper(script)
         if initializer is not None and self.inheritance is None:
             inheritance = Inheritance(script)
             if not run_initializer(records, dumper, initializer, initargs):
