@@ -212,7 +212,7 @@ class JobError(ProminenceError, RuntimeError):
         advice: what to change, where that is known: what the job had asked for, and used as far as the service tells.
     """
 
-    advice = ""
+    advice: str = ""
 
     def __init__(
         self,
