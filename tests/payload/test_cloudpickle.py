@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import ROOT, SUPPORT
@@ -131,7 +132,7 @@ def test_they_do_what_they_should(request: pytest.FixtureRequest, tmp_path: Path
 def test_what_stands_for_cloudpickles_functions_does_as_they_do() -> None:
     from cloudpickle import cloudpickle as inside
 
-    likewise = definitions._LIKEWISE
+    likewise: Any = definitions._LIKEWISE
     assert set(likewise) <= set(vars(inside))
     assert likewise["_builtin_type"]("CodeType") is inside._builtin_type("CodeType")
     assert likewise["subimport"]("os.path") is inside.subimport("os.path")
