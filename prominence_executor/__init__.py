@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .sweeps.point import Point
     from .sweeps.stored import StoredSweep, open_sweep
     from .sweeps.sweep import Sweep, sweep
+    from .transports.warm.options import Warm
 
 __all__ = [
     "Artifact",
@@ -52,6 +53,7 @@ __all__ = [
     "StoredSweep",
     "Sweep",
     "Task",
+    "Warm",
     "Workflow",
     "WorkflowPolicies",
     "Zip",
@@ -76,6 +78,7 @@ _HOMES = {
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),
     "sweeps.sweep": ("Sweep", "sweep"),
+    "transports.warm.options": ("Warm",),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 
