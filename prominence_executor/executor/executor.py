@@ -33,6 +33,7 @@ from ..transports.warm.options import Warm
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
 from .attach import check_new, find
+from .auto_chunks import free_slots
 from .function import PickledFunction
 from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
@@ -362,6 +363,20 @@ class ProminenceExecutor(MapFunctions):
             RuntimeError: the executor has no warm workers.
         """
         self._run.scale(workers)
+
+    def slots(self) -> int:
+        """Tell how many calls can run at once: ``max_workers``, or for how many such jobs its sites have room.
+
+        What others use now does not count. 1,000 where nobody says. Blocks for a request without
+        ``max_workers``, for none with it, or with warm workers.
+
+        Raises:
+            ProminenceError: the service does not answer, or refuses.
+        """
+        most = self._run.settings.max_workers
+        if most is not None:
+            return most
+        return free_slots(self.client.resources(), self._options.resources.json(), "capacity") or _MANY
 
     def workers(self) -> list[WorkerInfo]:
         """List the warm workers: job, state, calls done, and how many seconds ago each was last seen. Asks nobody."""
