@@ -104,3 +104,10 @@ def test_pickling_compares_in_one_run() -> None:
         "pickle",
     ):
         assert re.search(rf"^{who}[a-z, ]* +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_gridsearch_finds_the_same_with_every_backend() -> None:
+    text = printed("gridsearch.py", "--fits", "5", "--samples", "100", "--trees", "2")
+    for who in ("one after the other +[\\d.]+ +-", "loky +[\\d.]+ +1.00", r"ProminenceExecutor, jobs( +[\d.]+){4}"):
+        assert re.search(rf"^{who}$", text, re.MULTILINE), text
