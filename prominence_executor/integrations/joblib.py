@@ -14,9 +14,12 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
-
 from .. import ProminenceExecutor
+
+try:
+    from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
+except ImportError as error:
+    raise ImportError("joblib is missing: pip install 'prominence-executor[joblib]'") from error
 
 __all__ = ["register"]
 

@@ -15,6 +15,8 @@ import pytest
 from prominence_executor import ProminenceExecutor, Warm
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once  # what they send, and how it comes back, is tested on every Python without them
+
 Until = Callable[..., None]
 
 MEGABYTE = 140_000  # float64 of a chunk that is larger than a call's arguments may be inside of a job's description

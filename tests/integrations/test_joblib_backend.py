@@ -21,6 +21,8 @@ from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.integrations.joblib import ideal_seconds, register
 from prominence_executor.local import LocalService
 
+pytestmark = pytest.mark.once  # what they send, and how it comes back, is tested on every Python without them
+
 Until = Callable[..., None]
 
 register()
