@@ -22,7 +22,6 @@ from .submission import Call, PackedCalls, pack
 
 T = TypeVar("T")
 
-Chunksize = int | Literal["auto"]
 BeforeSending = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
 _TOGETHER = 500  # chunks that `submit_many` queues at once
@@ -47,7 +46,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
@@ -59,7 +58,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
@@ -70,7 +69,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
@@ -108,7 +107,7 @@ class MapFunctions(Executor):
         iterable: Iterable[Iterable[Any]],
         *,
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
@@ -121,7 +120,7 @@ class MapFunctions(Executor):
         iterable: Iterable[Iterable[Any]],
         *,
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
@@ -133,7 +132,7 @@ class MapFunctions(Executor):
         iterable: Iterable[Iterable[Any]],
         *,
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
@@ -149,7 +148,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
@@ -161,7 +160,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
@@ -172,7 +171,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
@@ -189,7 +188,7 @@ class MapFunctions(Executor):
         fn: Callable[..., T],
         /,
         *iterables: Iterable[Any],
-        chunksize: Chunksize = 1,
+        chunksize: int | Literal["auto"] = 1,
         before_sending: Callable[[Sequence[ProminenceFuture[T]]], None] | None = None,
     ) -> list[ProminenceFuture[T]]:
         """Submit the calls of ``map(fn, *iterables)``; return their futures, in order, for `as_completed` and the like.
@@ -237,7 +236,7 @@ class MapFunctions(Executor):
         calls: Iterator[tuple[Any, ...]],
         known: RefCache | None,
         timeout: float | None,
-        chunksize: Chunksize,
+        chunksize: int | Literal["auto"],
         buffersize: int | None,
         probe_timeout: float,
         return_exceptions: bool,

@@ -15,7 +15,7 @@ from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import Resources
 from ..errors import ProminenceError, ServiceUnavailableError
-from ..transports.warm.options import Warm, WarmOptions
+from ..transports.warm.options import Warm, WarmOptions, resolved
 
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
 
@@ -62,10 +62,10 @@ def warm_options(workers: str | Warm | None, max_workers: int | None, **given: A
     if isinstance(workers, Warm):
         if given:
             raise ValueError(f"{', '.join(given)}: beside workers=Warm(...), it belongs into Warm")
-        return workers.resolved(max_workers)
+        return resolved(workers, max_workers)
     if workers != "warm":
         raise ValueError(f"workers must be 'warm', Warm(...) or None, not {workers!r}")
-    return Warm(**given).resolved(max_workers)
+    return resolved(Warm(**given), max_workers)
 
 
 def check_chunksize(chunksize: int | str) -> int | None:

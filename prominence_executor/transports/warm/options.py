@@ -58,14 +58,16 @@ class Warm:
             text = "max_attempts, the workers that a call may cost, must be 1 or more, not"
             raise ValueError(f"{text} {self.max_attempts!r}")
 
-    def resolved(self, max_workers: int | None) -> WarmOptions:
-        """Return these settings for an executor with such ``max_workers``. ValueError: they do not fit together."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.max_workers is None:
-            given["max_workers"] = max_workers or _WORKERS
-        elif max_workers not in (None, self.max_workers):
-            raise ValueError(f"max_workers is given twice: {max_workers!r}, and {self.max_workers!r} in workers=Warm()")
-        most = given["max_workers"]
-        if self.min_workers > most:
-            raise ValueError(f"min_workers must be 0 to max_workers, {most}, not {self.min_workers!r}")
-        return WarmOptions(**given)
+
+def resolved(settings: Warm, max_workers: int | None) -> WarmOptions:
+    """Return the settings for an executor with such ``max_workers``. ValueError: they do not fit together."""
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    if settings.max_workers is None:
+        given["max_workers"] = max_workers or _WORKERS
+    elif max_workers not in (None, settings.max_workers):
+        twice = f"{max_workers!r}, and {settings.max_workers!r} in workers=Warm()"
+        raise ValueError(f"max_workers is given twice: {twice}")
+    most = given["max_workers"]
+    if settings.min_workers > most:
+        raise ValueError(f"min_workers must be 0 to max_workers, {most}, not {settings.min_workers!r}")
+    return WarmOptions(**given)
