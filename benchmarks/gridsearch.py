@@ -1,11 +1,11 @@
 """How long does scikit-learn's GridSearchCV of 60 fits take, beside the backends that joblib's users know?
 
-    python benchmarks/gridsearch.py [--fits 60] [--samples 2000] [--trees 40]
+    python benchmarks/gridsearch.py [--fits 60] [--samples 600] [--trees 15]
 
 The same search, here without a backend, with loky, with dask's LocalCluster, and on the embedded service by jobs and by
 warm workers, in one run, as many workers as the machine has cores. What starts a pool is not counted: each has run
 a small search before. All must find the same scores. *calls* are the batches that joblib has made, *requests* those of
-the client. Also what the fits take on the embedded service when joblib sends the batches as large as they may be.
+the client.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def ours(workers: Warm | None) -> Iterator[ProminenceExecutor]:
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--fits", type=int, default=60, help="of each search (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=2000, help="rows of the data (default: %(default)s)")
-    parser.add_argument("--trees", type=int, default=40, help="of each fit's forest (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=600, help="rows of the data (default: %(default)s)")
+    parser.add_argument("--trees", type=int, default=15, help="of each fit's forest (default: %(default)s)")
     options = parser.parse_args()
     peers: dict[str, tuple[str | None, Peer]] = {
         "one after the other": (None, nullcontext),

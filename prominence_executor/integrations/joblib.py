@@ -1,8 +1,9 @@
 """joblib on an executor: `register`, and then ``with parallel_config("prominence", executor=executor):``.
 
-joblib (1.3 or later) cuts the work into batches, and keeps order, exceptions and time limits; here a batch becomes a
-call of the executor, and is one job, or one call of a warm worker. It uses public names only, of joblib those that it
-offers to backends. What runs in the job is `run_batch` alone, which needs neither this package nor joblib there.
+joblib (1.3 or later, 1.4 for ``generator_unordered``) cuts the work into batches, and keeps order, exceptions and time
+limits; here a batch becomes a call of the executor, and is one job, or one call of a warm worker. It uses public names
+only, of joblib those that it offers to backends. What runs in the job is `run_batch` alone, which needs neither this
+package nor joblib there.
 """
 
 from __future__ import annotations
