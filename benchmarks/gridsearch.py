@@ -105,7 +105,8 @@ def main() -> None:
             search(options, FOLDS, 200, jobs)  # the pool has started
             first = (0, 0) if executor is None else numbers(executor)
             taken[peer] = seconds(lambda jobs=jobs: scores.append(search(options, options.fits, options.samples, jobs)))  # type: ignore[misc]
-            counts = () if executor is None else [b - a for a, b in zip(first, numbers(executor), strict=True)]
+            calls, requests = (0, 0) if executor is None else numbers(executor)
+            counts = () if executor is None else (calls - first[0] - 1, requests - first[1])
             ratio = taken[peer] / taken["loky"] if "loky" in taken else "-"
             table.row(peer, taken[peer], ratio, *counts)
     if any(found != scores[0] for found in scores):
@@ -113,9 +114,10 @@ def main() -> None:
 
 
 def numbers(executor: ProminenceExecutor) -> tuple[int, int]:
-    """How many calls and how many requests there have been; asking is a call, too."""
-    requests = executor.client.requests_sent.total()
-    return executor.submit(int).index, requests
+    """How many calls and how many requests there have been, without those of asking, which is a call, too."""
+    asked = executor.submit(int)
+    asked.result()
+    return asked.index, executor.client.requests_sent.total()
 
 
 if __name__ == "__main__":
