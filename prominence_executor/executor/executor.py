@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from itertools import islice, repeat, takewhile
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -33,6 +34,7 @@ from ..run.objects import RefCache
 from ..run.options import Options
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
+from .arguments import value_of
 from .attach import check_new, find
 from .function import PickledFunction
 from .image_check import ImageReport, check_image
@@ -330,7 +332,9 @@ class ProminenceExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; return its future at once, before anything is sent.
 
-        What cannot be pickled is the future's exception, as in the standard library.
+        What cannot be pickled is the future's exception, as in the standard library. The arguments are pickled now.
+        Futures, of this executor or any other one, may stand anywhere in them: the call is sent when they are done, is
+        given their results in their places, and fails with `DependencyError` when one of them has none.
 
         Raises:
             RuntimeError: after `shutdown`, or in a forked child.
@@ -350,7 +354,9 @@ class ProminenceExecutor(Executor):
         """Run ``map(fn, *iterables)`` as jobs; the results come in order.
 
         With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
-        or losing it cancels what has not started (see `Results`).
+        or losing it cancels what has not started (see `Results`). Calls with futures among their arguments, as in
+        `submit`, wait each for its own; neighbours that become ready at the same time share a job, n at most (with
+        ``"auto"`` none do).
 
         Args:
             timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing;
@@ -409,7 +415,7 @@ class ProminenceExecutor(Executor):
         def submit() -> list[ProminenceFuture[T]]:
             chunk = list(islice(calls, size))
             patience = probe_timeout if chunksize == "auto" else None
-            return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
+            return self._submit(function, [(args, {}) for args in chunk], patience, known, size) if chunk else []
 
         return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=self._run.leaves_jobs)
 
@@ -440,16 +446,13 @@ class ProminenceExecutor(Executor):
         if size is None and not self._run.is_warm:
             self._check_usable()
             rest: list[Call] = list(calls)
-            return (
-                self._send([pack(function, rest, options.package_data)], options, before_sending, _PATIENCE)
-                if rest
-                else []
-            )
+            packed = [self._pack(function, rest, options, size)] if rest else []
+            return self._send(packed, options, before_sending, _PATIENCE) if rest else []
         futures: list[ProminenceFuture[T]] = []
         while True:
             self._check_usable()
             chunks = takewhile(bool, (list(islice(calls, size or 1)) for _ in range(_TOGETHER)))
-            batch = [pack(function, chunk, options.package_data) for chunk in chunks]
+            batch = [self._pack(function, chunk, options, size) for chunk in chunks]
             if not batch:
                 return futures
             futures += self._send(batch, options, before_sending)
@@ -612,18 +615,32 @@ class ProminenceExecutor(Executor):
     def _submit(
         self,
         function: PickledFunction,
-        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Sequence[Call],
         patience: float | None = None,
         known: RefCache | None = None,
+        together: int | None = 1,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
         With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        ``together``: see `pack`.
         """
         self._check_usable()
         options = self._options.fresh()
-        packed = pack(function, calls, options.package_data, known)
+        packed = self._pack(function, calls, options, together, known)
         return self._send([packed], options, None, patience)
+
+    def _pack(
+        self,
+        function: PickledFunction,
+        calls: Sequence[Call],
+        options: Options,
+        together: int | None,
+        known: RefCache | None = None,
+    ) -> PackedCalls:
+        context = self._run.context
+        values = partial(value_of, context.objects, context.client.url)
+        return pack(function, calls, options.package_data, known, value_of=values, together=together or 1)
 
     def _send(
         self,
@@ -633,7 +650,9 @@ class ProminenceExecutor(Executor):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
-        payloads = [chunk.payload for chunk in packed if chunk.payload is not None]
+        payloads = [payload for chunk in packed for payload in chunk.payloads]
+        if patience is not None and any(payload.waits for payload in payloads):
+            payloads, patience = [one for payload in payloads for one in payload.singly()], None
 
         def announce(sent: Sequence[ProminenceFuture[Any]]) -> None:
             if before is not None:

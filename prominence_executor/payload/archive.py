@@ -25,6 +25,7 @@ _PARTS = {  # what only some jobs need
     "files": ("files",),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
+    "results": ("results",),
     "worker": ("worker", "worker_batch", "worker_process", "key_value", "modules"),
 }
 
@@ -37,7 +38,8 @@ def runner_archive(*parts: str) -> bytes:
     than the wanted one needs to say that it is the wrong one goes as source, too.
 
     Args:
-        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker".
+        parts: what the job needs besides calls: "files", "modules" (of the user's own), "results" (of other jobs),
+            "mpi", "worker".
     """
     folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"

@@ -30,6 +30,7 @@ def array_archive(
     parts: Iterable[str] = (),
     files: Mapping[str, Iterable[bytes]] | None = None,
     apart: Mapping[str, str] | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> Blob:
     """Pack the jobs of an array into its bundle, in the order of their positions.
 
@@ -37,6 +38,7 @@ def array_archive(
         parts: of the runner; see `runner_archive`.
         files: that all jobs are given, by their SHA-256.
         apart: names of the objects in which modules travel by themselves, by their SHA-256.
+        results: what jobs are told of the results that they fetch, by their SHA-256.
     """
     file = io.BytesIO(runner_archive(*parts))
     digests: dict[int, str] = {}  # of a function that many jobs share, by its identity
@@ -69,5 +71,7 @@ def array_archive(
                 facts["modules"] = [{"name": (apart or {})[modules.sha256], "sha256": modules.sha256}]
             elif modules:
                 facts["modules"] = [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
+            if payload.results:
+                facts["results"] = {item.sha256: (results or {})[item.sha256] for item in payload.results}
             add(f"jobs/{position}.json", json.dumps(facts).encode)
     return Blob([file.getvalue()])

@@ -255,10 +255,11 @@ class Dumper:
         self._script = script
 
     def dump(self, value, file, protocol=5, buffer_callback=None):
-        """Pickle a value into a file."""
+        """Pickle a value into a file; return the modules to which it refers by name."""
         pickler = ScriptPickler(file, Marker(self._script.origin), buffer_callback)
         pickler.places = self._script.places
         pickler.dump(value)
+        return pickler.modules
 
     def dumps(self, value, protocol=5):
         """Return the pickle of a value."""

@@ -12,7 +12,7 @@ import time
 
 from .blame import culprit, explained
 from .exceptions import TEXT_LIMIT, error_text, exception_chain, type_name
-from .wire import ALIGNMENT, LARGE_BUFFER, NO_CALL
+from .wire import ALIGNMENT, LARGE_BUFFER, LARGE_RESULT, NO_CALL
 
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
@@ -39,13 +39,15 @@ def dump_out_of_band(cloudpickle, value, file):
             return False
         return True
 
-    cloudpickle.dump(value, file, protocol=5, buffer_callback=stays_inside)
-    facts = {"pickle": file.size, "buffers": []}
+    modules = cloudpickle.dump(value, file, protocol=5, buffer_callback=stays_inside)
+    facts = {"pickle": file.size, "buffers": []} if views else {}
     for view in views:
         file.write(bytes(-file.size % ALIGNMENT))
         facts["buffers"].append([file.size, view.nbytes, view.readonly])
         file.write(view)
-    return facts if views else {}
+    if file.size > LARGE_RESULT:
+        facts["modules"] = sorted(modules or ())  # another job may fetch it, and need them
+    return facts
 
 
 def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):

@@ -11,6 +11,7 @@ from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
 from .images import LocalImages
 from .journal import Journal, NullJournal
+from .lazy import Deferred
 from .objects import Objects
 from .uploads import UploadCache
 
@@ -29,6 +30,7 @@ class RunContext:
     objects: Objects
     images: LocalImages
     uploads: UploadCache
+    deferred: Deferred
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
     stopping: threading.Event  # set when nothing more is to be waited for
@@ -70,6 +72,7 @@ def new_context(
         objects=Objects(uploads),
         images=LocalImages(uploads),
         uploads=uploads,
+        deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,
         attached=attached,
         lasts=lasts,

@@ -23,6 +23,7 @@ from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.names import MEMBER
 from ...run.options import RUN_LABEL
+from ...run.stored import how_to_fetch, told
 from ..describe import (
     INLINE_LIMIT,
     describe,
@@ -63,8 +64,10 @@ class JobDescriber:
             for sha256, item in modules.items()
             if len(item.content) > _MODULES_IN_BUNDLE
         }
-        parts = parts_of_runner(options, bool(modules))
-        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
+        results = {result for chunk in chunks for result in _payload(chunk).results}
+        parts = parts_of_runner(options, bool(modules), bool(results))
+        jobs = [(chunk.identity, _wanted(chunk)) for chunk in chunks]
+        content = array_archive(jobs, parts, small, apart, told(context, results))
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -76,6 +79,7 @@ class JobDescriber:
             objects=objects,
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: f"files/{sha256}" for sha256 in small}}),
+            **(how_to_fetch(context, results) if results else {}),
         )
         inputs = {_START_FILE: _start_program(), JOB_FILE: instructions}
         member = describe(context, options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", inputs)
@@ -95,7 +99,8 @@ class JobDescriber:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
         calls, modules = calls_file(payload), payload.modules
-        runner = runner_archive(*parts_of_runner(options, modules is not None))
+        results = payload.results
+        runner = runner_archive(*parts_of_runner(options, modules is not None, bool(results)))
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
         sizes |= {sha256: source.size for sha256, source in small.items()}
@@ -120,6 +125,7 @@ class JobDescriber:
             objects=objects,
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: _staged_name(sha256) for sha256 in small}}),
+            **({"results": told(context, results), **how_to_fetch(context, results)} if results else {}),
         )
         inputs = {RUNNER_FILE: runner, JOB_FILE: instructions}
         for sha256, source in small.items():
