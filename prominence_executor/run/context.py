@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
@@ -30,12 +30,12 @@ class RunContext:
     objects: Objects
     images: LocalImages
     uploads: UploadCache
-    deferred: Deferred
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
     stopping: threading.Event  # set when nothing more is to be waited for
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
+    deferred: Deferred = field(default_factory=lambda: Deferred(keeps=False))
 
     @property
     def client(self) -> ProminenceClient:

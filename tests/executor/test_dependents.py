@@ -44,11 +44,11 @@ def warm(service: LocalService) -> Iterator[ProminenceExecutor]:
         yield executor
 
 
-def total(*numbers: Any, more: int = 0) -> int:
+def total(*numbers: Any, more: Any = 0) -> Any:
     return sum(numbers) + more
 
 
-def opened(pair: Pair, by_name: dict[str, list[int]]) -> tuple[int, int, int, bool]:
+def opened(pair: Pair, by_name: dict[str, Any]) -> tuple[int, int, int, bool]:
     return pair.left, pair.right, by_name["list"][0], pair.left is by_name["list"][0]
 
 
@@ -56,7 +56,7 @@ def table(size: int) -> Table:
     return Table(bytes(size))
 
 
-def longer(found: Table, by: int) -> Table:
+def longer(found: Any, by: int) -> Table:
     assert type(found) is Table
     return Table(found.content + bytes(by))
 
@@ -173,7 +173,7 @@ def test_futures_are_found_wherever_they_stand(warm: ProminenceExecutor) -> None
         mine, other = warm.submit(total, 1, 1), pool.submit(total, 5)
         found = warm.submit(opened, Pair(mine, other), by_name={"list": [mine]})
         assert found.result(60) == (2, 5, 2, True)
-        assert warm.submit(total, mine, other, more=mine).result(60) == 9  # type: ignore[arg-type]
+        assert warm.submit(total, mine, other, more=mine).result(60) == 9
 
 
 def test_arguments_and_results_are_as_they_were_at_submit(warm: ProminenceExecutor) -> None:
@@ -181,7 +181,7 @@ def test_arguments_and_results_are_as_they_were_at_submit(warm: ProminenceExecut
     done.set_result([1])
     gate: Future[int] = Future()
     numbers = [1]
-    future = warm.submit(lambda a, b, c: (a, b, c), numbers, done, gate)
+    future: Future[Any] = warm.submit(lambda *values: values, numbers, done, gate)
     numbers.append(2)
     done.result().append(2)
     gate.set_result(3)
