@@ -58,8 +58,12 @@ class ObjectRef:
         raise TypeError("a scattered object belongs to its executor: only the arguments of its calls may contain it")
 
 
-class FutureMet(TypeError):
-    """A future stands in what is pickled, where none may stand."""
+def _refuse(pickler: ScriptPickler, future: Any) -> Any:
+    """Refuse a future, which could be pickled no more than its lock, by a sentence."""
+    raise TypeError(
+        "a future cannot be pickled: it belongs to this process; the arguments of a call may contain it, and the call "
+        "is given its result"
+    )
 
 
 class Epilogue:
@@ -80,18 +84,9 @@ class Pickled:
 class _Pickler(ScriptPickler):
     """Notes which modules a pickle refers to, the code that travels by value, and names that are no code's alone."""
 
-    special = {**ScriptPickler.special, Epilogue: lambda self, _: self.epilogue()}
+    special = {**ScriptPickler.special, Epilogue: lambda self, _: self.epilogue(), Future: _refuse}
 
     annotations: frozenset[str] = frozenset()  # names in annotations that have been left strings
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Refuse futures; all else goes as a script's does."""
-        if isinstance(obj, Future):
-            raise FutureMet(
-                "a future cannot be pickled: it belongs to this process; the arguments of a call may contain it, and "
-                "the call is given its result"
-            )
-        return super().reducer_override(obj)
 
     def reduce_function(self, func: types.FunctionType) -> Any:
         """Add what a function of the script names by ``__main__.name``, and note its annotations."""
@@ -161,7 +156,6 @@ def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None, *, take
         takes_futures: it may contain futures; ``references`` must be given then.
 
     Raises:
-        FutureMet: it contains one all the same.
         whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
         pickled (a lock, an open file, a socket).
     """

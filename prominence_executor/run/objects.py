@@ -22,7 +22,7 @@ from ..errors import NotFoundError
 from ..images.files import PREFIX as IMAGE_PREFIX
 from ..payload.blob import Blob, sha256_of
 from ..payload.files import FileSource
-from ..payload.pickling import FutureMet, ObjectRef, OutOfBandPickle, Pickled, dumps, dumps_out_of_band
+from ..payload.pickling import ObjectRef, OutOfBandPickle, Pickled, dumps, dumps_out_of_band
 from .uploads import UploadCache
 
 PREFIX = "px-"
@@ -82,10 +82,10 @@ class Objects:
 
     @staticmethod
     def _dumps(value: Any, references: dict[int, ObjectRef] | None, takes_futures: bool) -> Pickled:
-        """Pickle a value; looks for futures in it only where there is one: to ask about each object takes its time."""
+        """Pickle a value. With a future in it that fails; only then is each object looked at, which takes its time."""
         try:
             return dumps(value, references)
-        except FutureMet:
+        except Exception:  # __reduce__ is somebody else's code
             if not takes_futures:
                 raise
         return dumps(value, references or {}, takes_futures=True)
@@ -101,7 +101,7 @@ class Objects:
         began = time.monotonic()
         try:
             stored = dumps_out_of_band(value)
-        except FutureMet:
+        except Exception:  # likewise; if it is not for a future, pickling the whole fails, too
             if not may_have_futures:
                 raise
             return None
