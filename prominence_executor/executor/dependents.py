@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from ..payload.calls import Payload
@@ -216,7 +217,8 @@ class Dependents:
 
     def _fail(self, chunk: Chunk, error: BaseException) -> None:
         chunk.settle_all(error)
-        self._context.journal.remove([chunk.name])
+        with suppress(OSError):  # the journal's: what stays in it fails again
+            self._context.journal.remove([chunk.name])
         self._close(chunk)
 
     def _send(self, run: Sequence[Ready]) -> None:
