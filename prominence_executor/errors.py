@@ -25,6 +25,7 @@ although a long one, so that the tree is seen whole.
       RunExistsError              the run id that was asked for has been used
       RunNotFoundError            no such run to attach to (a NotFoundError)
       NotSubmittedError           a call of an attached run never reached the service
+      DependencyError             a call was not sent, since one whose result it was to be given has none
       ImageBuildError             an image could not be built on this machine
       StoreError                  a sweep's store cannot be read or written
         StoreInUseError           another program writes it
@@ -45,6 +46,7 @@ __all__ = [
     "BrokenRunError",
     "CallCrashedError",
     "CodeChangedError",
+    "DependencyError",
     "ImageBuildError",
     "ImagePullError",
     "InitializerError",
@@ -395,6 +397,21 @@ class RunNotFoundError(NotFoundError):
 @public
 class NotSubmittedError(ProminenceError):
     """The call never reached the service: the program that submitted it ended before."""
+
+
+@public
+class DependencyError(ProminenceError):
+    """The call was not sent: a future among its arguments has failed, or was cancelled; why, is the ``__cause__``.
+
+    Attributes:
+        call: the number in its run of the call that has no result; None if the future is none of an executor here.
+        reason: what became of that one.
+    """
+
+    def __init__(self, message: str, call: int | None = None, reason: str = "") -> None:
+        super().__init__(message)
+        self.call = call
+        self.reason = reason
 
 
 @public

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -33,6 +34,7 @@ from ..run.retry import Retry
 from ..transports.warm.options import Warm
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
+from .arguments import value_of
 from .attach import check_new, find
 from .auto_chunks import free_slots
 from .function import PickledFunction
@@ -41,7 +43,7 @@ from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
 from .settings import Service, find_service, run_settings, warm_options
-from .submission import PackedCalls, in_order, pack
+from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -345,7 +347,9 @@ class ProminenceExecutor(MapFunctions):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; return its future at once, before anything is sent.
 
-        What cannot be pickled is the future's exception, as in the standard library.
+        What cannot be pickled is the future's exception, as in the standard library. The arguments are pickled now.
+        Futures, of this executor or any other one, may stand anywhere in them: the call is sent when they are done, is
+        given their results in their places, and fails with `DependencyError` when one of them has none.
 
         Raises:
             RuntimeError: after `shutdown`, or in a forked child.
@@ -529,18 +533,32 @@ class ProminenceExecutor(MapFunctions):
     def _submit(
         self,
         function: PickledFunction,
-        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Sequence[Call],
         patience: float | None = None,
         known: RefCache | None = None,
+        together: int | None = 1,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
         With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        ``together``: see `pack`.
         """
         self._check_usable()
         options = self._options.fresh()
-        packed = pack(function, calls, options.package_data, known)
+        packed = self._pack(function, calls, options, together, known)
         return self._send([packed], options, None, patience)
+
+    def _pack(
+        self,
+        function: PickledFunction,
+        calls: Sequence[Call],
+        options: Options,
+        together: int | None,
+        known: RefCache | None = None,
+    ) -> PackedCalls:
+        context = self._run.context
+        values = partial(value_of, context.objects, context.client.url)
+        return pack(function, calls, options.package_data, known, value_of=values, together=together or 1)
 
     def _send(
         self,
@@ -550,7 +568,9 @@ class ProminenceExecutor(MapFunctions):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
-        payloads = [chunk.payload for chunk in packed if chunk.payload is not None]
+        payloads = [payload for chunk in packed for payload in chunk.payloads]
+        if patience is not None and any(payload.waits for payload in payloads):
+            payloads, patience = [one for payload in payloads for one in payload.singly()], None
 
         def announce(sent: Sequence[ProminenceFuture[Any]]) -> None:
             if before is not None:

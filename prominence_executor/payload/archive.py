@@ -27,6 +27,7 @@ _PARTS = {  # what only some jobs need
     "limits": ("limits",),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
+    "results": ("results",),
     "worker": ("worker", "worker_batch", "worker_process", "key_value", "limits", "modules"),
 }
 _READABLE = 2  # version of marshal that every Python reads; what is inside has its own
@@ -51,7 +52,8 @@ def runner_data(*parts: str) -> bytes:
     wrong one goes as both.
 
     Args:
-        parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "mpi", "worker".
+        parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "results" (of other
+            jobs), "mpi", "worker".
     """
     compiling = platform.python_implementation() == "CPython"
     modules = {}

@@ -26,6 +26,10 @@ def run_calls(job, outcomes):
         with open_part(job, entry["name"]) as part:
             add_modules(part, os.path.basename(entry["name"]).rpartition("-")[2], os.getcwd())
     check_input(job, job["calls"])
+    if "results" in job and outcomes.places:
+        from .results import fetch_results
+
+        fetch_results(job)
     if "files" in job or "outputs" in job:
         from . import files
 

@@ -41,6 +41,7 @@ MODULES_FOLDER = "pxmodules-"  # so begins the name of the directory in which a 
 PREFIX = Struct(">QI32s")  # length of the body, length of the header, MAC of the header
 NO_CALL = -1  # the call of a record that speaks of the whole job
 LARGE_BUFFER = 1 << 16  # bytes from which on a buffer lies behind its pickle
+LARGE_RESULT = 1 << 20  # bytes of a result from which on it may stay at the service, for other jobs that need it
 ALIGNMENT = 64  # bytes: at a multiple of it such a buffer begins, as numpy and Arrow like it
 PART = 15800  # characters of a message in one value of the key-value store, which takes 15,967 bytes
 MAC_SIZE = 32  # bytes

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
 from .images import LocalImages
 from .journal import Journal, NullJournal
+from .lazy import Deferred
 from .objects import Objects
 from .uploads import UploadCache
 
@@ -35,6 +36,7 @@ class RunContext:
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
+    deferred: Deferred = field(default_factory=lambda: Deferred(keeps=False))
 
     @property
     def client(self) -> ProminenceClient:
@@ -72,6 +74,7 @@ def new_context(
         objects=Objects(uploads),
         images=LocalImages(uploads),
         uploads=uploads,
+        deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,
         attached=attached,
         lasts=lasts,

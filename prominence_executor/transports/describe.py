@@ -48,11 +48,12 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
     return description
 
 
-def parts_of_runner(options: Options, modules: bool) -> list[str]:
-    """Name what the runner needs for these options, and for modules of the user's own."""
+def parts_of_runner(options: Options, modules: bool, results: bool = False) -> list[str]:
+    """Name what the runner needs for these options, for modules of the user's own, and to fetch results."""
     parts = ["files"] if options.files or options.outputs else []
     parts += ["limits"] if options.time_limit is not None else []
     parts += ["modules"] if modules else []
+    parts += ["results"] if results else []
     return [*parts, "mpi"] if options.task_type != "basic" else parts
 
 

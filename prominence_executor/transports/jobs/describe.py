@@ -20,6 +20,7 @@ from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.names import MEMBER
 from ...run.options import RUN_LABEL
+from ...run.stored import how_to_fetch, told
 from ..describe import (
     INLINE_LIMIT,
     describe,
@@ -59,8 +60,10 @@ class JobDescriber:
             for sha256, item in modules.items()
             if len(item.content) > _MODULES_IN_BUNDLE
         }
-        parts = parts_of_runner(options, bool(modules))
-        content, start, size = array_bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
+        results = {result for chunk in chunks for result in _payload(chunk).results}
+        parts = parts_of_runner(options, bool(modules), bool(results))
+        jobs = ((chunk.identity, _wanted(chunk)) for chunk in chunks)
+        content, start, size = array_bundle(jobs, parts, small, apart, told(context, results))
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -73,6 +76,7 @@ class JobDescriber:
             objects=objects,
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: f"files/{sha256}" for sha256 in small}}),
+            **(how_to_fetch(context, results) if results else {}),
         )
         inputs = {RUNNER_FILE: start_program((array.bundle, sha256, start, size)), JOB_FILE: instructions}
         member = describe(context, options, f"python3 {RUNNER_FILE} ${{{_INDEX}}}", inputs)
@@ -91,10 +95,10 @@ class JobDescriber:
     def job(self, chunk: Chunk) -> dict[str, Any]:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
-        calls, modules = calls_file(payload), payload.modules
+        calls, modules, results = calls_file(payload), payload.modules, payload.results
         runner = {
             RUNNER_FILE: start_program(),
-            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None)),
+            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None, bool(results))),
         }
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
@@ -120,6 +124,7 @@ class JobDescriber:
             objects=objects,
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: _staged_name(sha256) for sha256 in small}}),
+            **({"results": told(context, results), **how_to_fetch(context, results)} if results else {}),
         )
         inputs = {**runner, JOB_FILE: instructions}
         for sha256, source in small.items():
