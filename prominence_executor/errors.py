@@ -26,6 +26,7 @@ although a long one, so that the tree is seen whole.
       RunNotFoundError            no such run to attach to (a NotFoundError)
       NotSubmittedError           a call of an attached run never reached the service
       ImageBuildError             an image could not be built on this machine
+      RequirementsError           packages could not be chosen, fetched, or are too large to travel
       StoreError                  a sweep's store cannot be read or written
         StoreInUseError           another program writes it
       CodeChangedError            a sweep's function is not the one that its stored points were computed with
@@ -67,6 +68,7 @@ __all__ = [
     "QueueTimeExceededError",
     "RemoteEnvironmentError",
     "RemotePicklingError",
+    "RequirementsError",
     "RunExistsError",
     "RunNotFoundError",
     "ServiceError",
@@ -366,6 +368,11 @@ class RunNotFoundError(NotFoundError):
 @public
 class NotSubmittedError(ProminenceError):
     """The call never reached the service: the program that submitted it ended before."""
+
+
+@public
+class RequirementsError(ProminenceError):
+    """The packages of ``requirements=`` could not be chosen or fetched, or are too large; nothing was sent for them."""
 
 
 @public

@@ -23,6 +23,7 @@ _BEHIND = (
 )  # fmt: skip
 _PARTS = {  # what only some jobs need
     "files": ("files",),
+    "packages": ("environment", "modules"),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
     "worker": ("worker", "worker_batch", "worker_process", "key_value", "modules"),
@@ -37,7 +38,7 @@ def runner_archive(*parts: str) -> bytes:
     than the wanted one needs to say that it is the wrong one goes as source, too.
 
     Args:
-        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker".
+        parts: what the job needs besides calls: "files", "modules" (of the user's own), "packages", "mpi", "worker".
     """
     folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"
@@ -56,7 +57,7 @@ def runner_archive(*parts: str) -> bytes:
 
 def _members(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
     """Yield the modules: name in the archive, file, and whether it goes as source in any case."""
-    for module in (*_BEFORE, *_BEHIND, *(module for part in parts for module in _PARTS[part])):
+    for module in dict.fromkeys([*_BEFORE, *_BEHIND, *(module for part in parts for module in _PARTS[part])]):
         yield f"{_PACKAGE}/{module}.py", folder / f"{module}.py", module in _BEFORE
     for path in sorted(Path(cloudpickle.__file__).parent.glob("*.py")):
         yield f"cloudpickle/{path.name}", path, False

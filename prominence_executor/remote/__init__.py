@@ -8,6 +8,6 @@ a job needs, and as source only those with which a wrong Python says that it is 
     both sides      wire, definitions, dumping, clouds: the client imports them, too
     supervising     supervisor, worker, mpi
     calling         calling, worker_process, mpi_results, with inputs, loading, script, inheritance, reporting, records,
-                    files
+                    files, modules, environment
     by itself       probe
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
+from .environments import Environments
 from .images import LocalImages
 from .journal import Journal, NullJournal
 from .objects import Objects
@@ -28,6 +29,7 @@ class RunContext:
     journal: Journal | NullJournal
     objects: Objects
     images: LocalImages
+    environments: Environments
     uploads: UploadCache
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
@@ -69,6 +71,7 @@ def new_context(
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
+        environments=Environments(uploads),
         uploads=uploads,
         lazy=lazy,
         attached=attached,
