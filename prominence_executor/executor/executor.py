@@ -25,7 +25,6 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..environments.store import LIMIT
-from ..environments.wanted import Requirements
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call
@@ -151,7 +150,7 @@ class ProminenceExecutor(Executor):
         procs_per_node: int | None = None,
         retries: int = 0,
         package_data: float = DATA_LIMIT,
-        requirements: Requirements | None = None,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
         requirements_platform: str | None = None,
         requirements_limit: float = LIMIT,
         initializer: Callable[..., object] | None = None,
@@ -550,7 +549,7 @@ class ProminenceExecutor(Executor):
         procs_per_node: int | None = None,
         retries: int | None = None,
         package_data: float | None = None,
-        requirements: Requirements | None = None,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
         requirements_platform: str | None = None,
         requirements_limit: float | None = None,
     ) -> ProminenceExecutor:

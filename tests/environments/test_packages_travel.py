@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,27 @@ def test_a_journal_keeps_what_was_chosen(make: Make, alpha: Path, tmp_path: Path
     journal = tmp_path / "run.journal"
     with make(requirements=["alpha", "tqdm"], journal=journal) as executor:
         assert executor.submit(version).result() == ("7.1", "99.0")
+
+
+def test_check_image_knows_of_packages_that_travel(make: Make, alpha: Path) -> None:
+    with make(requirements=["alpha", "tqdm"]) as executor:
+        report = executor.check_image(60)
+    assert (report.packages["alpha"], report.packages["tqdm"]) == ("7.1", "99.0")
+
+
+def test_a_missing_module_is_said_with_the_line_that_has_it_travel(make: Make, tmp_path: Path) -> None:
+    def needs() -> None:
+        raise ModuleNotFoundError("No module named 'tqdm'", name="tqdm")
+
+    with make() as executor:
+        error = executor.submit(needs).exception()
+    note = getattr(error, "__notes__", [str(getattr(error, "__cause__", ""))])[-1]
+    assert f"requirements=['tqdm=={version_of('tqdm')}'] has it travel" in note
+
+
+def test_editable_packages_travel_as_modules(make: Make, alpha: Path, tmp_path: Path) -> None:
+    """What a requirements file says of them is passed over; the test suite itself is such a package."""
+    (tmp_path / "r.txt").write_text("-e .\nalpha\ntqdm\n")
+    with make(requirements=tmp_path / "r.txt") as executor:
+        assert executor.submit(version).result() == ("7.1", "99.0")
+        assert executor.submit(wheel.__module__.upper).result() == "WHEELS"

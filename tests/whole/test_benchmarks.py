@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from paths import ROOT
+from wheels import only_these, wheel_of_installed
 
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -104,3 +105,14 @@ def test_pickling_compares_in_one_run() -> None:
         "pickle",
     ):
         assert re.search(rf"^{who}[a-z, ]* +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_environments_compares_with_packages_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel_of_installed(tmp_path, "packaging")
+    for name, value in {**only_these(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "caches")}.items():
+        monkeypatch.setenv(name, value)
+    text = printed("environments.py", "--requirement", "packaging", "--calls", "1")
+    for who in ("in the image", "requirements="):
+        assert re.search(rf"^{who}, one job a call +[\d.]+ +[\d.]+$", text, re.MULTILINE), text
+        assert re.search(rf"^{who}, warm worker +[\d.]+ +[\d.]+$", text, re.MULTILINE), text
