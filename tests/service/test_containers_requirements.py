@@ -13,7 +13,7 @@ from prominence_executor import ProminenceExecutor, RequirementsError
 from prominence_executor.environments.store import locked
 from prominence_executor.service import LocalService
 
-pytestmark = [pytest.mark.slow, pytest.mark.once, same_python]
+pytestmark = [pytest.mark.slow, pytest.mark.once, same_python, pytest.mark.timeout(900)]
 
 REQUIREMENTS = ["numpy==2.1.3", "scipy==1.14.1"]
 
