@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _OF_INSTALLATION = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
-# In a process of its own, so that equal sources give equal byte code: what else a process holds shows in it. Tests, which
-# are a third of numpy and scipy, hardly ever run in a job.
+# In a process of its own, so that equal sources give equal byte code: what else a process holds shows in it. Tests,
+# which are a third of numpy and scipy, hardly ever run in a job.
 _COMPILE = (
     "import compileall, py_compile, re, sys; compileall.compile_dir(sys.argv[1], quiet=2, force=True, workers=1, "
     "stripdir=sys.argv[1], rx=re.compile('/tests?/'), "
