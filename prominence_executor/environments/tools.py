@@ -60,7 +60,7 @@ class Uv:
     def choose(self, wanted: Wanted) -> Lock:
         """Choose versions; see `Tool`."""
         with _given(wanted) as files:
-            options = ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
+            options = ["--generate-hashes", "--no-header", "--no-annotate"]
             options += ["--constraint", str(files.constraints)] if wanted.constraints else []
             options += ["--prerelease", "allow"] if wanted.pre else []
             text = _run(
