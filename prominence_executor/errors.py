@@ -27,6 +27,7 @@ although a long one, so that the tree is seen whole.
       NotSubmittedError           a call of an attached run never reached the service
       DependencyError             a call was not sent, since one whose result it was to be given has none
       ImageBuildError             an image could not be built on this machine
+      RequirementsError           packages could not be chosen, fetched, or are too large to travel
       StoreError                  a sweep's store cannot be read or written
         StoreInUseError           another program writes it
       CodeChangedError            a sweep's function is not the one that its stored points were computed with
@@ -69,6 +70,7 @@ __all__ = [
     "QueueTimeExceededError",
     "RemoteEnvironmentError",
     "RemotePicklingError",
+    "RequirementsError",
     "RunExistsError",
     "RunNotFoundError",
     "ServiceError",
@@ -412,6 +414,11 @@ class DependencyError(ProminenceError):
         super().__init__(message)
         self.call = call
         self.reason = reason
+
+
+@public
+class RequirementsError(ProminenceError):
+    """The packages of ``requirements=`` could not be chosen or fetched, or are too large; nothing was sent for them."""
 
 
 @public

@@ -23,6 +23,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
+from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call
@@ -91,6 +92,13 @@ class ProminenceExecutor(MapFunctions):
             calls behind it go on in a new process, in which the initializer runs again. Not for MPI calls.
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
+        requirements: packages that travel with the calls, and are found before those of the image: a list such as
+            ``["numpy>=2", "scipy"]``, or the path of a requirements.txt or pyproject.toml (its dependencies). Versions
+            are chosen here, by uv or pip, which blocks for seconds, and kept for later runs (the command ``env``); each
+            job unpacks one archive, which is stored once.
+        requirements_platform: the machines that these are for: ``"x86_64"``, ``"aarch64"``,
+            ``"x86_64-manylinux_2_34"`` for a newer glibc than 2.28, ``"x86_64-musl"``. Default: this machine's kind.
+        requirements_limit: megabytes that the archive may have.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
             futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
         name: the beginning of the run's id, and so of the jobs' names.
@@ -122,6 +130,7 @@ class ProminenceExecutor(MapFunctions):
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
         FileNotFoundError: the image is a file that is not there.
+        RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
     """
@@ -145,6 +154,9 @@ class ProminenceExecutor(MapFunctions):
         retries: int | Retry = 0,
         time_limit: float | None = None,
         package_data: float = DATA_LIMIT,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float = LIMIT,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         name: str | None = None,
@@ -177,6 +189,9 @@ class ProminenceExecutor(MapFunctions):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
@@ -452,16 +467,20 @@ class ProminenceExecutor(MapFunctions):
         retries: int | Retry | None = None,
         time_limit: float | None = None,
         package_data: float | None = None,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
         The options are those of the executor itself; ``time_limit=math.inf`` takes a limit away.
-
+        But for ``requirements`` whose versions have to be chosen, which takes seconds; an empty list means no packages.
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
 
         Raises:
             ValueError: a value that the service would not take.
             FileNotFoundError: the image, or one of the files, is not there.
+            RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -480,6 +499,9 @@ class ProminenceExecutor(MapFunctions):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         view._base = self
         return view

@@ -25,6 +25,7 @@ _SOMETIMES = ("exceptions", "blame", "surroundings", "inheritance", "clouds", "d
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "limits": ("limits",),
+    "packages": ("environment", "modules"),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
     "results": ("results",),
@@ -53,7 +54,7 @@ def runner_data(*parts: str) -> bytes:
 
     Args:
         parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "results" (of other
-            jobs), "mpi", "worker".
+            jobs), "packages", "mpi", "worker".
     """
     compiling = platform.python_implementation() == "CPython"
     modules = {}

@@ -19,6 +19,10 @@ def run_calls(job, outcomes):
     """Load the function, run the initializer and every call of this job, and write an outcome for each."""
     sys.argv = [""]
     buffer_lines()
+    if "packages" in job:
+        from .environment import add_packages
+
+        add_packages(job["packages"], os.getcwd())
     for entry in reversed(job.get("modules", [])):
         from .modules import add_modules
 

@@ -38,6 +38,7 @@ MODULES_MAGIC = b"PXMODS1\n"
 BUNDLE_MAGIC = b"PXARRAY1\n"
 MODULES_HEAD = Struct(">I")  # length of the header
 MODULES_FOLDER = "pxmodules-"  # so begins the name of the directory in which a job has the user's own modules
+PACKAGES_FOLDER = ".pxpackages-"  # likewise, packages; patterns of output files do not look into it
 PREFIX = Struct(">QI32s")  # length of the body, length of the header, MAC of the header
 NO_CALL = -1  # the call of a record that speaks of the whole job
 LARGE_BUFFER = 1 << 16  # bytes from which on a buffer lies behind its pickle

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
+from .environments import Environments
 from .images import LocalImages
 from .journal import Journal, NullJournal
 from .lazy import Deferred
@@ -29,6 +30,7 @@ class RunContext:
     journal: Journal | NullJournal
     objects: Objects
     images: LocalImages
+    environments: Environments
     uploads: UploadCache
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
@@ -73,6 +75,7 @@ def new_context(
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
+        environments=Environments(uploads),
         uploads=uploads,
         deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..client.model import JobPolicies, Resources
+from ..environments.locks import lock_from
 from ..errors import RunExistsError
 from ..formats import newer
 from ..payload.blob import Blob
@@ -293,7 +294,14 @@ def plain_options(options: Options) -> dict[str, object]:
         "env": dict(options.env),
         "files": {name: _plain_file(source) for name, source in options.files.items()},
         **{name: getattr(options, name) for name in ("outputs", "outputs_dir", "task_type", "procs_per_node")},
+        **_plain_requirements(options),
     }
+
+
+def _plain_requirements(options: Options) -> dict[str, object]:
+    if options.requirements is None:  # else older versions could not read it, and there is no need
+        return {}
+    return {"requirements": options.requirements.plain(), "requirements_limit": options.requirements_limit}
 
 
 def _plain_file(source: FileSource) -> dict[str, object]:
@@ -311,6 +319,8 @@ def _file(plain: dict[str, Any]) -> FileSource:
 def options_from(plain: dict[str, Any]) -> Options:
     """Invert `plain_options`."""
     resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
+    if "requirements" in plain:
+        plain["requirements"] = lock_from(plain["requirements"], "the lock in the journal")
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     retries = retry.from_plain(plain.pop("retries", 0))
     return Options(

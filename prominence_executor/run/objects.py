@@ -23,11 +23,19 @@ from ..images.files import PREFIX as IMAGE_PREFIX
 from ..payload.blob import Blob, sha256_of
 from ..payload.files import FileSource
 from ..payload.pickling import ObjectRef, OutOfBandPickle, Pickled, dumps, dumps_out_of_band
+from .environments import PREFIX as PACKAGES_PREFIX
 from .uploads import UploadCache
 
 PREFIX = "px-"
 MODULES_PREFIX = "pxmods-"
-PREFIXES = (PREFIX, "pxarray-", "pxcalls-", MODULES_PREFIX, "pxonce-")  # of everything that executors upload
+PREFIXES = (
+    PREFIX,
+    "pxarray-",
+    "pxcalls-",
+    MODULES_PREFIX,
+    "pxonce-",
+    PACKAGES_PREFIX,
+)  # of everything that executors upload
 LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact costs a second at the start of a job
 
 _HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least

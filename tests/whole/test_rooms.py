@@ -23,7 +23,7 @@ DIRECTION = [
     {"errors"},
     {"remote"},
     {"client"},
-    {"payload", "images"},
+    {"payload", "images", "environments"},
     {"run"},
     {"transports"},
     {"executor"},
