@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from .execution.platform import Platform
+from .node.platform import Platform
 from .service import LocalService, check_numbers
 from .state.directory import write_whole
 from .state.shortage import shortage

@@ -10,12 +10,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .execution.platform import Platform
+from .node.platform import Platform
 from .state.clock import Clock
 from .state.directory import lock_directory
 
@@ -132,18 +132,17 @@ class LocalService:
 
     def _start(self) -> None:
         try:
+            from . import assembly
             from .containers.base import PlainProcesses
             from .containers.tasks import ContainerRuntimes
+            from .engines.base import Limits
             from .engines.local import LocalEngine
             from .execution.context import ServiceContext
-            from .execution.notifications import Mail
-            from .execution.scheduler import Scheduler
-            from .execution.workflows import Workflows
             from .http import server
-            from .http.app import Application
             from .state.objects import ObjectStore
             from .state.store import Store
             from .state.tokens import Signer, load_secret
+            from .state.vital import VitalThreads
         except ImportError as error:
             if (error.name or "").partition(".")[0] in ("aiohttp", "jwt"):
                 raise ImportError(_MISSING, name=error.name) from error
@@ -158,7 +157,11 @@ class LocalService:
             self.url = f"http{'s' if secured else ''}://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
             objects = ObjectStore(self.dir / "objects")
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
-            engine = LocalEngine(self.dir, self.cpus, self.memory, self._clock)
+            vital = VitalThreads()
+            engine = LocalEngine(
+                self.dir, Limits(self.cpus, self.memory), objects, containers, self._platform,
+                self.seconds_per_minute, self._clock, vital,
+            )  # fmt: skip
             context = ServiceContext(
                 self.dir,
                 store,
@@ -171,22 +174,10 @@ class LocalService:
                 self._platform,
                 self._clock,
                 self._url_for_jobs or self.url,
+                vital,
                 self._cafile,
             )
-            scheduler = Scheduler(context)
-            workflows = Workflows(store, scheduler, engine.cpus)
-            mail = Mail(store, self.dir / "mail", self._smtp, context.vital)
-            scheduler.on_ended = (workflows.job_ended, mail.job_ended)
-            application = stack.enter_context(closing(Application(context, scheduler, workflows)))
-            http = server.Server(application, application.wake, listener, secured)
-            stack.callback(http.stop)
-            mail.start()
-            stack.callback(mail.stop)
-            scheduler.start()
-            stack.callback(scheduler.stop)
-            workflows.recover()
-            http.start()
-            stack.callback(context.vital.close)
+            assembly.run(stack, context, listener, secured, self._smtp)
             self.token = self.token_for(self._username)
             self._stack = stack.pop_all()
 

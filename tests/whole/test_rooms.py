@@ -36,6 +36,7 @@ SERVICE_DIRECTION = [
     {"state"},
     {"sandbox"},
     {"containers"},
+    {"node"},
     {"engines"},
     {"execution"},
     {"http"},

@@ -174,5 +174,6 @@ def resources(ask: Ask) -> Answer:
     """Return the slots of this machine and how many are free."""
     engine = ask.api.service.engine
     cpus, memory = engine.free()
-    capacity = {"cpus": engine.cpus, "memory": engine.memory}
+    limits = engine.limits()
+    capacity = {"cpus": limits.cpus, "memory": limits.memory}
     return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})
