@@ -39,7 +39,7 @@ from .image_check import ImageReport, check_image
 from .purge import purge
 from .results import Results
 from .run import Run
-from .settings import Service, check_chunksize, find_service, run_settings, warm_options
+from .settings import Service, check_chunksize, engine_labels, find_service, run_settings, warm_options
 from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
@@ -58,11 +58,12 @@ class ProminenceExecutor(Executor):
 
     Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
     ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
-    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. Nothing is
-    sent before the first `submit`.
+    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. With
+    ``"slurm"`` it finds the service in front of this machine's Slurm, or starts it; that one stays. Nothing is sent
+    before the first `submit`.
 
     Args:
-        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
+        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``, or ``"slurm"``.
         token: the bearer token, or a callable that returns a fresh one.
         image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
             file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
@@ -114,6 +115,10 @@ class ProminenceExecutor(Executor):
         max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
             (the other); those without ask once a second each.
+        engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
+            ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
+            ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
+            nodes must see.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -121,6 +126,7 @@ class ProminenceExecutor(Executor):
         FileNotFoundError: the image is a file that is not there.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
+        RuntimeError: the service of ``"slurm"`` did not start, or runs on another host; the sentence says why.
     """
 
     def __init__(
@@ -156,7 +162,9 @@ class ProminenceExecutor(Executor):
         idle_timeout: float = 300.0,
         max_attempts: int = 3,
         max_requests_per_second: float = 200.0,
+        engine: Mapping[str, str] | None = None,
     ) -> None:
+        labels = engine_labels(labels, engine)
         options = Options().changed(
             image=image,
             runtime=runtime,
@@ -181,7 +189,7 @@ class ProminenceExecutor(Executor):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         warm = warm_options(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
-        service = find_service(url, token, service_timeout, max_workers, options.resources)
+        service = find_service(url, token, service_timeout, max_workers, options.resources, engine)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -209,6 +217,7 @@ class ProminenceExecutor(Executor):
         lazy: bool = False,
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -223,7 +232,7 @@ class ProminenceExecutor(Executor):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy, outputs_dir: as for the
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy, outputs_dir, engine: as for the
                 executor itself.
 
         Raises:
@@ -234,8 +243,8 @@ class ProminenceExecutor(Executor):
         """
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
-        options = Options().changed(outputs_dir=outputs_dir)
-        service = find_service(url, token, service_timeout)
+        options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
+        service = find_service(url, token, service_timeout, engine=engine)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
@@ -537,6 +546,7 @@ class ProminenceExecutor(Executor):
         procs_per_node: int | None = None,
         retries: int | None = None,
         package_data: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
@@ -548,6 +558,8 @@ class ProminenceExecutor(Executor):
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
+        if labels is not None or engine is not None:
+            labels = engine_labels(labels, engine, self._options.labels)
         view._options = self._options.changed(
             image=image,
             runtime=runtime,

@@ -11,8 +11,8 @@ before it:
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
                   clock, shortage (errors that are worth another try), vital (threads that must live), directory
-                  (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects (files), tokens (and signed URLs), representations
-                  (rows as the service's JSON)
+                  (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects (files), tokens
+                  (and signed URLs), representations (rows as the service's JSON)
     sandbox/      one job's files and processes
                   sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
                   staging (files in and out), downloads (past proxies where they lie here), removal (without following
@@ -23,10 +23,12 @@ before it:
                   PRoot), tasks (whichever of them a task names)
     node/         one job on the machine where it runs
                   outcome (what follows from a run), platform (how the real one behaves, by option), logs, spec (what a
-                  run knows of its job), mpi, machine, job_processes (those of one run), tasks (of one run), job_run
+                  run knows of its job), mpi, machine, job_processes (those of one run), tasks (of one run), job_run;
+                  ticket, elsewhere, program (the same on another machine)
     engines/      where jobs run, and when they start
                   base (the interface), queue (what starts next), sandboxes, memory (that is enforced, by option), local
-                  (this machine)
+                  (this machine); system (what a batch system is), ends (why a job ended), batches (on disk), ledger
+                  (what is submitted), sending, listening, batch (an engine of these), slurm
     execution/    from a stored job to its end
                   context (what the rooms share), postponed (for lack of room), facts (of a job, for its run), scheduler
                   (submitted, given to the engine, ended, repeated), due (which jobs of a workflow), workflows,
@@ -37,6 +39,8 @@ before it:
                   requests, by option)
     assembly      the parts put together
     service       LocalService: the life of one service (directory, threads, port)
+    serving       where it serves, said in its directory
+    found         the service that outlives its programs, for url="slurm"
     launch        the service as the child of another program, for url="local"
     __main__      the service as a program
 

@@ -25,6 +25,19 @@ class Limits:
     """GB of its largest node."""
     walltime: float | None = None
     """Minutes; None: any."""
+    array: int = 1
+    """Jobs that can be submitted together."""
+    partitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much all nodes have together, and how much of it no job holds; memory in GB."""
+
+    cpus: int
+    memory: int
+    free_cpus: int
+    free_memory: int
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ class Engine(Protocol):
     def limits(self) -> Limits:
         """Return what it has."""
 
-    def free(self) -> tuple[int, int]:
-        """Return CPUs and GB of memory that no job holds."""
+    def room(self) -> Room:
+        """Return how much there is, and how much of it is free."""
 
     def open(self, jobs: Jobs) -> frozenset[int]:
         """Clear away what an earlier service left, and return the jobs of it that go on here.

@@ -22,7 +22,7 @@ from ..state.clock import Clock
 from ..state.objects import ObjectStore
 from ..state.shortage import AGAIN, NotNow, not_now
 from ..state.vital import VitalThreads
-from .base import Jobs, Limits, Request
+from .base import Jobs, Limits, Request, Room
 from .memory import MemoryWatch
 from .queue import Deadlines, JobQueue, QueuedJob
 from .sandboxes import Sandboxes
@@ -107,10 +107,10 @@ class LocalEngine:
         """Return this machine's size."""
         return self._limits
 
-    def free(self) -> tuple[int, int]:
-        """Return CPUs and GB of memory that no run holds."""
+    def room(self) -> Room:
+        """Return the slots of this machine, and how many are free."""
         with self._condition:
-            return self._free_cpus, self._free_memory
+            return Room(self._limits.cpus, self._limits.memory, self._free_cpus, self._free_memory)
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Put jobs into the queue."""

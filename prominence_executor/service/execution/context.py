@@ -32,6 +32,7 @@ class ServiceContext:
     clock: Clock
     url_for_jobs: str
     vital: VitalThreads
+    only_user: str | None = None  # None: any user whom a token of this service names
     cafile: Path | None = None  # the authority behind the service's certificate, if no public one
 
     def is_open(self, job: int) -> bool:
