@@ -85,6 +85,7 @@ class BatchEngine:
                     going_on.add(run.job)
                 else:
                     self._ledger.cancel(run)
+        self._places.clear()
         for path in self._places.tickets.glob("*.json"):
             if self._ledger.of_ticket(path.stem) is None:  # written, but not put into a batch
                 self._places.forget(path.stem)

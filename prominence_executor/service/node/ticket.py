@@ -23,6 +23,7 @@ from .spec import JobSpec
 
 FORMAT = 1
 BEGAN, ENDED = ".began", ".ended"
+_NEW = ".new-"  # beginning of the name of a file that is being written
 SIGNALLED = "signalled"  # the status of a run that was ended by a signal from outside: the engine knows why
 
 
@@ -55,6 +56,12 @@ class Places:
         """Make the folders. Raises RuntimeError when they are not the service's own."""
         for folder in (self.root, self.tickets, self.claims, self.said, self.batches):
             own_directory(folder)
+
+    def clear(self) -> None:
+        """Remove what a killed service has half written; not what runs are writing at the moment."""
+        for folder in (self.tickets, self.batches):
+            for path in folder.glob(f"{_NEW}*"):
+                path.unlink(missing_ok=True)
 
     def ticket(self, name: str) -> Path:
         """Return where a ticket lies."""
@@ -90,7 +97,7 @@ class Places:
 
 def put(path: Path, what: dict[str, Any]) -> None:
     """Write JSON that only its owner reads; a reader sees all of it, or what was there before."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump({"format": FORMAT, **what}, file)
