@@ -43,7 +43,7 @@ from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
-from .settings import Service, find_service, run_settings, warm_options
+from .settings import Service, engine_labels, find_service, run_settings, warm_options
 from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
@@ -58,11 +58,12 @@ class ProminenceExecutor(MapFunctions):
 
     Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
     ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
-    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. Nothing is
-    sent before the first `submit`.
+    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. With
+    ``"slurm"`` it finds the service in front of this machine's Slurm, or starts it; that one stays. Nothing is sent
+    before the first `submit`.
 
     Args:
-        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
+        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``, or ``"slurm"``.
         token: the bearer token, or a callable that returns a fresh one.
         image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
             file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
@@ -125,6 +126,10 @@ class ProminenceExecutor(MapFunctions):
             ``resources.walltime`` is that of a worker. ``Warm(...)`` in its place has their settings.
         min_workers, idle_timeout, max_attempts, max_requests_per_second: as in `Warm`, beside ``workers="warm"``;
             ``max_workers`` is their number at most, too (default 8).
+        engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
+            ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
+            ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
+            nodes must see.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -133,6 +138,7 @@ class ProminenceExecutor(MapFunctions):
         RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
+        RuntimeError: the service of ``"slurm"`` did not start, or runs on another host; the sentence says why.
     """
 
     def __init__(
@@ -173,7 +179,9 @@ class ProminenceExecutor(MapFunctions):
         idle_timeout: float | None = None,
         max_attempts: int | None = None,
         max_requests_per_second: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> None:
+        labels = engine_labels(labels, engine)
         options = Options().changed(
             image=image,
             runtime=runtime,
@@ -209,7 +217,7 @@ class ProminenceExecutor(MapFunctions):
             max_requests_per_second=max_requests_per_second,
         )
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        service = find_service(url, token, service_timeout, max_workers, options.resources)
+        service = find_service(url, token, service_timeout, max_workers, options.resources, engine)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -238,6 +246,7 @@ class ProminenceExecutor(MapFunctions):
         lazy: bool = False,
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | Warm | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -252,8 +261,8 @@ class ProminenceExecutor(MapFunctions):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"`` or `Warm`: warm workers of its own, for new calls and those that only the journal has.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir: as
-                for the executor itself.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir,
+                engine: as for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -263,8 +272,8 @@ class ProminenceExecutor(MapFunctions):
         """
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        options = Options().changed(outputs_dir=outputs_dir)
-        service = find_service(url, token, service_timeout)
+        options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
+        service = find_service(url, token, service_timeout, engine=engine)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
@@ -470,6 +479,7 @@ class ProminenceExecutor(MapFunctions):
         requirements: Sequence[str] | str | os.PathLike[str] | None = None,
         requirements_platform: str | None = None,
         requirements_limit: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
@@ -484,6 +494,8 @@ class ProminenceExecutor(MapFunctions):
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
+        if labels is not None or engine is not None:
+            labels = engine_labels(labels, engine, self._options.labels)
         view._options = self._options.changed(
             image=image,
             runtime=runtime,

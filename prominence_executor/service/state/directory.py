@@ -30,6 +30,21 @@ def lock_directory(directory: Path) -> int:
     return lock
 
 
+def is_locked(directory: Path) -> bool:
+    """Return whether a service holds the directory: what was said by one that does not is not to be trusted."""
+    try:
+        lock = os.open(directory / "lock", os.O_WRONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def own_directory(path: Path) -> Path:
     """Make or take a directory of the service's own below its directory, and close it to others.
 
