@@ -77,7 +77,7 @@ print(job.stdout())
 
 
 @pytest.mark.parametrize("options", [[], ["--url", "local", "--image", "any:1", "--workers", "2", "--warm"]])
-def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str]) -> None:
+def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str], tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -85,7 +85,7 @@ def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str]) -
     }
     done = subprocess.run(
         [sys.executable, "-m", "prominence_executor.examples.morse", "--levels", "1", *options],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "14 levels" in done.stdout
