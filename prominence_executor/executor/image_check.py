@@ -174,7 +174,7 @@ def _minor(version: str) -> list[str]:
 
 def check_image(context: RunContext, options: Options, timeout: float) -> ImageReport:
     """Check the image that calls with these options run in; see `ProminenceExecutor.check_image`."""
-    image = context.images.place(context.client, options.image)
+    image = context.images.place(context.client, options.image, options.runtime)
     task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
     name, labels = f"{context.run_id}.check", dict(options.labels)
     report = check(context.client, task, name, policies=options.policies, labels=labels, timeout=timeout)

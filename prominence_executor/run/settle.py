@@ -110,7 +110,7 @@ class Settler:
     def _image_of(self, chunk: Chunk) -> str | None:
         """Return the image of a chunk's job; None when another program has chosen it."""
         unknown = self._context.attached and chunk.payload is None
-        return None if unknown else self._context.images.name_of(chunk.options.image)
+        return None if unknown else self._context.images.name_of(chunk.options.image, chunk.options.runtime)
 
     def _take_files(
         self, call: ProminenceFuture[Any], outcome: Outcome, chunk: Chunk, job_id: int | None, url: str | None

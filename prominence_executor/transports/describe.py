@@ -28,13 +28,14 @@ _INLINE_FILE = 1 << 17  # bytes of a file of the user's that may travel inside t
 
 def describe(context: RunContext, options: Options, command: str, inputs: Mapping[str, bytes]) -> dict[str, Any]:
     """Describe a job, or the member of an array, without its name; uploads its image if that is a local file."""
-    if context.images.is_slow(options.image, options.runtime):
+    image = context.images.place(context.client, options.image, options.runtime)
+    if context.images.is_slow(image, options.runtime):
         text = (
             "run %s: the image %s is an archive, which singularity converts anew for every job, in tens of seconds; "
             "a .sif file is used as it is: apptainer build IMAGE.sif docker-archive://IMAGE.tar"
         )
         context.log.warning(text, context.run_id, options.image)
-    options = replace(options, image=context.images.place(context.client, options.image))
+    options = replace(options, image=image)
     description: dict[str, Any] = {
         "tasks": [options.task(command).json()],
         "resources": options.resources.json(),
