@@ -83,9 +83,11 @@ def slurm(nothing_is_left: None) -> Iterator[OneNodeSlurm]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in running.variables.items():
             patch.setenv(name, value)
-        running.start()
-        yield running
-        running.stop()
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,9 @@ def sif_of(path: str) -> str | None:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             new = os.path.join(scratch, "image.sif")
             command = [program, "build", new, f"docker-archive://{path}"]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+            done = subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            )
             if done.returncode == 0 and os.path.exists(new):
                 os.replace(new, made)
                 return str(made)

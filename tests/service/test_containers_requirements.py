@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.once, same_python, pytest.mark.timeo
 REQUIREMENTS = ["numpy==2.1.3", "scipy==1.14.1"]
 
 
-def eigenvalue(size: int) -> tuple[float, str, str]:
-    import numpy
-    from scipy.linalg import eigh  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
-    largest = float(eigh(numpy.ones((size, size)), eigvals_only=True)[-1])
-    return round(largest, 6), numpy.__version__, numpy.__file__
-
-
 def test_packages_travel_into_a_container_and_are_uploaded_once(
     containers: LocalService,
     runtime: str,
@@ -35,6 +27,13 @@ def test_packages_travel_into_a_container_and_are_uploaded_once(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+
+    def eigenvalue(size: int) -> tuple[float, str, str]:  # inside: the image has no pytest, which this module imports
+        import numpy
+        from scipy.linalg import eigh  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        largest = float(eigh(numpy.ones((size, size)), eigvals_only=True)[-1])
+        return round(largest, 6), numpy.__version__, numpy.__file__
 
     def make(**options: Any) -> ProminenceExecutor:
         return ProminenceExecutor(containers.url, containers.token, image=image, runtime=runtime, **options)

@@ -69,7 +69,7 @@ class Ledger:
             self._stored[batch.name], self._left[batch.name] = batch, len(runs)
             for run in runs:
                 self._tickets[run.ticket] = run
-                self._runs[run.job] = run
+                self._runs.setdefault(run.job, run)  # after a restart another batch may have its latest run
         return runs
 
     def run_of(self, job: int) -> BatchRun | None:

@@ -10,7 +10,7 @@ import re
 OWN = ("dir", "poll_seconds", "extra")  # of the service
 NAMES = ("partition", "account", "qos", "constraint", "gres", "reservation", "licenses")
 _VALUE = re.compile(r"[\w.,:;&|()*!@=+/\[\]-]{1,255}")
-_LINE = re.compile(r"--([a-z][a-z-]*)(=[^\s\\'\"`$]{1,255})?")
+_LINE = re.compile(r"--([a-z][a-z-]*)(=[^\s\\'\"`$\x00-\x1f\x7f-\U0010ffff]{1,255})?")
 _OURS = (
     "array", "job-name", "output", "error", "input", "export", "export-file", "wrap", "parsable", "chdir", "requeue",
     "no-requeue", "signal", "open-mode", "wait", "test-only", "get-user-env", "uid", "gid", "hold", "dependency",

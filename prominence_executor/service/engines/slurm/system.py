@@ -155,7 +155,7 @@ class Slurm:
     def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(  # noqa: S603
-                command, input=given, capture_output=True, text=True, timeout=_SECONDS, check=False,
+                command, input=given, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
                 env=_environment(),
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
