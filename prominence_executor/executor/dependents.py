@@ -9,6 +9,7 @@ but for a result that has to come from another service.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,6 +25,7 @@ from ..run.registry import ChunkRegistry
 from .arguments import Ready, completed, dependency_error, runs_of, value_of
 
 _TOGETHER = 0.02  # seconds of silence after which calls that may share a job have become ready together
+_AT_MOST = 0.5  # seconds for which they wait for each other
 
 
 class _Heard(NamedTuple):
@@ -177,8 +179,8 @@ class Dependents:
                     self._thread = None
                     return False
                 self._changed.wait()
-            count = 0
-            while count < len(self._heard) and any(entry.shares() for entry in self._heard):
+            count, until = 0, time.monotonic() + _AT_MOST
+            while count < len(self._heard) and time.monotonic() < until and any(e.shares() for e in self._heard):
                 count = len(self._heard)
                 self._changed.wait(_TOGETHER)
             return True

@@ -225,7 +225,12 @@ class Run:
         parts = self.registry.add(make)
         self.context.log.info("run %s: job %s left no outcome; its calls are sent again", run_id, chunk.job_id)
         for part, group in zip(parts, again, strict=True):
-            self._keep(part)
+            if not self.registry.is_open(part):
+                continue  # it was cancelled meanwhile
+            try:
+                self._keep(part)
+            except OSError:  # the journal's: its calls have been told, the others go on
+                continue
             if group.delay:
                 self._delayed.put(part, group.delay)
                 self._jobs.look_soon()
@@ -264,6 +269,8 @@ class Run:
 
     def _keep(self, chunk: Chunk) -> None:
         """Put the chunk into the journal, if there is one."""
+        if chunk.payload is None:
+            return  # it was cancelled meanwhile
         try:
             self.context.journal.put(chunk)
         except BaseException as error:

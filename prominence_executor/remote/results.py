@@ -55,7 +55,8 @@ class Fetcher:
         while True:
             try:
                 if not url:
-                    url, asked = self.fresh_address(entry), True
+                    asked = True
+                    url = self.fresh_address(entry)
                 self.download(url, path, digest, entry, key)
                 return
             except Damaged as error:
@@ -102,9 +103,11 @@ class Fetcher:
 
     def fresh_address(self, entry):
         """Ask the service where the record is now."""
-        headers = {"Authorization": "Bearer " + os.environ.get("PROMINENCE_TOKEN", "")}
         url = "%s/jobs/%d" % (os.environ.get("PROMINENCE_URL", "").rstrip("/"), entry["id"])
-        with self.open(urllib.request.Request(url, headers=headers)) as answer:
+        request = urllib.request.Request(url)
+        # Whoever the service redirects to does not get the token.
+        request.add_unredirected_header("Authorization", "Bearer " + os.environ.get("PROMINENCE_TOKEN", ""))
+        with self.open(request) as answer:
             jobs = loads(answer.read().decode("utf-8"))
         for output in (jobs[0].get("outputFiles") or ()) if jobs else ():
             if isinstance(output, dict) and output.get("name") == OUTCOME_FILE and output.get("url"):
