@@ -63,7 +63,7 @@ def test_a_job_leaves_output_logs_and_facts_and_can_be_looked_into(user: Person,
     program = "import time, os; print(os.getcwd(), flush=True); open('out', 'w').write('content'); time.sleep(100)"
     job = user.create("python3 p.py", files={"p.py": program}, outputFiles=["out"])
     until(lambda: user.stdout(job), 60)
-    assert user.job(job)["status"] == "running"
+    until(lambda: user.job(job)["status"] == "running", 60)  # a moment later the service has heard of it
     assert user("POST", f"/jobs/{job}/exec?command=cat,out").text == "content"
     assert user("PUT", f"/jobs/{job}/snapshot?path=out").json() == {}
     assert "url" in user("GET", f"/jobs/{job}/snapshot").json()
