@@ -28,8 +28,8 @@ _PARTS = {  # what only some jobs need
     "packages": ("environment", "modules"),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
-    "results": ("results",),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "limits", "modules"),
+    "results": ("results", "tls"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "tls", "limits", "modules"),
 }
 _READABLE = 2  # version of marshal that every Python reads; what is inside has its own
 

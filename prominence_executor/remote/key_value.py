@@ -5,10 +5,11 @@ It knows nothing of mailboxes and their messages.
 
 import http.client
 import os
-import ssl
 import sys
 import time
 from urllib.parse import quote, urlsplit
+
+from .tls import ssl_context
 
 AWAY = 900.0  # seconds without an answer after which a worker ends
 
@@ -28,16 +29,7 @@ class Service:
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
         host = url.hostname or ""
         if url.scheme == "https":
-            context = ssl.create_default_context()
-            authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-            if tls and tls.get("certificates"):
-                context.load_verify_locations(cadata=tls["certificates"])
-            elif tls and tls.get("verify") is False:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            elif os.path.isfile(authority):
-                context.load_verify_locations(authority)
-            self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=context)
+            self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=ssl_context(tls))
         else:
             self.connection = http.client.HTTPConnection(host, url.port, timeout=60)  # type: ignore[assignment]
 

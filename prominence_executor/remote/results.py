@@ -10,12 +10,12 @@ fresh one, with this job's own token.
 
 import http.client
 import os
-import ssl
 import time
 import urllib.error
 import urllib.request
 
 from .lean import Digest, loads, same
+from .tls import ssl_context
 from .wire import OUTCOME_FILE, PREFIX, mac_of
 
 PATIENCE = 900.0  # seconds for which the object store, or the service, may be away
@@ -146,17 +146,3 @@ def copy(answer, file, size):
         digest.update(part)
         size -= len(part)
     return digest.hexdigest()
-
-
-def ssl_context(tls):
-    """Return how certificates are looked at: as the client does."""
-    context = ssl.create_default_context()
-    authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-    if tls and tls.get("certificates"):
-        context.load_verify_locations(cadata=tls["certificates"])
-    elif tls and tls.get("verify") is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif os.path.isfile(authority):
-        context.load_verify_locations(authority)
-    return context
