@@ -98,7 +98,7 @@ def _run_program(snippet: Snippet, environment: Mapping[str, str], folder: Path)
     )  # fmt: skip
     assert done.returncode == 0, f"{snippet.where}\n{done.stdout}{done.stderr}"
     assert done.stdout, snippet.where
-    assert done.stderr == "", snippet.where
+    assert done.stderr == "", f"{snippet.where}\n{done.stderr}"
     if snippet.output is not None:
         _compare(snippet, snippet.output, done.stdout)
 
