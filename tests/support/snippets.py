@@ -75,10 +75,12 @@ def environment_of(service: LocalService, packages: Mapping[str, str]) -> dict[s
 
 
 def packages_of(folder: Path) -> dict[str, str]:
-    """Return the variables with which uv and pip have what snippets require, without a network."""
-    (folder / "wheels").mkdir()
+    """Return the variables with which snippets have a home, and uv and pip what they require, without a network."""
+    for name in ("wheels", "home"):
+        (folder / name).mkdir()
     wheel_of_installed(folder / "wheels", "packaging")
-    return {**only_these(folder / "wheels"), "XDG_CACHE_HOME": str(folder / "caches")}
+    home = str(folder / "home")
+    return {**only_these(folder / "wheels"), "HOME": home, "XDG_CACHE_HOME": home}
 
 
 def run(snippet: Snippet, environment: Mapping[str, str], folder: Path) -> None:
