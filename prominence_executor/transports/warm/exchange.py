@@ -7,8 +7,9 @@ batch goes to which worker batches.py decides; what a report says messages.py re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from ...client.watching import Watch
 from ...errors import AuthenticationError, SignatureError
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -56,6 +57,7 @@ class Exchange:
         self._lifecycle = lifecycle
         self._in_background = in_background
         self._publish = publish
+        self._read_at = 0.0  # time.monotonic() when `read` had its last answer
 
     def dispatch(self) -> None:
         """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
@@ -71,9 +73,8 @@ class Exchange:
         for worker, parts in dealt:
             known = frozenset(worker.known)
             self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate)
-        for worker in state.idle():
-            if worker.unread:
-                self._lifecycle.clear(worker)
+        for worker in batches.resting(state, time.monotonic()):
+            self._lifecycle.clear(worker)
 
     def _send(
         self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float
@@ -116,10 +117,23 @@ class Exchange:
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        """Read all that the workers have said: one request."""
+    def read(self) -> bool:
+        """Read all that the workers have said: one request. Whether the service would have let it wait."""
+        watch = Watch()
+        self._take(self._mailboxes.reports(watch))
+        self._read_at = time.monotonic()
+        return watch.waits
+
+    def hear(self, said: Mapping[int, str], at: float) -> None:
+        """Take in what has been read of all workers by then; if something was read since, it may be older."""
+        if at < self._read_at:
+            self.read()
+        else:
+            self._take(said)
+
+    def _take(self, said: Mapping[int, str]) -> None:
         settlements = []
-        for number, text in self._mailboxes.reports().items():
+        for number, text in said.items():
             worker = self._state.workers.get(number)
             if worker is None or text[:60] == worker.heard:
                 continue
