@@ -113,7 +113,8 @@ class ProminenceExecutor(Executor):
             minutes more, or after ``service_timeout``, whichever is later.
         max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
-            (the other); those without ask once a second each.
+            (the other); those without look a few times a second each. By default 200; but where the service lets
+            requests wait, nobody looks, and what calls need is sent at once.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -155,7 +156,7 @@ class ProminenceExecutor(Executor):
         min_workers: int = 0,
         idle_timeout: float = 300.0,
         max_attempts: int = 3,
-        max_requests_per_second: float = 200.0,
+        max_requests_per_second: float | None = None,
     ) -> None:
         options = Options().changed(
             image=image,

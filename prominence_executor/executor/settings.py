@@ -16,6 +16,7 @@ from ..client.model import Resources
 from ..errors import ProminenceError, ServiceUnavailableError
 from ..transports.warm.options import WarmOptions
 
+_RATE = 200.0  # requests per second of warm workers and their client
 _WORKERS = 8  # warm workers at most, by default
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
 
@@ -56,7 +57,7 @@ def warm_options(
     min_workers: int = 0,
     idle_timeout: float = 300.0,
     max_attempts: int = 3,
-    max_requests_per_second: float = 200.0,
+    max_requests_per_second: float | None = None,
 ) -> WarmOptions | None:
     """Check the options of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`."""
     if workers is None:
@@ -67,12 +68,14 @@ def warm_options(
     max_workers = max_workers or _WORKERS
     if not 0 <= min_workers <= max_workers:
         raise ValueError(f"min_workers must be 0 to max_workers, {max_workers}, not {min_workers!r}")
-    for name, value in (("idle_timeout", idle_timeout), ("max_requests_per_second", max_requests_per_second)):
+    rate = _RATE if max_requests_per_second is None else max_requests_per_second
+    for name, value in (("idle_timeout", idle_timeout), ("max_requests_per_second", rate)):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, not {value!r}")
     if not isinstance(max_attempts, int) or max_attempts < 1:
         raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
-    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
+    bounded = max_requests_per_second is not None
+    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, rate, bounded)
 
 
 def check_chunksize(chunksize: int | str) -> int | None:

@@ -1,7 +1,7 @@
 """The service's key-value store, as a warm worker asks it: one connection, not more often than is fair to others.
 
 A service may let requests wait until there is something (`Prefer: wait`), and says so in its answer; one that does not
-answers at once. Where it does, nobody looks without need, and no rate is kept.
+answers at once.
 
 It knows nothing of mailboxes and their messages.
 """
@@ -61,7 +61,7 @@ class Service:
         headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
         path, _, query = key.partition("?")
         target = self.prefix + quote(path) + ("?" + query if query else "")
-        wait = 0.0  # a connection that the service has closed meanwhile is simply made again
+        pause = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
             self.keep_rate()
@@ -79,14 +79,12 @@ class Service:
                 self.connection.close()
             if time.monotonic() > until:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
-            time.sleep(wait)
-            wait = min(max(wait * 2, 0.1), 10.0)
+            time.sleep(pause)
+            pause = min(max(pause * 2, 0.1), 10.0)
 
     def keep_rate(self):
-        """Wait until the next request is due, where looks are what most of them are."""
+        """Wait until the next request is due."""
         self.requests += 1
-        if self.waits:
-            return
         now = time.monotonic()
         self.free_at = max(self.free_at, now - 1.0) + 1.0 / self.rate
         if self.free_at > now:

@@ -34,6 +34,7 @@ _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's
 _OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
 _LOOKS = 20  # a look comes after one part in so many of the time for which nothing has happened,
 _RESTING = 0.5  # seconds without a batch after which what a worker has said is removed
+_UNBOUNDED = 1e6  # requests per second
 _STARTING = 0.02  # seconds until another look whether a worker is to be started
 _LONGEST_BUSY, _LONGEST_STARTING, _LONGEST_IDLE = 1.0, 5.0, 5.0  # and after so many seconds at the latest
 
@@ -50,7 +51,12 @@ def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
 
 
 def request_share(state: PoolState, options: WarmOptions) -> float:
-    """Compute the requests per second that a worker may make: those that have calls share one half of all."""
+    """Compute the requests per second that a worker may make: those that have calls share one half of all.
+
+    Where the service lets requests wait, they are as many as calls need, unless a user has said something else.
+    """
+    if state.listening and not options.bounded:
+        return _UNBOUNDED
     busy = sum(bool(worker.chunks) for worker in state.workers.values())
     return options.max_requests_per_second / 2 / max(1, busy)
 

@@ -89,14 +89,16 @@ class Mailboxes:
     """The mailboxes of one run's workers.
 
     Args:
-        rate: requests per second at most, of all threads together, to a service that lets no request wait.
+        rate: requests per second at most, of all threads together.
+        bounded: also to a service that lets requests wait, which nobody asks without need.
     """
 
-    def __init__(self, context: RunContext, rate: float) -> None:
+    def __init__(self, context: RunContext, rate: float, bounded: bool = True) -> None:
         self.place = mailboxes(context.run_id)
         self._context = context
         self._client = context.client
         self._rate = RateLimiter(rate)
+        self._bounded = bounded
         self._waits = False  # the service lets requests wait, as its last list says
 
     def send(self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes) -> None:
@@ -160,6 +162,6 @@ class Mailboxes:
             self._client.kv_delete(prefix, prefix=True)
 
     def _hold_back(self) -> None:
-        """Keep the rate where it is looks that it bounds: of a service that waits, nobody asks without need."""
-        if not self._waits:
+        """Keep the rate."""
+        if self._bounded or not self._waits:
             self._rate.wait()
