@@ -182,7 +182,9 @@ def apart(name: str, options: argparse.Namespace, tree: str | None = None) -> di
     jobs = name == "ours, a job a call"
     calls, many = (max(5, options.calls // 15), max(10, options.many // 100)) if jobs else (options.calls, options.many)
     command = [sys.executable, __file__, "--only", name, "--calls", str(calls), "--many", str(many)]
-    environment = {**os.environ, "PYTHONPATH": tree} if tree else dict(os.environ)
+    # Parsl finds its programs on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, **({"PYTHONPATH": tree} if tree else {})}
     command += ["--idle", str(options.idle)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
