@@ -36,7 +36,7 @@ from .bodies import path_of, read_error, read_whole, unreachable
 from .connections import Connections, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
-from .watching import Watch
+from .watching import Watch, asking, preference, seen, take
 
 T = TypeVar("T")
 
@@ -145,13 +145,13 @@ class ApiSession:
         """
         headers = {} if body is None else {"Content-Type": kind}
         if since is not None:
-            params = {**(params or {}), **since.params()}
-            headers |= since.headers(min(wait or 0.0, self._timeout[1] / 2))
+            params = {**(params or {}), **seen(since)}
+            headers |= preference(since, min(wait or 0.0, self._timeout[1] / 2))
             repeat = repeat and not wait
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 
         def once(token: str) -> T:
-            with since.asking() if since is not None else nullcontext():
+            with asking(since) if since is not None else nullcontext():
                 return read(self._send(method, path, url, token, body, headers, accept, since))
 
         def with_token() -> T:
@@ -182,7 +182,7 @@ class ApiSession:
         kind = kind_of(method, path)
         response = self._exchange(kind, method, url, lambda: self._ask_api(method, url, token, body, headers))
         if since is not None:
-            since.take(response.headers)
+            take(since, response.headers)
         if response.status_code // 100 != 2 and response.status_code != accept:
             raise refusal(read_error(response), token)
         return read_whole(response)

@@ -43,50 +43,52 @@ class Watch:
             if self._socket is not None:
                 _cut(self._socket)
 
-    def headers(self, seconds: float) -> dict[str, str]:
-        """Return what a request says that wants to wait for so many seconds."""
-        with self._lock:
-            interrupted, self._interrupted = self._interrupted, False
-        return {"Prefer": f"wait={0 if interrupted else max(0, int(seconds))}"}
 
-    def params(self) -> dict[str, str]:
-        """Return what a request says of what has been seen."""
-        return {} if self.revision is None else {"since": str(self.revision)}
+def preference(watch: Watch, seconds: float) -> dict[str, str]:
+    """Return what a request says that wants to wait for so many seconds."""
+    with watch._lock:
+        interrupted, watch._interrupted = watch._interrupted, False
+    return {"Prefer": f"wait={0 if interrupted else max(0, int(seconds))}"}
 
-    def take(self, headers: Mapping[str, str]) -> None:
-        """Note what an answer says, also one that is an error."""
-        applied = headers.get("Preference-Applied", "")
-        self.waits = any(part.partition("=")[0].strip().lower() == "wait" for part in applied.split(","))
-        revision = headers.get("X-Revision", "")
-        self.revision = int(revision) if self.waits and re.fullmatch("[0-9]{1,18}", revision) else None
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Within this, the thread makes a request that `interrupt` ends."""
-        _present.watch = self
-        try:
-            yield
-        finally:
-            _present.watch = None
+def seen(watch: Watch) -> dict[str, str]:
+    """Return what the query of a request says of what has been seen."""
+    return {} if watch.revision is None else {"since": str(watch.revision)}
 
-    def answer(self, connection: socket.socket, get: Callable[[], Any]) -> Any:
-        """Get the answer from a connection, which is cut meanwhile if the wait is interrupted."""
-        with self._lock:
-            self._socket = connection
-            if self._interrupted:
-                _cut(connection)
-        try:
-            return get()
-        finally:
-            with self._lock:
-                self._socket, self._interrupted = None, False
+
+def take(watch: Watch, headers: Mapping[str, str]) -> None:
+    """Note what an answer says, also one that is an error."""
+    applied = headers.get("Preference-Applied", "")
+    watch.waits = any(part.partition("=")[0].strip().lower() == "wait" for part in applied.split(","))
+    revision = headers.get("X-Revision", "")
+    watch.revision = int(revision) if watch.waits and re.fullmatch("[0-9]{1,18}", revision) else None
+
+
+@contextmanager
+def asking(watch: Watch) -> Iterator[None]:
+    """Within this, the thread makes a request that the watch's `interrupt` ends."""
+    _present.watch = watch
+    try:
+        yield
+    finally:
+        _present.watch = None
 
 
 def interruptible(connection: Any, get: Callable[[], Any]) -> Any:
     """Get an answer from an HTTP connection; it is cut if the thread asks for a watch that is interrupted."""
     watch: Watch | None = getattr(_present, "watch", None)
     found = getattr(connection, "sock", None)
-    return get() if watch is None or found is None else watch.answer(found, get)
+    if watch is None or found is None:
+        return get()
+    with watch._lock:
+        watch._socket = found
+        if watch._interrupted:
+            _cut(found)
+    try:
+        return get()
+    finally:
+        with watch._lock:
+            watch._socket, watch._interrupted = None, False
 
 
 def _cut(connection: socket.socket) -> None:

@@ -112,7 +112,7 @@ def test_the_list_of_jobs_of_a_label_comes_when_one_of_them_changes(client: Prom
     assert client.list_jobs(constraint=("of", "ours"), wait=LONG, since=seen) == []
     client.list_jobs(constraint=("of", "theirs"), wait=LONG, since=other)
     timer = later(client.create_job, job)
-    states = []
+    states: list[list[str]] = []
     while not states or states[-1]:
         listed = client.list_jobs(constraint=("of", "ours"), wait=LONG, since=seen)
         states.append([each["status"] for each in listed])
