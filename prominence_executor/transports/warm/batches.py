@@ -35,7 +35,7 @@ _OTHERS = 10.0  # seconds without calls after which a worker makes room for one 
 _LOOKS = 20  # a look comes after one part in so many of the time for which nothing has happened,
 _RESTING = 0.5  # seconds without a batch after which what a worker has said is removed
 _UNBOUNDED = 1e6  # requests per second
-_STARTING = 0.02  # seconds until another look whether a worker is to be started
+_QUEUED = 0.02  # seconds between two looks while chunks wait for a worker
 _LONGEST_BUSY, _LONGEST_STARTING, _LONGEST_IDLE = 1.0, 5.0, 5.0  # and after so many seconds at the latest
 
 
@@ -133,12 +133,13 @@ def pause(state: PoolState, now: float) -> float | None:
     if state.listening and workers:
         return _RESTING if any(worker.chunks or worker.unread or not worker.nonce for worker in workers) else 5.0
     if any(worker.chunks for worker in workers):
-        return _pause_since(state.eventful_at, now, _LONGEST_BUSY)
+        # Where others wait, the next look finds several reports at once.
+        return max(_pause_since(state.eventful_at, now, _LONGEST_BUSY), _QUEUED if state.queue else 0.0)
     starting = [worker.began for worker in workers if not worker.nonce]
     if starting:
         return _pause_since(max(starting), now, _LONGEST_STARTING)
     if state.queue:
-        return _STARTING  # workers are to be started
+        return _QUEUED  # workers are to be started
     return _LONGEST_IDLE if workers else None
 
 

@@ -118,21 +118,23 @@ class Exchange:
     # -- what the workers say --------------------------------------------------------------------------------------
 
     def read(self) -> bool:
-        """Read all that the workers have said: one request. Whether the service would have let it wait."""
+        """Read all that the workers have said: one request. Whether the next word of theirs may be waited for."""
         watch = Watch()
-        self._take(self._mailboxes.reports(watch))
+        whole = self._take(self._mailboxes.reports(watch))
         self._read_at = time.monotonic()
-        return watch.waits
+        return watch.waits and whole
 
-    def hear(self, said: Mapping[int, str], at: float) -> None:
-        """Take in what has been read of all workers by then; if something was read since, it may be older."""
-        if at < self._read_at:
-            self.read()
-        else:
-            self._take(said)
+    def hear(self, said: Mapping[int, str], at: float) -> bool:
+        """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""
+        return self.read() if at < self._read_at else self._take(said)  # if something was read since, it may be older
 
-    def _take(self, said: Mapping[int, str]) -> None:
-        settlements = []
+    def silent(self) -> float:
+        """Return for how many seconds nothing has been read."""
+        return time.monotonic() - max(self._read_at, self._state.eventful_at)
+
+    def _take(self, said: Mapping[int, str]) -> bool:
+        """Take in what the workers say. False: something of it was damaged on its way, and is to be read again."""
+        settlements, whole = [], True
         for number, text in said.items():
             worker = self._state.workers.get(number)
             if worker is None or text[:60] == worker.heard:
@@ -142,7 +144,8 @@ class Exchange:
             except ValueError as error:
                 worker.unsigned += 1
                 if worker.unsigned < _UNSIGNED:
-                    continue  # it may have been damaged on its way
+                    whole = False
+                    continue
                 raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
             worker.heard, worker.unsigned = text[:60], 0
             settlements.append(self._handle_report(worker, report))
@@ -150,6 +153,7 @@ class Exchange:
         for ran, items in settlements:
             if items:
                 self._in_background(self._outcomes.settle, ran, items)
+        return whole
 
     def _handle_report(self, worker: Worker, report: Report) -> Settlement:
         """Take in what a worker has said; returns what is to be settled."""

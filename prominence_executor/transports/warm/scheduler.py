@@ -53,6 +53,7 @@ from .outcomes import OutcomeSettler
 from .state import PoolState
 
 _SENDERS = 4
+_SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
 
@@ -179,7 +180,8 @@ class Scheduler:
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
         self._lifecycle.plan()
         self._dispatch()
-        if not self._state.listening and any(worker.chunks or not worker.nonce for worker in workers.values()):
+        looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
+        if looks and any(worker.chunks or not worker.nonce for worker in workers.values()):
             self._publish()
             self._listen(self._exchange.read())
             self._dispatch()
@@ -256,7 +258,8 @@ class Scheduler:
             case Terminated(chunk):
                 self._exchange.terminate(chunk)
             case Heard(said, at):
-                self._exchange.hear(said, at)
+                if not self._exchange.hear(said, at):
+                    self._listen(False)
                 self._context.health.answered()
             case Deaf():
                 state.listening = False
