@@ -112,3 +112,10 @@ def test_latency_tells_where_the_milliseconds_go() -> None:
     for who in ("ours, waiting", "ours, not waiting, 12 ms late", "ours, a job a call"):
         assert re.search(rf"^{who} +([\d.]+ +){{5}}[\d.]+$", text, re.MULTILINE), text
     assert re.search(r"^floor of a job a call: [\d.]+/s", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_start_counts_what_a_plain_call_imports() -> None:
+    text = printed("start.py", "--times", "1")
+    rows = dict(re.findall(r"^(.+?)  .* (\d+)$", text, re.MULTILINE))
+    assert int(rows["job: nothing()"]) < int(rows["import cloudpickle"])

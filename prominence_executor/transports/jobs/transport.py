@@ -37,6 +37,7 @@ class JobTransport:
         max_workers: at most so many jobs at the service at once; None: no limit.
         poll_interval: see `Tracker`.
         ended: called in the tracker's thread when the run is finished.
+        later: see `Tracker`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class JobTransport:
         max_workers: int | None,
         poll_interval: tuple[float, float],
         ended: Callable[[], None],
+        later: Callable[[], float | None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -68,6 +70,7 @@ class JobTransport:
             release=self.release,
             discard=self.discard,
             ended=ended,
+            later=later,
         )
 
     def start(self) -> None:

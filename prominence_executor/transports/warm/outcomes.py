@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from ...errors import ProminenceError, SignatureError, WorkerLostError
+from ...errors import JobError, ProminenceError, SignatureError, WorkerLostError
 from ...payload.outcomes import OutcomeFile
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -96,6 +96,11 @@ class OutcomeSettler:
                 break
             self._context.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
         raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")
+
+    def repeat(self, chunk: Chunk, error: JobError, job: dict[str, Any]) -> Iterator[Event]:
+        """Have a chunk run again with more of what its worker had too little of; ``job``: the worker's, in detail."""
+        self._settler.without_outcome(chunk, error, job)
+        yield self._close(chunk)
 
     def give_up(self, chunk: Chunk, losses: int, job_id: int | None, job: dict[str, Any] | None) -> Iterator[Event]:
         """Settle a chunk that has cost too many workers; the journal keeps it.

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...errors import AuthenticationError, ProminenceError, SignatureError, WalltimeExceededError
 from ...run.breaking import breaking
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
@@ -284,5 +284,5 @@ class Scheduler:
             case ChunkReturned(chunk, needed, seconds):
                 state.learn(seconds)
                 state.needs[chunk] = needed
-                chunk.losses += 1
+                chunk.lost(WalltimeExceededError("the walltime of its warm worker was over", job_id=chunk.job_id))
                 self._lifecycle.requeue([chunk])
