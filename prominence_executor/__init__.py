@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .sweeps.point import Point
     from .sweeps.stored import StoredSweep, open_sweep
     from .sweeps.sweep import Sweep, sweep
+    from .transports.warm.options import Warm
 
 __all__ = [
     "Artifact",
@@ -56,6 +57,7 @@ __all__ = [
     "StoredSweep",
     "Sweep",
     "Task",
+    "Warm",
     "Watch",
     "Workflow",
     "WorkflowPolicies",
@@ -83,6 +85,7 @@ _HOMES = {
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),
     "sweeps.sweep": ("Sweep", "sweep"),
+    "transports.warm.options": ("Warm",),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 

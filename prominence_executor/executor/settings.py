@@ -9,15 +9,14 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import Resources
 from ..errors import ProminenceError, ServiceUnavailableError
-from ..transports.warm.options import WarmOptions
+from ..transports.warm.options import Warm, WarmOptions, resolved
 
-_RATE = 200.0  # requests per second of warm workers and their client
-_WORKERS = 8  # warm workers at most, by default
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
 
 
@@ -52,31 +51,22 @@ def run_settings(
     return RunSettings(most, interval, service_timeout, on_interrupt, bool(lazy), warm, bool(cancel_running))
 
 
-def warm_options(
-    workers: str | None,
-    max_workers: int | None,
-    min_workers: int = 0,
-    idle_timeout: float = 300.0,
-    max_attempts: int = 3,
-    max_requests_per_second: float | None = None,
-) -> WarmOptions | None:
-    """Check the options of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`."""
+def warm_options(workers: str | Warm | None, max_workers: int | None, **given: Any) -> WarmOptions | None:
+    """Check the settings of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`.
+
+    ``given``: the executor's keywords from before there was `Warm`; None where one is not given.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
     if workers is None:
         return None
-    if workers != "warm":
-        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
     _check_workers(max_workers)
-    max_workers = max_workers or _WORKERS
-    if not 0 <= min_workers <= max_workers:
-        raise ValueError(f"min_workers must be 0 to max_workers, {max_workers}, not {min_workers!r}")
-    rate = _RATE if max_requests_per_second is None else max_requests_per_second
-    for name, value in (("idle_timeout", idle_timeout), ("max_requests_per_second", rate)):
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value!r}")
-    if not isinstance(max_attempts, int) or max_attempts < 1:
-        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
-    bounded = max_requests_per_second is not None
-    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, rate, bounded)
+    if isinstance(workers, Warm):
+        if given:
+            raise ValueError(f"{', '.join(given)}: beside workers=Warm(...), it belongs into Warm")
+        return resolved(workers, max_workers)
+    if workers != "warm":
+        raise ValueError(f"workers must be 'warm', Warm(...) or None, not {workers!r}")
+    return resolved(Warm(**given), max_workers)
 
 
 def check_chunksize(chunksize: int | str) -> int | None:
@@ -97,6 +87,18 @@ def check_chunksize(chunksize: int | str) -> int | None:
     if number < 1:
         raise ValueError(f"chunksize must be at least 1, not {chunksize!r}")
     return number
+
+
+def check_buffersize(buffersize: int | None, chunksize: int | str) -> None:
+    """Raise TypeError where it is no integer, ValueError where it is below 1, or given with ``chunksize="auto"``."""
+    if buffersize is None:
+        return
+    if chunksize == "auto":
+        raise ValueError("chunksize='auto' and buffersize exclude each other")
+    if not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize < 1:
+        raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
 
 
 def _check_workers(most: int | None) -> None:

@@ -119,3 +119,10 @@ def test_start_counts_what_a_plain_call_imports() -> None:
     text = printed("start.py", "--times", "1")
     rows = dict(re.findall(r"^(.+?)  .* (\d+)$", text, re.MULTILINE))
     assert int(rows["job: nothing()"]) < int(rows["import cloudpickle"])
+
+
+@pytest.mark.slow
+def test_gridsearch_finds_the_same_with_every_backend() -> None:
+    text = printed("gridsearch.py", "--fits", "5", "--samples", "100", "--trees", "2")
+    for who in ("one after the other +[\\d.]+ +-", "loky +[\\d.]+ +1.00", r"ProminenceExecutor, jobs( +[\d.]+){4}"):
+        assert re.search(rf"^{who}$", text, re.MULTILINE), text
