@@ -34,7 +34,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 NEVER_WAITS = """
 import sys
 from prominence_executor.service import __main__ as program
-from prominence_executor.service.execution.platform import Platform
+from prominence_executor.service.node.platform import Platform
 platform = Platform(without_waiting=True, answer_seconds=float(sys.argv.pop(1)))
 make = program.LocalService
 program.LocalService = lambda *values, **options: make(*values, **{**options, "platform": platform})

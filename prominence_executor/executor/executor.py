@@ -17,11 +17,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
+from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call
@@ -33,6 +35,7 @@ from ..run.retry import Retry
 from ..transports.warm.options import Warm
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
+from .arguments import value_of
 from .attach import check_new, find
 from .auto_chunks import free_slots
 from .function import PickledFunction
@@ -40,8 +43,8 @@ from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
-from .settings import Service, find_service, run_settings, warm_options
-from .submission import PackedCalls, in_order, pack
+from .settings import Service, engine_labels, find_service, run_settings, warm_options
+from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,11 +58,12 @@ class ProminenceExecutor(MapFunctions):
 
     Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
     ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
-    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. Nothing is
-    sent before the first `submit`.
+    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. With
+    ``"slurm"`` it finds the service in front of this machine's Slurm, or starts it; that one stays. Nothing is sent
+    before the first `submit`.
 
     Args:
-        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
+        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``, or ``"slurm"``.
         token: the bearer token, or a callable that returns a fresh one.
         image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
             file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
@@ -89,6 +93,13 @@ class ProminenceExecutor(MapFunctions):
             calls behind it go on in a new process, in which the initializer runs again. Not for MPI calls.
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
+        requirements: packages that travel with the calls, and are found before those of the image: a list such as
+            ``["numpy>=2", "scipy"]``, or the path of a requirements.txt or pyproject.toml (its dependencies). Versions
+            are chosen here, by uv or pip, which blocks for seconds, and kept for later runs (the command ``env``); each
+            job unpacks one archive, which is stored once.
+        requirements_platform: the machines that these are for: ``"x86_64"``, ``"aarch64"``,
+            ``"x86_64-manylinux_2_34"`` for a newer glibc than 2.28, ``"x86_64-musl"``. Default: this machine's kind.
+        requirements_limit: megabytes that the archive may have.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
             futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
         name: the beginning of the run's id, and so of the jobs' names.
@@ -115,13 +126,19 @@ class ProminenceExecutor(MapFunctions):
             ``resources.walltime`` is that of a worker. ``Warm(...)`` in its place has their settings.
         min_workers, idle_timeout, max_attempts, max_requests_per_second: as in `Warm`, beside ``workers="warm"``;
             ``max_workers`` is their number at most, too (default 8).
+        engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
+            ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
+            ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
+            nodes must see.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
         FileNotFoundError: the image is a file that is not there.
+        RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
+        RuntimeError: the service of ``"slurm"`` did not start, or runs on another host; the sentence says why.
     """
 
     def __init__(
@@ -143,6 +160,9 @@ class ProminenceExecutor(MapFunctions):
         retries: int | Retry = 0,
         time_limit: float | None = None,
         package_data: float = DATA_LIMIT,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float = LIMIT,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         name: str | None = None,
@@ -159,7 +179,9 @@ class ProminenceExecutor(MapFunctions):
         idle_timeout: float | None = None,
         max_attempts: int | None = None,
         max_requests_per_second: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> None:
+        labels = engine_labels(labels, engine)
         options = Options().changed(
             image=image,
             runtime=runtime,
@@ -175,6 +197,9 @@ class ProminenceExecutor(MapFunctions):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
@@ -192,7 +217,7 @@ class ProminenceExecutor(MapFunctions):
             max_requests_per_second=max_requests_per_second,
         )
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        service = find_service(url, token, service_timeout, max_workers, options.resources)
+        service = find_service(url, token, service_timeout, max_workers, options.resources, engine)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -221,6 +246,7 @@ class ProminenceExecutor(MapFunctions):
         lazy: bool = False,
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | Warm | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -235,8 +261,8 @@ class ProminenceExecutor(MapFunctions):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"`` or `Warm`: warm workers of its own, for new calls and those that only the journal has.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir: as
-                for the executor itself.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir,
+                engine: as for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -246,8 +272,8 @@ class ProminenceExecutor(MapFunctions):
         """
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        options = Options().changed(outputs_dir=outputs_dir)
-        service = find_service(url, token, service_timeout)
+        options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
+        service = find_service(url, token, service_timeout, engine=engine)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
@@ -345,7 +371,9 @@ class ProminenceExecutor(MapFunctions):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; return its future at once, before anything is sent.
 
-        What cannot be pickled is the future's exception, as in the standard library.
+        What cannot be pickled is the future's exception, as in the standard library. The arguments are pickled now.
+        Futures, of this executor or any other one, may stand anywhere in them: the call is sent when they are done, is
+        given their results in their places, and fails with `DependencyError` when one of them has none.
 
         Raises:
             RuntimeError: after `shutdown`, or in a forked child.
@@ -448,19 +476,26 @@ class ProminenceExecutor(MapFunctions):
         retries: int | Retry | None = None,
         time_limit: float | None = None,
         package_data: float | None = None,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
         The options are those of the executor itself; ``time_limit=math.inf`` takes a limit away.
-
+        But for ``requirements`` whose versions have to be chosen, which takes seconds; an empty list means no packages.
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
 
         Raises:
             ValueError: a value that the service would not take.
             FileNotFoundError: the image, or one of the files, is not there.
+            RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
+        if labels is not None or engine is not None:
+            labels = engine_labels(labels, engine, self._options.labels)
         view._options = self._options.changed(
             image=image,
             runtime=runtime,
@@ -476,6 +511,9 @@ class ProminenceExecutor(MapFunctions):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         view._base = self
         return view
@@ -529,18 +567,32 @@ class ProminenceExecutor(MapFunctions):
     def _submit(
         self,
         function: PickledFunction,
-        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Sequence[Call],
         patience: float | None = None,
         known: RefCache | None = None,
+        together: int | None = 1,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
         With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        ``together``: see `pack`.
         """
         self._check_usable()
         options = self._options.fresh()
-        packed = pack(function, calls, options.package_data, known)
+        packed = self._pack(function, calls, options, together, known)
         return self._send([packed], options, None, patience)
+
+    def _pack(
+        self,
+        function: PickledFunction,
+        calls: Sequence[Call],
+        options: Options,
+        together: int | None,
+        known: RefCache | None = None,
+    ) -> PackedCalls:
+        context = self._run.context
+        values = partial(value_of, context.objects, context.client.url)
+        return pack(function, calls, options.package_data, known, value_of=values, together=together or 1)
 
     def _send(
         self,
@@ -550,7 +602,9 @@ class ProminenceExecutor(MapFunctions):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
-        payloads = [chunk.payload for chunk in packed if chunk.payload is not None]
+        payloads = [payload for chunk in packed for payload in chunk.payloads]
+        if patience is not None and any(payload.waits for payload in payloads):
+            payloads, patience = [one for payload in payloads for one in payload.singly()], None
 
         def announce(sent: Sequence[ProminenceFuture[Any]]) -> None:
             if before is not None:

@@ -18,7 +18,7 @@ from .function import PickledFunction
 from .results import Results
 from .run import Run
 from .settings import check_buffersize, check_chunksize
-from .submission import Call, PackedCalls, pack
+from .submission import Call, PackedCalls
 
 T = TypeVar("T")
 
@@ -77,7 +77,9 @@ class MapFunctions(Executor):
         """Run ``map(fn, *iterables)`` as jobs; the results come in order.
 
         With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
-        or losing it cancels what has not started (see `Results`).
+        or losing it cancels what has not started (see `Results`). Calls with futures among their arguments, as in
+        `submit`, wait each for its own; neighbours that become ready at the same time share a job, n at most (with
+        ``"auto"`` none do).
 
         Args:
             timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing;
@@ -212,18 +214,17 @@ class MapFunctions(Executor):
         function = self._function(fn)
         calls: Iterator[Call] = ((args, {}) for args in zip(*iterables))  # noqa: B905  as in `map`
         options = self._options.fresh()
-        limit = options.package_data
         if size is None and not self._run.is_warm:
             self._check_usable()
             rest = list(calls)
-            packed = [pack(function, rest, limit, _cache(iterables, None))] if rest else []
+            packed = [self._pack(function, rest, options, size, _cache(iterables, None))] if rest else []
             return self._send(packed, options, before_sending, _PATIENCE) if rest else []
         futures: list[ProminenceFuture[T]] = []
         while True:
             self._check_usable()
             known = _cache(iterables, None)  # a new one each time: `before_sending` may have changed what it was
             chunks = takewhile(bool, (list(islice(calls, size or 1)) for _ in range(_TOGETHER)))
-            batch = [pack(function, chunk, limit, known) for chunk in chunks]
+            batch = [self._pack(function, chunk, options, size, known) for chunk in chunks]
             if not batch:
                 return futures
             futures += self._send(batch, options, before_sending)
@@ -252,7 +253,7 @@ class MapFunctions(Executor):
 
         def submit() -> list[ProminenceFuture[T]]:
             chunk = list(islice(calls, size))
-            return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
+            return self._submit(function, [(args, {}) for args in chunk], patience, known, size) if chunk else []
 
         return Results(
             submit,
@@ -277,8 +278,20 @@ class MapFunctions(Executor):
         calls: Sequence[Call],
         patience: float | None = None,
         known: RefCache | None = None,
+        together: int | None = 1,
     ) -> list[ProminenceFuture[Any]]:
-        """Pickle and queue one chunk; with ``patience`` as `Run.submit_held`. ``known``: see `Objects.dumps`."""
+        """Pickle and queue one chunk; with ``patience`` as `Run.submit_held`. ``known``, ``together``: see `pack`."""
+        raise NotImplementedError
+
+    def _pack(
+        self,
+        function: PickledFunction,
+        calls: Sequence[Call],
+        options: Options,
+        together: int | None,
+        known: RefCache | None = None,
+    ) -> PackedCalls:
+        """Pickle calls; see `pack`."""
         raise NotImplementedError
 
     def _send(

@@ -14,6 +14,8 @@ import sys
 import time
 from urllib.parse import quote, urlsplit
 
+from .tls import ssl_context
+
 AWAY = 900.0  # seconds without an answer after which a worker ends
 SILENCE = 60.0  # seconds in which an answer begins, waits included
 PAUSE = 5.0  # seconds until a request is to stand again that could not
@@ -41,16 +43,7 @@ class Service:
         """Return a connection to the service, which is not made yet."""
         host = url.hostname or ""
         if url.scheme == "https":
-            context = ssl.create_default_context()
-            authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-            if tls and tls.get("certificates"):
-                context.load_verify_locations(cadata=tls["certificates"])
-            elif tls and tls.get("verify") is False:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            elif os.path.isfile(authority):
-                context.load_verify_locations(authority)
-            return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=context)
+            return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
         return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
 
     def call(self, method, key, body=None, wait=0):

@@ -101,7 +101,7 @@ def test_what_the_platform_did_to_a_call_is_returned_as_well(executor: Prominenc
 
 
 def test_a_map_that_returns_exceptions_still_times_out_and_names_cancelled_calls(executor: ProminenceExecutor) -> None:
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):
         next(executor.map(slow, [2], timeout=0.01, return_exceptions=True))
     waiting = executor.with_options(resources=Resources(cpus=1000))
     results = waiting.map(odd_only, [1, 3], return_exceptions=True)

@@ -12,7 +12,7 @@ import requests
 
 from prominence_executor import ProminenceClient, ServiceUnavailableError, Watch
 from prominence_executor.service import LocalService
-from prominence_executor.service.execution.platform import Platform
+from prominence_executor.service.node.platform import Platform
 
 LONG = 50  # seconds: a wait that ends before has been answered
 

@@ -49,6 +49,7 @@ class Application:
         costs = RequestCosts(context.platform)
         self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes(), costs)
         context.store.on_jobs = self._jobs_changed
+        self.asked_at = context.clock.monotonic()  # when a request came last
         self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
         self._pool = ThreadPoolExecutor(_THREADS, "http-view")
         self._long = ThreadPoolExecutor(_LONG_THREADS, "http-long")
@@ -69,6 +70,7 @@ class Application:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; runs in the server's event loop."""
+        self.asked_at = self._api.service.clock.monotonic()
         path, query = _target(request)
         ask = Ask(self._api, request, query, self._pool)
         try:
@@ -147,6 +149,8 @@ def answer_to(error: Exception) -> Answer:
 def _identify(api: Api, authorization: str | None) -> Identity | None:
     """Return whom a token speaks for; a job's token ends with its job. The database is asked where no run goes on."""
     identity = api.service.signer.identify(authorization)
+    if identity is not None and api.service.only_user not in (None, identity.username):
+        return None
     if identity is None or identity.job is None:
         return identity
     run = api.scheduler.run_of(identity.job)
@@ -179,8 +183,7 @@ async def health(ask: Ask) -> Answer:
 
 @routes.get(f"{BASE}/resources")
 def resources(ask: Ask) -> Answer:
-    """Return the slots of this machine and how many are free."""
-    engine = ask.api.service.engine
-    cpus, memory = engine.free()
-    capacity = {"cpus": engine.cpus, "memory": engine.memory}
-    return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})
+    """Return what jobs can have, and how much of it is free."""
+    room = ask.api.service.engine.room()
+    capacity, free = {"cpus": room.cpus, "memory": room.memory}, {"cpus": room.free_cpus, "memory": room.free_memory}
+    return jsonify({"existing": [{"capacity": capacity, "free": free, "site": SITE}]})

@@ -28,7 +28,8 @@ async def get_value(ask: Ask, key: str = "") -> Answer:
     if not key and not listed:
         return refuse("Key not specified")
     look = partial(_listing, ask, key, ask.flag("values")) if listed else partial(_value, ask, key)
-    return await answered(ask, _topic(ask, key, prefix=listed), partial(_soon, ask, key if listed else None, look))
+    below = key if listed else None
+    return await answered(ask, _topic(ask, key, prefix=listed), partial(_soon, ask, look, below=below))
 
 
 @routes.post(f"{BASE}/kv")
@@ -49,7 +50,7 @@ async def set_value(ask: Ask, key: str = "") -> Answer:
     except UnicodeDecodeError:
         # The real service stores it, and then can neither return it nor list its neighbours.
         return refuse("The value must be UTF-8 text")
-    return await _soon(ask, None, partial(_store, ask, key, value, ask.args.get("prev")))
+    return await _soon(ask, partial(_store, ask, key, value, ask.args.get("prev")), writes=True)
 
 
 @routes.delete(f"{BASE}/kv")
@@ -59,16 +60,16 @@ async def delete_value(ask: Ask, key: str = "") -> Answer:
     if not key:
         return refuse("Key not specified")
     prefix = ask.flag("prefix")
-    return await _soon(ask, key if prefix else None, partial(_delete, ask, key, prefix))
+    return await _soon(ask, partial(_delete, ask, key, prefix), below=key if prefix else None, writes=True)
 
 
-async def _soon(ask: Ask, prefix: str | None, work: Callable[[], Answer]) -> Answer:
+async def _soon(ask: Ask, work: Callable[[], Answer], *, below: str | None = None, writes: bool = False) -> Answer:
     """Do what SQLite does in a moment here in the event loop, which is faster than a thread that is told to.
 
-    What may take longer goes into a thread: where much lies below a prefix, or somebody uses the database now.
+    What may take longer goes into a thread: where much lies ``below`` a prefix, or somebody uses the database now.
     """
-    with ask.api.store.at_hand() as free:
-        if free and (prefix is None or ask.api.pairs.is_small(ask.me.username, prefix)):
+    with ask.api.store.at_hand(writes) as free:
+        if free and (below is None or ask.api.pairs.is_small(ask.me.username, below)):
             return work()
     return await ask.run(work)
 

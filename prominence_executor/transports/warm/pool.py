@@ -58,7 +58,7 @@ class WarmPool:
 
     def accepts(self, payload: Payload, options: Options) -> bool:
         """Whether such calls are small enough for a mailbox, and need nothing that only comes with a job."""
-        if options.needs_job or not self._context.objects.may_travel(payload.objects, self._objects):
+        if options.needs_job or payload.results or not self._context.objects.may_travel(payload.objects, self._objects):
             return False
         return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
 

@@ -12,7 +12,7 @@ import leftovers
 import pytest
 
 from prominence_executor.service import LocalService
-from prominence_executor.service.execution.platform import Platform
+from prominence_executor.service.node.platform import Platform
 
 _ONCE = ("slow", "once")
 
