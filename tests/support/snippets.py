@@ -31,6 +31,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _MARK = re.compile(r"<!-- (not run|needs): ([^\n]*) -->\s*\Z")
+_PATIENCE = 250  # seconds for one of them, on whatever machine
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _run_program(snippet: Snippet, environment: Mapping[str, str], folder: Path)
     script = folder / "example.py"
     script.write_text(snippet.text)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=_PATIENCE,
         check=False, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, f"{snippet.where}\n{done.stdout}{done.stderr}"
@@ -110,7 +111,7 @@ def _run_commands(snippet: Snippet, environment: Mapping[str, str], folder: Path
         command, _, output = part.partition("\n")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command], env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=120, check=False, cwd=folder, stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT, text=True, timeout=_PATIENCE, check=False, cwd=folder, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, f"{snippet.where}: {command}\n{done.stdout}"
         if output.strip():
