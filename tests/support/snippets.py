@@ -96,8 +96,8 @@ def _run_program(snippet: Snippet, environment: Mapping[str, str], folder: Path)
     script = folder / "example.py"
     script.write_text(snippet.text)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=_PATIENCE,
-        check=False, cwd=folder,
+        [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True,
+        timeout=_PATIENCE, check=False, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, f"{snippet.where}\n{done.stdout}{done.stderr}"
     assert done.stdout, snippet.where
