@@ -14,6 +14,10 @@ import time
 
 from .wire import PACKAGES_FOLDER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
+
 VARIABLE = "PROMINENCE_NODE_CACHE"
 UNUSED = 7 * 86400.0  # seconds
 

@@ -225,7 +225,7 @@ def test_once_a_node_where_the_platform_has_a_folder_for_them(make: Make, alpha:
     def where() -> str:
         import alpha
 
-        return os.path.realpath(alpha.__file__)
+        return str(os.path.realpath(alpha.__file__))
 
     with make(requirements=["alpha"]) as executor:
         first, second = executor.submit(where).result(), executor.submit(where).result()

@@ -145,14 +145,15 @@ def test_what_builds_is_the_first_that_can(install: Install, tmp_path: Path) -> 
     install("apptainer")
     assert choose(sif, None, None, [], ready("podman")) == "apptainer"
     assert choose(sif, "podman", None, [], ready("podman")) == "podman"
-    for arguments, said in (
-        ((tar, "apptainer", None, []), "Apptainer makes a .sif"),
-        ((tar, "podman", None, ["mirror"]), "mirror is for debootstrap alone"),
-        ((tar, "debootstrap", "x", []), "starts from nothing"),
-        ((tar, "kaniko", None, []), "one of apptainer, podman"),
-    ):
+    cases: list[tuple[Path, str, str | None, list[str], str]] = [
+        (tar, "apptainer", None, [], "Apptainer makes a .sif"),
+        (tar, "podman", None, ["mirror"], "mirror is for debootstrap alone"),
+        (tar, "debootstrap", "x", [], "starts from nothing"),
+        (tar, "kaniko", None, [], "one of apptainer, podman"),
+    ]
+    for target, builder, base, special, said in cases:
         with pytest.raises(ValueError, match=said):
-            choose(*arguments, ready("podman"))  # type: ignore[arg-type]
+            choose(target, builder, base, special, ready("podman"))
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,10 @@ def test_packages_travel_into_a_container_and_are_uploaded_once(
         assert list(executor.map(eigenvalue, [3, 4], chunksize=2))[1][:2] == (4.0, "2.1.3")
         travelled = time.monotonic() - began
         assert stored(executor) == first
+        usual = executor.with_options(requirements=[], image=image)
+        usual.submit(len, "abc").result()  # which has the image unpacked
         began = time.monotonic()
-        executor.with_options(requirements=[], image=image).submit(lambda: __import__("numpy").__version__).result()
+        usual.submit(lambda: __import__("numpy").__version__).result()
         within = time.monotonic() - began
         print(f"{runtime}: a second run's job {travelled:.1f} s, one with numpy in the image {within:.1f} s")
     with make(requirements=REQUIREMENTS, workers="warm", max_workers=1) as executor:
