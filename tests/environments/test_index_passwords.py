@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import traceback
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from wheels import PASSWORD, USER, index, wheel
+import wheels as wheels_and_index
+from wheels import index, wheel
 
 from prominence_executor import ProminenceExecutor, RequirementsError
 from prominence_executor.cli import main
@@ -24,12 +26,19 @@ pytestmark = pytest.mark.once
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def password(monkeypatch: pytest.MonkeyPatch) -> str:
+    """One that stands in no file: the modules of these tests travel."""
+    monkeypatch.setattr(wheels_and_index, "PASSWORD", f"{uuid.uuid4().hex}+{uuid.uuid4().hex}")
+    return wheels_and_index.PASSWORD
+
+
+@pytest.fixture
+def address(tmp_path: Path, password: str) -> Iterator[str]:
     folder = tmp_path / "served"
     wheel(folder, "alpha", "7.1", requires=["beta"])
     wheel(folder, "beta")
     with index(folder, private=True) as address:
-        assert f"{USER}:{PASSWORD}@" in address
+        assert f":{password}@" in address
         yield address
 
 
@@ -54,6 +63,7 @@ def contents(folder: Path) -> Iterator[bytes]:
 def test_a_password_is_nowhere_after_a_run(
     service: LocalService,
     address: str,
+    password: str,
     tmp_path: Path,
     caches: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,6 +104,6 @@ def test_a_password_is_nowhere_after_a_run(
     opened.close()
     found = [*contents(caches / "prominence-executor"), *contents(Path(service.dir)), journal.read_bytes()]
     assert any(b"alpha" in content for content in found)
-    for secret in {PASSWORD, quote(PASSWORD)}:
+    for secret in {password, quote(password), password.partition("+")[0]}:
         for text in [*(item.encode() for item in said), *found]:
             assert secret.encode() not in text
