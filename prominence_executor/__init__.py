@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .executor.submission import local_sources
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
+    from .reports.report import Report
+    from .reports.service import report_of
     from .run.future import ProminenceFuture
     from .run.retry import Attempt, Retry
     from .sweeps.identity import Labelled
@@ -51,6 +53,7 @@ __all__ = [
     "ProminenceFuture",
     "RemoteTraceback",
     "Repeat",
+    "Report",
     "Resources",
     "Retry",
     "StoredSweep",
@@ -63,6 +66,7 @@ __all__ = [
     "load",
     "local_sources",
     "open_sweep",
+    "report_of",
     "sweep",
     *_errors,
 ]
@@ -78,6 +82,8 @@ _HOMES = {
     "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload.pickling": ("load",),
     "payload.results": ("RemoteTraceback",),
+    "reports.report": ("Report",),
+    "reports.service": ("report_of",),
     "sweeps.identity": ("Labelled",),
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),

@@ -26,6 +26,8 @@ from ..client.model import JobPolicies, Resources
 from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
+from ..reports.report import Report
+from ..reports.running import report_of_run
 from ..run.future import ProminenceFuture, raised_by_call
 from ..run.journal import Journal
 from ..run.names import new_run_id
@@ -441,6 +443,14 @@ class ProminenceExecutor(MapFunctions):
         if older_than < 0:
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
         return purge(self._run.context, older_than, images)
+
+    def report(self) -> Report:
+        """Report where the time of this run's jobs went, and how its calls might be better put together.
+
+        By what this program has seen of them anyway: no request is made. Jobs whose calls have just ended are waited
+        for, a second or two at most. For another program's run see `report_of`.
+        """
+        return report_of_run(self._run.context, self._run.registry)
 
     def check_image(self, timeout: float = 0) -> ImageReport:
         """Run one tiny job in the image, and compare Python, platform and packages there with this program's.

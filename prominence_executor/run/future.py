@@ -344,6 +344,11 @@ def note_attempt(future: ProminenceFuture[Any], error: BaseException, seconds: f
         future._seconds = None
 
 
+def failure_of(future: ProminenceFuture[Any]) -> BaseException | None:
+    """Return what a call that is done, and not cancelled, has failed with; fetches nothing."""
+    return Future.exception(future, 0)
+
+
 def last_failure(future: ProminenceFuture[Any]) -> BaseException:
     """Return why a call that waits for another attempt has had none of its attempts succeed."""
     error = future._past[-1].error if future._past else None
