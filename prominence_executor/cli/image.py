@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-_BAR = 40  # characters
+from ..progress import TransferBar
 
 
 def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -63,8 +63,7 @@ def _push(arguments: argparse.Namespace) -> int:
     from ..client.client import ProminenceClient
     from ..images.files import push
 
-    bar = _bar if sys.stderr.isatty() else None
-    with ProminenceClient() as client:
+    with ProminenceClient() as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -77,14 +76,6 @@ def _check(arguments: argparse.Namespace) -> int:
         report = executor.check_image(arguments.timeout)
     print(report)
     return 0 if report.usable else 1
-
-
-def _bar(sent: int, size: int) -> None:
-    """Show the progress of an upload, on one line of a terminal."""
-    done = int(_BAR * sent / max(size, 1))
-    line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
-    sys.stderr.write(line + ("\n" if sent >= size else ""))
-    sys.stderr.flush()
 
 
 def _report(line: str) -> None:

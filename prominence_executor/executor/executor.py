@@ -47,6 +47,8 @@ from .purge import purge
 from .run import Run
 from .settings import Service, engine_labels, find_service, run_settings, warm_options
 from .submission import Call, PackedCalls, in_order, pack
+from .warn import warn_of_short_calls
+from .watching import watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -444,6 +446,19 @@ class ProminenceExecutor(MapFunctions):
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
         return purge(self._run.context, older_than, images)
 
+    def show_progress(self, progress: bool | None = True) -> None:
+        """Show a bar of the calls that are open now, and block until they have ended; raises nothing of theirs.
+
+        In a terminal or a notebook, by tqdm (the extra ``progress``). Ctrl-C ends the bar and raises KeyboardInterrupt.
+
+        Args:
+            progress: None: without tqdm, or where standard error is no terminal, wait without a bar.
+
+        Raises:
+            ImportError: tqdm is not installed.
+        """
+        watch(self.run_id, self.futures(), progress)
+
     def report(self) -> Report:
         """Report where the time of this run's jobs went, and how its calls might be better put together.
 
@@ -536,6 +551,7 @@ class ProminenceExecutor(MapFunctions):
             cancel_futures: cancel what is not running yet (with ``cancel_running``, all), and delete its jobs.
         """
         self._run.shutdown(wait=wait, cancel=cancel_futures)
+        warn_of_short_calls(self._run.context.history)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -549,6 +565,8 @@ class ProminenceExecutor(MapFunctions):
             self._run.interrupt()
         else:
             _shut_down(self._run)
+            if kind is None:  # else a warning that is an error would hide it
+                warn_of_short_calls(self._run.context.history)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} run {self.run_id} at {self._run.context.client.url}>"
@@ -612,6 +630,7 @@ class ProminenceExecutor(MapFunctions):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
+        warn_of_short_calls(self._run.context.history)
         payloads = [payload for chunk in packed for payload in chunk.payloads]
         if patience is not None and any(payload.waits for payload in payloads):
             payloads, patience = [one for payload in payloads for one in payload.singly()], None
