@@ -27,7 +27,7 @@ from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..reports.report import Report
-from ..reports.running import report_of_run
+from ..reports.running import facts_of_run, report_of_run
 from ..run.future import ProminenceFuture, raised_by_call
 from ..run.journal import Journal
 from ..run.names import new_run_id
@@ -570,6 +570,9 @@ class ProminenceExecutor(MapFunctions):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} run {self.run_id} at {self._run.context.client.url}>"
+
+    def _repr_html_(self) -> str:
+        return facts_of_run(self._run.context, self._run.registry, self._run.workers())
 
     def __reduce__(self) -> Any:
         what = f"cannot pickle {type(self).__qualname__!r} object"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import warnings
 
 from ..errors import ShortCallsWarning
@@ -21,7 +21,8 @@ def warn_of_short_calls(history: History) -> None:
 
 def _outside() -> int:
     """Return the stack level, for `warnings.warn` in the caller, of the first frame outside of this package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
+    here = inspect.currentframe()
+    frame, level = here and here.f_back, 1  # warn_of_short_calls itself
+    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     return level

@@ -6,7 +6,7 @@ import time
 
 from ..run.phases import PHASES
 from ..shown import facts, in_html, table
-from .report import Report, duration
+from .numbers import Numbers, duration
 from .timeline import COLOURS, timeline
 
 _STYLE = """
@@ -19,7 +19,7 @@ table { margin: 0.5em 0 1.5em; font-variant-numeric: tabular-nums; }
 _JOBS = 200  # that have a line in the table
 
 
-def page(report: Report) -> str:
+def page(report: Numbers) -> str:
     """Return a whole HTML file."""
     title = in_html(f"run {report.run_id}")
     return (
@@ -30,7 +30,7 @@ def page(report: Report) -> str:
     )
 
 
-def fragment(report: Report) -> str:
+def fragment(report: Numbers) -> str:
     """Return what stands in a notebook; it has the text's colour on whatever background."""
     parts = [f"<h3>{in_html(report.title())}</h3>"]
     if report.suggestion:
@@ -40,7 +40,7 @@ def fragment(report: Report) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def _phases(report: Report) -> str:
+def _phases(report: Numbers) -> str:
     """Draw one bar of all phases, and its legend."""
     whole = sum(report.phases.values())
     if not whole:
@@ -62,7 +62,7 @@ def _phases(report: Report) -> str:
     return f"<p>Where the time went, {duration(whole)} of all jobs together:</p>{line}{''.join(rows)}"
 
 
-def _numbers(report: Report) -> str:
+def _numbers(report: Numbers) -> str:
     fit = report.fit
     waiting = ", ".join(f"{number} {word}" for word, number in sorted(report.waiting.items()))
     return facts(
@@ -81,8 +81,8 @@ def _numbers(report: Report) -> str:
     )
 
 
-def _jobs(report: Report) -> str:
-    """Return the table of jobs; the longest list of them is in `Report.rows`."""
+def _jobs(report: Numbers) -> str:
+    """Return the table of jobs; the longest list of them is in `Numbers.rows`."""
     rows = report.rows()[:_JOBS]
     names = [name for name in PHASES if any(row[name] for row in rows)]
     lines = [

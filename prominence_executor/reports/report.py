@@ -8,23 +8,26 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
+from textwrap import fill
 from typing import Any
 
 from ..public import public
 from ..run.history import Seen
 from ..run.phases import ON_SLOT, PHASES, JobSeen, Sums, phases_of
-from ..run.short_calls import Fit, fit_of
+from ..run.short_calls import fit_of
 from ..shown import on_terminal
+from .numbers import COLUMNS, Numbers, duration
+from .page import fragment, page
 
 _BAR = 30  # characters
-_NAMED = 5  # jobs that were lost and are named
+_WIDTH = 79
 
 
 @public
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Numbers):
     """Where the time of a run went; ``print(report)`` shows it, and a notebook does with its timeline.
 
     Attributes:
@@ -44,43 +47,18 @@ class Report:
         notes: what else is to be known of the numbers.
     """
 
-    run_id: str
-    made: float
-    phases: dict[str, float]
-    jobs: int
-    calls: int
-    failed_calls: int
-    workers: int
-    lost_jobs: int
-    repeated_jobs: int
-    reruns: int
-    cpu_hours_asked: float
-    cpu_hours_used: float | None
-    used_share: float | None = field(repr=False)
-    efficiency: float | None
-    suggestion: str
-    waiting: dict[str, int]
-    notes: tuple[str, ...]
-    fit: Fit | None = field(repr=False)
-    seen: tuple[JobSeen, ...] = field(repr=False)  # jobs and workers, in the order of their calls
-    running: tuple[JobSeen, ...] = field(repr=False)
-    offset: float = field(repr=False)
-
     # -- as text ---------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
         """Return it as lines for a terminal of 80 columns; what came from outside can do no harm there."""
-        return "\n".join([self.title(), *self._lines()]) + "\n"
+        lines = [line if line.endswith("#") else fill(line, _WIDTH, subsequent_indent="  ") for line in self._lines()]
+        return "\n".join([self.title(), *lines]) + "\n"
 
     def __str__(self) -> str:
         return self.text().rstrip("\n")
 
-    def title(self) -> str:
-        """Return one line: which run, and how many jobs and calls have ended."""
-        jobs = [f"{self.jobs} job{'s' * (self.jobs != 1)}"] if self.jobs or not self.workers else []
-        jobs += [f"{self.workers} warm worker{'s' * (self.workers != 1)}"] if self.workers else []
-        failed = f", {self.failed_calls} failed" if self.failed_calls else ""
-        return f"run {on_terminal(self.run_id)}: {' and '.join(jobs)}, {self.calls} calls ended{failed}"
+    def __repr__(self) -> str:
+        return f"<Report of {self.title()}>"
 
     def _lines(self) -> Iterator[str]:
         if self.waiting:
@@ -107,30 +85,13 @@ class Report:
         for note in self.notes:
             yield f"note: {on_terminal(note)}"
 
-    def cpu_sentence(self) -> str:
-        """Say what was asked for, and used."""
-        if self.cpu_hours_used is None or self.used_share is None:
-            return f"{self.cpu_hours_asked:.3g} asked for; nobody tells how many were used"
-        return f"{self.cpu_hours_asked:.3g} asked for, {self.cpu_hours_used:.3g} used ({self.used_share:.0%})"
-
-    def losses_sentence(self) -> str:
-        """Say how many jobs were lost, and name some."""
-        lost = [job for job in self.seen if job.is_lost]
-        named = [f"job {job.job_id} {on_terminal(job.status)}{_why(job)}" for job in lost[:_NAMED]]
-        more = f", and {self.lost_jobs - len(named)} more" if self.lost_jobs > len(named) else ""
-        return f"{self.lost_jobs} job{'s' * (self.lost_jobs != 1)}: " + ", ".join(named) + more
-
     # -- as other things -------------------------------------------------------------------------------------------
 
     def html(self) -> str:
         """Return it as one HTML file with its timeline: without scripts, and without anything from elsewhere."""
-        from .page import page
-
         return page(self)
 
     def _repr_html_(self) -> str:
-        from .page import fragment
-
         return fragment(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -158,10 +119,6 @@ class Report:
             "table": self.rows(),
         }
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a dict for each job that has ended, and each warm worker, with the seconds of its phases."""
-        return [_row(job, self.offset) for job in self.seen]
-
     def to_dataframe(self) -> Any:
         """Return `rows` as a pandas.DataFrame.
 
@@ -172,22 +129,7 @@ class Report:
             pandas: Any = import_module("pandas")
         except ImportError:
             raise ImportError("a table of a report needs pandas: pip install 'prominence-executor[sweep]'") from None
-        return pandas.DataFrame(self.rows(), columns=[*_COLUMNS, *PHASES])
-
-
-_COLUMNS = (
-    "job", "worker", "first_call", "calls", "attempt", "function", "status", "reason", "failed", "cpus", "cpu_seconds",
-    "began", "created", "started", "ended", "settled", "reruns",
-)  # fmt: skip
-
-
-def _row(job: JobSeen, offset: float) -> dict[str, Any]:
-    values = (
-        job.job_id, job.first if job.is_worker else None, None if job.is_worker else job.first, job.size, job.attempt,
-        job.function, job.status, job.reason, job.failed, job.cpus, job.cpu,
-        job.began, job.created, job.started, job.ended, job.settled, job.reruns,
-    )  # fmt: skip
-    return {**dict(zip(_COLUMNS, values, strict=True)), **phases_of(job, offset)}
+        return pandas.DataFrame(self.rows(), columns=[*COLUMNS, *PHASES])
 
 
 def make_report(
@@ -249,16 +191,3 @@ def _copy(sums: Sums) -> Sums:
 def _waiting(running: Iterable[JobSeen], unsent: int) -> dict[str, int]:
     counts: Mapping[str, int] = Counter(job.status for job in running)
     return {**counts, **({"unsent": counts.get("unsent", 0) + unsent} if unsent else {})}
-
-
-def _why(job: JobSeen) -> str:
-    return f" ({on_terminal(job.reason, 80)})" if job.reason else ""
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``0.12 s``, ``75 s``, ``12 min``, ``3.4 h``."""
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86400:.0f} days"

@@ -69,7 +69,9 @@ def report_of(
     if 0 < len(details) < len(ended):
         notes.append(f"{len(details)} of {len(ended)} jobs were described in detail, and stand for the others")
     if 0 < len(read) < len(ended):
-        notes.append(f"the outcomes of {len(read)} jobs were read: the share of the calls is estimated from them")
+        notes.append(
+            f"the outcomes of {len(read)} jobs were read: those alone tell of failed calls, and of their share"
+        )
     notes.append("the service does not tell what happened at the program that began the run")
     seen = Seen(tuple(completed(jobs)), tuple(_worker(run, job) for job in listed if _is_worker(run, job)), Sums(), 0.0)
     if seen.workers:

@@ -90,7 +90,7 @@ def test_push_shows_its_progress_on_a_terminal(service: LocalService, client: Pr
     reader.join()
     os.close(ours)
     assert output.decode() == name_of(image) + "\n"
-    assert b"[" + b"#" * 40 + b"] 0 of 0 MB\r\n" in shown
+    assert b"upload: 100%" in shown
     client.delete_data(name_of(image))
 
 
