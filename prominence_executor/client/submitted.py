@@ -161,7 +161,9 @@ class Submitted:
         return f"<{' '.join(filter(None, [type(self).__name__, number, name, self._seen.get('status')]))}>"
 
     def _repr_html_(self) -> str:
-        return facts(f"{type(self).__name__} {self._id if self._id is not None else '(not created)'}", self._facts(self._seen))
+        return facts(
+            f"{type(self).__name__} {self._id if self._id is not None else '(not created)'}", self._facts(self._seen)
+        )
 
     def _facts(self, seen: Mapping[str, Any]) -> list[tuple[str, object]]:
         """Return what a notebook shows; ``seen``: what the service has said, which is not asked now."""

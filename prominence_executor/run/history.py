@@ -20,7 +20,6 @@ from .phases import CANCELLED, JobSeen, Sums, clock_offset, phases_of, seen_of
 from .short_calls import ShortCalls
 
 MOST = 20_000  # jobs whose facts are kept, each in half a kilobyte
-_OFFSET_OF = 200  # jobs from which the difference of the clocks is taken
 
 
 @dataclass
@@ -84,6 +83,7 @@ class History:
         self._lock = threading.Lock()  # guards what follows
         self._jobs: list[JobSeen] = []
         self._beyond = Sums()
+        self._offset: float | None = None  # of the clocks, for these
         self._workers: dict[int, WorkerSeen] = {}
 
     def seen(self) -> Seen:
@@ -128,10 +128,7 @@ class History:
             self.log.info("run %s: job %s runs %s", self.run_id, chunk.job_id, what(chunk))
         chunk.logged = "ended"
         self._log_end(chunk, seen, reason)
-        self._add(seen)
-        text = self.short_calls.saw(seen)
-        if text is not None:
-            self.log.warning("run %s: %s", self.run_id, text)
+        self.add(seen)
 
     def _log_end(self, chunk: Chunk, seen: JobSeen, reason: str) -> None:
         seconds = None if seen.started is None or seen.ended is None else seen.ended - seen.started
@@ -144,12 +141,18 @@ class History:
         text = f"{', '.join(parts)}: {what(chunk)}" + (f": {why}" if why else "")
         self.log.info("run %s: job %s %s", self.run_id, chunk.job_id, text)
 
-    def _add(self, seen: JobSeen) -> None:
+    def add(self, seen: JobSeen) -> None:
+        """Take in a job that has ended; log it when short calls turn out to be a waste."""
         with self._lock:
             if len(self._jobs) < self.most:
                 self._jobs.append(seen)
-                return
-            self._beyond.add(seen, phases_of(seen, clock_offset(self._jobs[:_OFFSET_OF])))
+            else:
+                if self._offset is None:
+                    self._offset = clock_offset(self._jobs)
+                self._beyond.add(seen, phases_of(seen, self._offset))
+        text = self.short_calls.saw(seen)
+        if text is not None:
+            self.log.warning("run %s: %s", self.run_id, text)
 
     # -- warm workers ----------------------------------------------------------------------------------------------
 
