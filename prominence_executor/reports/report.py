@@ -45,6 +45,7 @@ class Report(Numbers):
         suggestion: how to do better, or nothing.
         waiting: jobs that have not ended, by their status, and ``"unsent"``.
         notes: what else is to be known of the numbers.
+        used_share, fit, seen, running, offset: what text, HTML and table are made of.
     """
 
     # -- as text ---------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def facts_of_run(context: RunContext, registry: ChunkRegistry, workers: Sequence
 
 
 def _is_settling(chunk: Chunk) -> bool:
-    return chunk.logged != "ended" and bool(chunk.calls) and not chunk.is_wanted()
+    return chunk.logged != "ended" and bool(chunk.calls) and not chunk.is_wanted() and not chunk.cancelled()
 
 
 def open_jobs(chunks: Sequence[Chunk]) -> list[JobSeen]:

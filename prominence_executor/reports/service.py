@@ -65,7 +65,10 @@ def report_of(
     chosen = [int(job["id"]) for job in _spread(ended, sample)]
     details = {job["id"]: job for job in client.list_jobs(ids=chosen, detail=True)} if chosen else {}
     read = _with_outcomes(client, run, details)
-    jobs = [read.get(job["id"]) or _seen(run, details.get(job["id"], job)) for job in ended]
+    jobs = _repeated(
+        [read.get(job["id"]) or _seen(run, details.get(job["id"], job)) for job in ended],
+        [calls for job in listed if (calls := parse_job_name(run, str(job.get("name") or ""))) is not None],
+    )
     if 0 < len(details) < len(ended):
         notes.append(f"{len(details)} of {len(ended)} jobs were described in detail, and stand for the others")
     if 0 < len(read) < len(ended):
@@ -111,6 +114,17 @@ def _seen(run: str, job: Mapping[str, Any]) -> JobSeen:
     calls = _calls_of(run, job)
     assert calls is not None  # noqa: S101  others have been left out
     return seen_of(job, calls)
+
+
+def _repeated(jobs: Sequence[JobSeen], known: Sequence[CallRange]) -> list[JobSeen]:
+    """Note how many calls of each job have had another one; ``known``: the calls of all jobs."""
+    later = {(number, calls.attempt - 1) for calls in known if calls.attempt > 1 for number in calls.numbers()}
+    if not later:
+        return list(jobs)
+    counts = [sum((job.first + at, job.attempt) in later for at in range(job.size)) for job in jobs]
+    return [
+        replace(job, again=again, failed=max(0, job.failed - again)) for job, again in zip(jobs, counts, strict=True)
+    ]
 
 
 def _running(run: str, job: Mapping[str, Any]) -> JobSeen:

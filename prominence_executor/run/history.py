@@ -109,13 +109,14 @@ class History:
         """
         if chunk.logged == "ended" or (chunk.job_id is None and chunk.sent_at is None and job is None):
             return  # it never was at the service
-        failed, reason = _failures(chunk)
+        failed, again, reason = _failures(chunk)
         ran = chunk.ran
         seen = replace(
             seen_of(job or {"id": chunk.job_id, "status": chunk.status}, chunk.numbers),
             function=chunk.function,
             reason=on_terminal((job or {}).get("statusReason") or reason),
             failed=failed,
+            again=again,
             began=chunk.began,
             sent=chunk.sent_at,
             settled=time.time(),
@@ -194,7 +195,7 @@ class History:
 
     def worker_did(self, number: int, chunk: Chunk, seconds: Iterable[float]) -> None:
         """Note that a worker has run a chunk."""
-        failed, _ = _failures(chunk)
+        failed, _, _ = _failures(chunk)
         each = list(seconds)
         took = sum(each)
         with self._lock:
@@ -215,8 +216,8 @@ def what(chunk: Chunk) -> str:
     return numbers + (f", {on_terminal(chunk.function, 100)}" if chunk.function else "") + attempt
 
 
-def _failures(chunk: Chunk) -> tuple[int, str]:
-    """Count the calls that have failed; say why in a few words, without what a user's exception says."""
+def _failures(chunk: Chunk) -> tuple[int, int, str]:
+    """Count the calls that have failed, and that go again; say why in a few words, without what an exception says."""
     errors = [failure_of(call) for call in chunk.calls if call.done() and not call.cancelled()]
     names = sorted({type(error).__name__ for error in errors if error is not None})
     failed = sum(error is not None for error in errors)
@@ -225,4 +226,4 @@ def _failures(chunk: Chunk) -> tuple[int, str]:
     parts = [f"{failed} of {chunk.size} calls failed ({on_terminal(', '.join(names))})"] if failed else []
     parts += [f"{again} to be sent again"] if again else []
     parts += [f"{cancelled} cancelled"] if cancelled else []
-    return failed, ", ".join(parts)
+    return failed, again, ", ".join(parts)

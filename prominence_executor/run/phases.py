@@ -47,6 +47,7 @@ class JobSeen:
     function: str = ""
     reason: str = ""
     failed: int = 0  # calls
+    again: int = 0  # calls that go into another job
     cpus: int | None = None  # of all nodes
     walltime: float | None = None  # seconds that it asked for
     is_worker: bool = False
@@ -190,7 +191,7 @@ class Sums:
     def add(self, job: JobSeen, phases: Mapping[str, float]) -> None:
         """Add a job that has ended, and its phases."""
         self.jobs += 1
-        self.calls += job.size
+        self.calls += job.size - job.again
         self.failed += job.failed
         self.lost += job.is_lost
         self.repeated += job.attempt > 1

@@ -7,6 +7,7 @@ outcome came from, and how a job's standard error is fetched.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -233,5 +234,5 @@ class Settler:
 def _ran(outcomes: OutcomeFile) -> Ran | None:
     """Return how long the calls of a job took; None where no record says."""
     said = [outcome.header.get("seconds") for outcome in outcomes.calls.values()]
-    seconds = [float(second) for second in said if isinstance(second, (int, float))]
+    seconds = [float(second) for second in said if isinstance(second, (int, float)) and 0 <= second < math.inf]
     return Ran(len(seconds), sum(seconds), max(seconds)) if seconds else None

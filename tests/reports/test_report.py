@@ -106,12 +106,14 @@ def test_a_report_makes_no_request_and_follows_the_run(service: LocalService, un
         assert f"lost: 1 job: job {second.job_id} deleted" in report.text()
 
 
-def test_what_has_failed_and_was_sent_again_is_counted(service: LocalService) -> None:
+def test_what_has_failed_and_was_sent_again_is_counted(service: LocalService, client: ProminenceClient) -> None:
     with executor_of(service, retries=1) as executor:
         futures = executor.submit_many(odd, range(4))
         assert [future.exception(60) is None for future in futures] == [True, False, False, True]
     report = executor.report()
-    assert (report.jobs, report.failed_calls, report.repeated_jobs) == (5, 2, 1)
+    assert (report.jobs, report.calls, report.failed_calls, report.repeated_jobs) == (5, 4, 2, 1)
+    elsewhere = report_of(client, executor.run_id)
+    assert (elsewhere.jobs, elsewhere.calls, elsewhere.failed_calls, elsewhere.repeated_jobs) == (5, 4, 2, 1)
     ends = {(row["first_call"], row["attempt"]): row["reason"] for row in report.rows()}
     assert ends[1, 1] == "1 of 1 calls failed (ValueError)"
     assert ends[2, 1] == "1 to be sent again"
