@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 500  # characters of one value
+_LINES = 20  # of one value
 
 # Control characters (C0, DEL, C1), line and paragraph separators, those that change the direction of what follows,
 # and halves of surrogate pairs, which no terminal or file takes.
@@ -38,10 +39,16 @@ def in_html(text: object, longest: int = _LONGEST) -> str:
     return html.escape(on_terminal(text, longest), quote=True)
 
 
+def lines_in_html(text: object, longest: int = 2 * _LONGEST) -> str:
+    """Return several lines as `in_html` does one."""
+    shown = str(text)[: longest + 1]
+    return "<br>".join(in_html(line, longest) for line in shown.splitlines()[:_LINES]) or ""
+
+
 def facts(title: str, rows: Iterable[tuple[str, object]]) -> str:
     """Return a small table of names and values as HTML; everything in it is escaped, and what is None left out."""
     lines = [
-        f'<tr><th style="{_CELL}">{in_html(name)}</th><td style="{_CELL}">{in_html(value)}</td></tr>'
+        f'<tr><th style="{_CELL}">{in_html(name)}</th><td style="{_CELL}">{lines_in_html(value)}</td></tr>'
         for name, value in rows
         if value is not None
     ]

@@ -32,9 +32,14 @@ def test_whatever_it_is_it_stays_one_printable_line(text: str) -> None:
 def test_whatever_it_is_html_has_no_other_tags(title: str, name: str, value: str) -> None:
     for page in (facts(title, [(name, value)]), table(title, [name], [[value]])):
         tags = Tags(page)
-        assert tags.names <= {"div", "strong", "table", "tbody", "tr", "th", "td"}
+        assert tags.names <= {"br", "div", "strong", "table", "tbody", "tr", "th", "td"}
         assert tags.attributes <= {"style"}
     assert Tags(f'<p title="{in_html(value)}">').attributes == {"title"}
+
+
+def test_a_value_of_several_lines_keeps_them() -> None:
+    assert "one<br>&lt;two&gt;</td>" in facts("", [("error", "one\n<two>")])
+    assert facts("", [("error", "line\n" * 1000)]).count("<br>") < 50
 
 
 def test_nothing_stands_in_a_table_for_what_is_not_known() -> None:

@@ -34,6 +34,7 @@ from .report import Report, make_report
 IN_DETAIL = 100  # jobs that are described in detail
 OUTCOMES = 20  # whose outcomes are read
 _LARGEST = 1 << 20  # bytes of an outcome that is read
+_LONG = 10_000  # calls of a job beyond which none is looked for in others: a name may say anything
 _PARTS = ("image", "stage_in", "task", "stage_out")
 
 
@@ -118,12 +119,13 @@ def _seen(run: str, job: Mapping[str, Any]) -> JobSeen:
 
 def _repeated(jobs: Sequence[JobSeen], known: Sequence[CallRange]) -> list[JobSeen]:
     """Note how many calls of each job have had another one; ``known``: the calls of all jobs."""
-    later = {(number, calls.attempt - 1) for calls in known if calls.attempt > 1 for number in calls.numbers()}
+    again = [calls for calls in known if calls.attempt > 1 and calls.size <= _LONG]
+    later = {(number, calls.attempt - 1) for calls in again for number in calls.numbers()}
     if not later:
         return list(jobs)
-    counts = [sum((job.first + at, job.attempt) in later for at in range(job.size)) for job in jobs]
+    counts = [sum((job.first + at, job.attempt) in later for at in range(min(job.size, _LONG))) for job in jobs]
     return [
-        replace(job, again=again, failed=max(0, job.failed - again)) for job, again in zip(jobs, counts, strict=True)
+        replace(job, again=count, failed=max(0, job.failed - count)) for job, count in zip(jobs, counts, strict=True)
     ]
 
 

@@ -155,15 +155,15 @@ def test_attached_programs_report_what_the_service_tells(service: LocalService, 
     assert report.phases["call"] == pytest.approx(executor.report().phases["call"])
 
 
-def test_a_report_from_elsewhere_makes_few_requests(service: LocalService) -> None:
+def test_a_report_from_elsewhere_makes_few_requests(service: LocalService, client: ProminenceClient) -> None:
     with executor_of(service) as executor:
         futures = executor.submit_many(nap, [0.05] * 24)
         futures += executor.submit_many(nap, [0.05] * 6, chunksize=2)
         for future in futures:
             future.result(60)
     own = executor.report()
-    with Listener(service.url) as listener, ProminenceClient(listener.url, service.token) as client:
-        report = report_of(client, executor.run_id, sample=10)
+    with Listener(service.url) as listener, ProminenceClient(listener.url, service.token) as heard:
+        report = report_of(heard, executor.run_id, sample=10)
         requests = listener.requests("GET", ".*")
     assert len([one for one in requests if not one.to_the_store]) == 2
     assert len([one for one in requests if one.to_the_store]) <= 10
