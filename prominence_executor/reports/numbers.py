@@ -60,7 +60,7 @@ class Numbers:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a dict for each job that has ended, and each warm worker, with the seconds of its phases."""
-        return [_row(job, self.offset) for job in self.seen]
+        return [row_of(job, self.offset) for job in self.seen]
 
 
 COLUMNS = (
@@ -69,7 +69,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _row(job: JobSeen, offset: float) -> dict[str, Any]:
+def row_of(job: JobSeen, offset: float) -> dict[str, Any]:
+    """Return what a table has of a job."""
     values = (
         job.job_id, job.first if job.is_worker else None, None if job.is_worker else job.first, job.size, job.attempt,
         job.function, job.status, job.reason, job.failed, job.cpus, job.cpu,

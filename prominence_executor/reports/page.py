@@ -6,7 +6,7 @@ import time
 
 from ..run.phases import PHASES
 from ..shown import facts, in_html, table
-from .numbers import Numbers, duration
+from .numbers import Numbers, duration, row_of
 from .timeline import COLOURS, timeline
 
 _STYLE = """
@@ -83,7 +83,7 @@ def _numbers(report: Numbers) -> str:
 
 def _jobs(report: Numbers) -> str:
     """Return the table of jobs; the longest list of them is in `Numbers.rows`."""
-    rows = report.rows()[:_JOBS]
+    rows = [row_of(job, report.offset) for job in report.seen[:_JOBS]]
     names = [name for name in PHASES if any(row[name] for row in rows)]
     lines = [
         (

@@ -29,13 +29,14 @@ class Bar(NamedTuple):
 
 def timeline(seen: Sequence[JobSeen], running: Sequence[JobSeen], offset: float, now: float) -> str:
     """Draw the jobs in the order in which they came; of very many, some that are evenly spread."""
-    lines = [(job, bars) for job in (*seen, *running) if (bars := list(bars_of(job, offset, now)))]
+    begun = [(begin, job.first, job) for job in (*seen, *running) if (begin := _begin_of(job, offset)) is not None]
+    begun.sort(key=lambda one: one[:2])
+    total = len(begun)
+    if total > _MOST:
+        begun = [begun[at * total // _MOST] for at in range(_MOST)]
+    lines = [(job, bars) for _, _, job in begun if (bars := list(bars_of(job, offset, now)))]
     if not lines:
         return ""
-    lines.sort(key=lambda line: (line[1][0].begin, line[0].first))
-    total = len(lines)
-    if total > _MOST:
-        lines = [lines[at * total // _MOST] for at in range(_MOST)]
     first = min(bars[0].begin for _, bars in lines)
     last = max(max(bar.end for bar in bars) for _, bars in lines)
     scale = (_WIDTH - _LABELS - _RIGHT) / max(last - first, 1e-3)
@@ -54,8 +55,7 @@ def timeline(seen: Sequence[JobSeen], running: Sequence[JobSeen], offset: float,
 
 def bars_of(job: JobSeen, offset: float, now: float) -> Iterator[Bar]:
     """Return the parts of a job's line, one after the other."""
-    created = None if job.created is None else job.created - (0.0 if job.is_worker else offset)
-    begin = job.began if job.began is not None else created
+    begin = _begin_of(job, offset)
     if begin is None:
         return
     phases = phases_of(job, offset)
@@ -79,6 +79,13 @@ def bars_of(job: JobSeen, offset: float, now: float) -> Iterator[Bar]:
         if seconds > 0:
             yield Bar(name, at, at + seconds)
             at += seconds
+
+
+def _begin_of(job: JobSeen, offset: float) -> float | None:
+    """Return when a line begins, by this program's clock; None where nobody knows."""
+    if job.began is not None or job.created is None:
+        return job.began
+    return job.created - (0.0 if job.is_worker else offset)
 
 
 def _line(job: JobSeen, bars: Sequence[Bar], first: float, scale: float, top: float, height: int) -> str:

@@ -92,7 +92,14 @@ class ShortCalls:
 
     def saw(self, job: JobSeen) -> str | None:
         """Take in a job that has ended; return the advice when it is due, once."""
-        if job.size != 1 or job.attempt > 1 or job.calls is None or job.status != "completed" or job.is_worker:
+        if (
+            self._said
+            or job.size != 1
+            or job.attempt > 1
+            or job.calls is None
+            or job.status != "completed"
+            or job.is_worker
+        ):
             return None
         phases = phases_of(job)
         with self._lock:
