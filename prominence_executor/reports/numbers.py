@@ -54,7 +54,7 @@ class Numbers:
     def losses_sentence(self) -> str:
         """Say how many jobs were lost, and name some."""
         lost = [job for job in self.seen if job.is_lost]
-        named = [f"job {job.job_id} {on_terminal(job.status)}{_why(job)}" for job in lost[:_NAMED]]
+        named = [f"{_which(job)} {on_terminal(job.status)}{_why(job)}" for job in lost[:_NAMED]]
         more = f", and {self.lost_jobs - len(named)} more" if self.lost_jobs > len(named) else ""
         return f"{self.lost_jobs} job{'s' * (self.lost_jobs != 1)}: " + ", ".join(named) + more
 
@@ -77,6 +77,12 @@ def row_of(job: JobSeen, offset: float) -> dict[str, Any]:
         job.began, job.created, job.started, job.ended, job.settled, job.reruns,
     )  # fmt: skip
     return {**dict(zip(COLUMNS, values, strict=True)), **phases_of(job, offset)}
+
+
+def _which(job: JobSeen) -> str:
+    if job.job_id is not None:
+        return f"job {job.job_id}"
+    return f"worker {job.first}" if job.is_worker else f"the job of call {job.first}"
 
 
 def _why(job: JobSeen) -> str:

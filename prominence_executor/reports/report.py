@@ -37,7 +37,7 @@ class Report(Numbers):
             ``image``, ``stage_in``, ``start``, ``call``, ``idle`` (of warm workers), ``stage_out``, ``other``.
         jobs, calls, failed_calls: how many have ended; warm workers are no jobs here.
         workers: warm workers.
-        lost_jobs: jobs that were killed, deleted, or have failed.
+        lost_jobs: jobs that were killed, deleted, or have failed, and warm workers.
         repeated_jobs: jobs that were a further attempt at calls; ``reruns``: jobs that the platform ran again itself.
         cpu_hours_asked: CPUs that jobs have asked for, times the hours for which they had them.
         cpu_hours_used: those in which they were busy, as far as the service tells; None where it does not.

@@ -44,7 +44,7 @@ class WorkerSeen:
             job_id=self.job_id,
             first=self.number,
             size=self.calls,
-            status=("running" if self.spoke else "idle") if open_now else "completed",
+            status=("running" if self.spoke else "idle") if open_now else "lost" if self.reason else "completed",
             reason=self.reason,
             failed=self.failed,
             cpus=self.cpus,

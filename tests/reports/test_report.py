@@ -144,6 +144,22 @@ def test_warm_workers_have_a_line_each(service: LocalService) -> None:
     assert "warm worker" in report.title()
 
 
+def test_a_warm_worker_that_was_lost_is_a_loss() -> None:
+    history = History("run", LOG)
+    for number, reason in ((1, ""), (2, "it was silent"), (3, "it could not start: JobFailedError")):
+        history.worker_began(number, cpus=2)
+        if number < 3:
+            history.worker_spoke(number, job_id=10 + number)
+        history.worker_ended(number, reason)
+        history.worker_ended(number, "a second time")
+    history.worker_began(4, cpus=2)
+    report = make_report("run", history.seen())
+    assert (report.workers, report.lost_jobs) == (4, 2)
+    assert "lost: 2 jobs: job 12 lost (it was silent), worker 3 lost" in report.text().replace("\n  ", " ")
+    history.all_workers_ended()
+    assert [row["status"] for row in make_report("run", history.seen()).rows()][-1] == "completed"
+
+
 def test_attached_programs_report_what_the_service_tells(service: LocalService, client: ProminenceClient) -> None:
     with executor_of(service) as executor:
         executor.submit_many(nap, [0.05] * 4, chunksize=2)

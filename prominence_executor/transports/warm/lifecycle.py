@@ -304,7 +304,8 @@ class Lifecycle:
             if is_held(job):  # it was, and is not active any more
                 self._delete(worker)
             if worker.nonce:
-                self.remove(worker, f"{job['status']} {job.get('statusReason') or ''}".strip())
+                why = "" if job["status"] == "completed" else f"{job['status']} {job.get('statusReason') or ''}".strip()
+                self.remove(worker, why)
                 self.requeue_lost(worker, job)
             else:
                 self._start_failed(worker, self._jobs.why(worker.number, job))
