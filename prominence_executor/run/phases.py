@@ -23,7 +23,7 @@ PHASES: Mapping[str, str] = {
     "call": "calls",
     "idle": "warm workers without a call",
     "stage_out": "outputs",
-    "other": "of the job's time, what nobody tells",
+    "other": "of the job's time, what nobody tells: the platform's own work around the task",
 }
 """What a job's time is divided into, in their order, and what they mean."""
 ON_SLOT = ("image", "stage_in", "start", "call", "idle", "stage_out", "other")
