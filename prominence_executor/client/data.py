@@ -6,10 +6,13 @@ An object's bytes travel by presigned URLs, to which no token goes. What is made
 from __future__ import annotations
 
 import io
+import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, overload
 
+from ..shown import on_terminal
 from .request_parts import object_path
 from .responses import read_nothing, read_objects, read_signed, read_url
 from .session import ApiSession
@@ -18,6 +21,9 @@ from .validation import encode
 
 CHECKSUM_LIMIT = 2 << 30
 """From this size on, in bytes, an upload goes without a checksum: the store's form takes no more."""
+
+_LARGE = 1_000_000  # bytes from which on an upload takes long enough to be told in the log
+_log = logging.getLogger("prominence_executor")
 
 Target = str | os.PathLike[str] | BinaryIO
 
@@ -55,7 +61,11 @@ class DataVerbs:
         digest = stream.sha256() if checksum is True else checksum or None
         asked = {"filename": name, "checksum": None if stream.size >= CHECKSUM_LIMIT else digest}
         stream.progress = progress
+        level = logging.INFO if stream.size >= _LARGE else logging.DEBUG
+        _log.log(level, "uploading %s, %.3g MB", on_terminal(name), stream.size / 1e6)
+        began = time.monotonic()
         self.api.retry(lambda: _upload_once(self.api, asked, stream), stream.repeatable)
+        _log.log(level, "%s has been uploaded in %.3g s", on_terminal(name), time.monotonic() - began)
 
     @overload
     def download(

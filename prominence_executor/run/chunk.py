@@ -93,7 +93,8 @@ class Chunk:
 
     def __post_init__(self) -> None:
         self.size = len(self.calls)
-        self.function = self.payload.name.removeprefix("__main__.") if self.payload is not None else ""
+        name = self.payload.name if self.payload is not None else ""
+        self.function = name.removeprefix("__main__.").removeprefix("builtins.")
         for call in self.calls:
             if not call.done():
                 bind(call, self)

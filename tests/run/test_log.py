@@ -83,6 +83,16 @@ def test_a_warm_workers_job_has_two_lines_however_many_calls_it_runs(
     assert re.fullmatch(r".*: job \d+, warm worker 1, has ended after .* s: 30 calls, which had .* s", lines[1])
 
 
+def test_large_uploads_are_told(service: LocalService, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "prominence_executor"):
+        with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5)) as executor:
+            assert executor.submit(len, os.urandom(1_500_000)).result(60) == 1_500_000
+    uploads = [line for line in lines_of(caplog) if "upload" in line]
+    assert len(uploads) == 2
+    assert re.fullmatch(r"uploading [\w.-]+, 1\.5 MB", uploads[0])
+    assert re.fullmatch(r"[\w.-]+ has been uploaded in [0-9.e-]+ s", uploads[1])
+
+
 @pytest.mark.once
 def test_a_program_that_wants_no_log_hears_nothing(service: LocalService) -> None:
     program = (
