@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .client.client import ProminenceClient
     from .client.job import Job
     from .client.model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
+    from .client.watching import Watch
     from .client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
     from .executor.executor import ProminenceExecutor
     from .executor.image_check import ImageReport
@@ -60,6 +61,7 @@ __all__ = [
     "Sweep",
     "Task",
     "Warm",
+    "Watch",
     "Workflow",
     "WorkflowPolicies",
     "Zip",
@@ -84,6 +86,7 @@ _HOMES = {
     "payload.results": ("RemoteTraceback",),
     "reports.report": ("Report",),
     "reports.service": ("report_of",),
+    "client.watching": ("Watch",),
     "sweeps.identity": ("Labelled",),
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),
