@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
 from .environments import Environments
+from .history import History
 from .images import LocalImages
 from .journal import Journal, NullJournal
 from .lazy import Deferred
@@ -17,6 +18,7 @@ from .objects import Objects
 from .uploads import UploadCache
 
 LOG = logging.getLogger("prominence_executor")
+LOG.addHandler(logging.NullHandler())  # a library is silent until somebody wants to hear
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class RunContext:
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
     stopping: threading.Event  # set when nothing more is to be waited for
+    history: History
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
@@ -77,6 +80,7 @@ def new_context(
         images=LocalImages(uploads),
         environments=Environments(uploads),
         uploads=uploads,
+        history=History(run_id, LOG),
         deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,
         attached=attached,
