@@ -11,12 +11,13 @@ before it:
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
                   clock, shortage (errors that are worth another try), vital (threads that must live), directory
-                  (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects (files), tokens
-                  (and signed URLs), representations (rows as the service's JSON)
+                  (who may write there), authority (that signs its certificate), store (SQLite), workflow_rows, pairs
+                  (keys and values), objects (files), tokens (and signed URLs), representations (rows as the service's
+                  JSON)
     sandbox/      one job's files and processes
-                  sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
-                  staging (files in and out), downloads (past proxies where they lie here), removal (without following
-                  links)
+                  sandbox (its directory and environment), held (by a lock, where nobody clears up later), processes
+                  (their trees), archives (unpacked within bounds), staging (files in and out), downloads
+                  (past proxies where they lie here), removal (without following links)
     containers/   how a task's words become a command
                   base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
