@@ -19,7 +19,7 @@ before it:
                   (their trees), archives (unpacked within bounds), staging (files in and out), downloads
                   (past proxies where they lie here), removal (without following links)
     containers/   how a task's words become a command
-                  base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
+                  base (the interface; plain processes), once (for many jobs), images, overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
                   PRoot), tasks (whichever of them a task names)
     node/         one job on the machine where it runs

@@ -184,8 +184,10 @@ class LocalService:
             host = socket.getfqdn() if self._bind == "0.0.0.0" else self._bind  # noqa: S104 (it is compared)
             address = f"http{'s' if secured else ''}://{host}:{listener.getsockname()[1]}/prominence/v1"
             self.url = address if self._public_url is None else self._public_url.rstrip("/")
-            objects = ObjectStore(self.dir / "objects", shared=self._engine != "local")
-            containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
+            shared = self._engine != "local"  # with jobs on other machines
+            objects = ObjectStore(self.dir / "objects", shared=shared)
+            real = self._containers == "real"
+            containers = ContainerRuntimes(self.dir, objects, shared=shared) if real else PlainProcesses()
             vital = VitalThreads()
             how = assembly.Place(
                 self.dir, objects, containers, self._platform, self.seconds_per_minute, self._clock, vital

@@ -25,7 +25,8 @@ from .system import BatchSystem, Shape, SystemAway, SystemFull, SystemRefuses
 _Options = tuple[tuple[str, str], ...]
 log = logging.getLogger("prominence_executor.local")
 
-_GATHER, _LONGEST_GATHER = 0.05, 1.0  # seconds of quiet before a submission, and at most
+_GATHER = (0.05, 1.0)  # seconds of quiet before a submission, and at most
+_GATHER_MANY, _MANY = (0.5, 5.0), 200  # the same where so many have come: they go in fewer, larger arrays
 _AWAY = (1.0, 30.0)  # seconds before a batch system that gave no answer is asked again
 _FULL = (2.0, 60.0)  # seconds before jobs for which there was no room are submitted again
 _HALVINGS = 4  # of a batch for which there is no room, before it waits
@@ -60,10 +61,13 @@ class Sending:
         """Wait until nothing more comes, and write tickets and batches of what has come; whether there is any."""
         ledger = self._ledger
         with ledger.condition:
-            until, count = time.monotonic() + _LONGEST_GATHER, 0
-            while len(ledger.wanted) > count and time.monotonic() < until and not closing():
+            began, count = time.monotonic(), 0
+            while len(ledger.wanted) > count and not closing():
                 count = len(ledger.wanted)
-                ledger.condition.wait_for(closing, timeout=_GATHER)
+                quiet, longest = _GATHER if count < _MANY else _GATHER_MANY
+                if time.monotonic() > began + longest:
+                    break
+                ledger.condition.wait_for(closing, timeout=quiet)
             wanted, ledger.wanted = ledger.wanted, []
         try:
             return self._kept(wanted)

@@ -104,7 +104,7 @@ def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Contain
         return PlainProcesses()
     from ..containers.tasks import ContainerRuntimes
 
-    return ContainerRuntimes(places.directory, objects)
+    return ContainerRuntimes(places.directory, objects, shared=True)
 
 
 class _Ends:

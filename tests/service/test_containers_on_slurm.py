@@ -1,0 +1,48 @@
+"""Tasks in containers on the nodes of a Slurm, which have images in common."""
+
+from __future__ import annotations
+
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from container_images import same_python
+from one_node_slurm import OneNodeSlurm
+
+from prominence_executor import ProminenceExecutor
+from prominence_executor.service import LocalService
+from prominence_executor.service.containers.base import PullFailed
+from prominence_executor.service.containers.once import Once
+
+pytestmark = [pytest.mark.once, pytest.mark.slow]
+
+
+def release() -> str:
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+@same_python
+def test_jobs_that_begin_at_once_share_an_image_that_is_unpacked_once(
+    slurm: OneNodeSlurm, runtime: str, image: Path, tmp_path: Path
+) -> None:
+    with LocalService(tmp_path, engine="slurm", containers="real", engine_options={"poll_seconds": "0.5"}) as service:
+        with ProminenceExecutor(service.url, service.token, image=image, runtime=runtime) as executor:
+            futures = [executor.submit(release) for _ in range(3)]
+            assert {future.result(240) for future in futures} == {"bookworm"}
+        assert list((tmp_path / "images" / "incoming").iterdir()) == []
+        kept = tmp_path / ("udocker/unpacked" if runtime == "udocker" else "apptainer/built")
+        assert len(list(kept.iterdir())) == 1
+
+
+def test_what_processes_have_in_common_is_made_by_one_at_a_time(tmp_path: Path) -> None:
+    first, second = Once(tmp_path), Once(tmp_path)  # as in two processes: a lock is of an open file
+    order = []
+    with ThreadPoolExecutor(1) as pool:
+        with first.alone("image", lambda: False):
+            waits = pool.submit(second.make, "image", lambda: False, lambda: order.append("second"))
+            with pytest.raises(PullFailed):
+                Once(tmp_path).make("image", lambda: True, lambda: order.append("third"))
+            order.append("first")
+        waits.result(20)
+    assert order == ["first", "second"]
