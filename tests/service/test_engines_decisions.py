@@ -151,7 +151,7 @@ def test_a_script_says_by_its_exit_status_what_its_node_does_not_see(tmp_path: P
 
 @pytest.mark.parametrize(
     "options", [{"partition": "a b"}, {"partition": "-p"}, {"nodes": "2"}, {"extra": "rm -rf"}, {"extra": "--array=1"},
-                {"extra": "--mail-user=$(id)"}, {"extra": "--arr=1-9"}, {"extra": "--part=x"}, {"extra": "--qos=x"},
+                {"extra": "--mail-user=$(id)"}, {"extra": "--arr=1-9"}, {"extra": "--part=x"},
                 {"extra": "--mem-per-cpu=9G"}, {"extra": "--cl=other"}],
 )  # fmt: skip
 def test_options_that_could_say_something_else_are_refused(options: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -98,6 +99,29 @@ def test_the_time_in_the_queue_is_limited_after_a_restart_as_well(
         assert (ended["status"], ended["statusReason"]) == ("failed", "Maximum time queued was exceeded")
         user("DELETE", f"/jobs/{large}")
         until(lambda: not slurm.asked("squeue", "-h", "-o", "%i"), 60)
+
+
+def test_an_end_that_cannot_be_stored_when_the_service_ends_is_heard_by_the_next_one(
+    slurm: OneNodeSlurm, tmp_path: Path, until: Until
+) -> None:
+    command = [sys.executable, "-m", "prominence_executor.service", "--quiet", "--dir", str(tmp_path / "state"),
+               "--engine", "slurm"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().partition("=")[2].strip()
+            process.stdout.readline()
+            user = Person(url, (tmp_path / "state" / "token").read_text())
+            job = user.create("sleep 2")
+            until(lambda: user.job(job)["status"] == "running", 60)
+            _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, hard))  # it can write nothing any more
+            until(lambda: list((tmp_path / "state" / "engine" / "said").glob("*.ended")), 60)
+        finally:
+            process.terminate()
+    with LocalService(tmp_path / "state", engine="slurm") as service:
+        assert Person(service.url, service.token).ended(job, 60)["status"] == "completed"
 
 
 def test_a_job_whose_node_fails_and_one_over_slurms_own_limit_say_so(

@@ -28,6 +28,9 @@ from .system import BatchSystem, Gone, State, SystemAway
 log = logging.getLogger("prominence_executor.local")
 
 _LOOK = 0.05  # seconds between two looks into the folder, while something comes
+_TIMES = (
+    10.0  # as long as the last question about all jobs took, until the next: it is the more work the more there are
+)
 _MOST_QUESTIONS = 4  # about single jobs, each time that all are asked about
 # Seconds after which what a node has written is surely seen here. NFS and the like may keep for a minute that a file
 # is not there; cluster file systems see to it that all machines see the same.
@@ -54,11 +57,12 @@ class Listening:
         self._directory, self._poll_seconds = directory, poll_seconds
         self._longest_look = longest_look
         self._prefix = ledger.batches.prefix()
-        self._polled_at = 0.0
+        self._polled_at = self._poll_took = 0.0
         self._questions = 0  # about single jobs that may still be asked in this turn
         self.look_seconds = _LOOK
         self._lag = lag_of(file_system_of(directory))
         self._sandboxes = Path(os.path.realpath(directory)) / "sandboxes"
+        self._ended: set[str] = set()  # tickets of which it was said that they have ended, at the last look
         self._later: list[tuple[float, int]] = []  # when to submit a job again that could not begin
         self._waits: dict[int, int] = {}  # how often it could not
 
@@ -70,6 +74,7 @@ class Listening:
         """Look for what runs have said."""
         names = sorted(name for name in os.listdir(self._places.said) if name.endswith((BEGAN, ENDED)))
         news = False
+        self._ended = {name.removesuffix(ENDED) for name in names if name.endswith(ENDED)}
         for name in names:
             ticket, suffix = os.path.splitext(name)
             run = self._ledger.of_ticket(ticket)
@@ -87,11 +92,12 @@ class Listening:
         """Ask for the states of all jobs, when it is time, and end those that are gone and say nothing."""
         now = time.monotonic()
         runs = self._ledger.runs()
-        if not runs or now < self._polled_at + self._poll_seconds:
+        if not runs or now < self._polled_at + max(self._poll_seconds, _TIMES * self._poll_took):
             return
         self._polled_at, self._questions = now, _MOST_QUESTIONS
         try:
             states = self._system.poll(self._prefix)
+            self._poll_took = time.monotonic() - now
             self._refresh()
             for run in runs:
                 batch = self._ledger.batch_of(run)
@@ -202,7 +208,7 @@ class Listening:
     def _compare(self, run: BatchRun, state: State | None, now: float) -> None:
         """Look at a run as the batch system sees it."""
         if state is not None and not isinstance(state, Gone):
-            if not run.over and self._places.heard(run.ticket, ENDED) is None:
+            if not run.over and run.ticket not in self._ended:
                 run.missed = None
             return
         run.missed = run.missed or now

@@ -1,0 +1,94 @@
+"""A Slurm that takes only so many jobs, preempts, and enforces memory: all of it is told in the service's words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import one_node_slurm
+import pytest
+from one_node_slurm import OneNodeSlurm
+from people import Person
+
+from prominence_executor.service import LocalService
+
+Until = Callable[..., None]
+
+pytestmark = [pytest.mark.once, pytest.mark.slow]
+
+ROOM = 8  # jobs that Slurm knows at most, those included that ended in the last two seconds
+SETTINGS = f"""\
+MaxJobCount={ROOM}
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+PartitionName=urgent Nodes=ALL PriorityTier=9 MaxTime=INFINITE State=UP
+"""
+
+
+class StrictSlurm(OneNodeSlurm):
+    def _configuration(self) -> str:
+        usual = super()._configuration().replace("MinJobAge=60", "MinJobAge=2")
+        return usual.replace("jobacct_gather/none", "jobacct_gather/linux") + SETTINGS
+
+
+@pytest.fixture(scope="module")
+def strict(nothing_is_left: None) -> Iterator[OneNodeSlurm]:
+    if reason := one_node_slurm.missing():
+        pytest.skip(reason)
+    running = StrictSlurm()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running.variables.items():
+            patch.setenv(name, value)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture
+def service(strict: OneNodeSlurm, tmp_path: Path) -> Iterator[LocalService]:
+    with LocalService(tmp_path / "state", engine="slurm", engine_options={"poll_seconds": "0.5"}) as running:
+        yield running
+
+
+@pytest.fixture
+def user(service: LocalService) -> Person:
+    return Person(service.url, service.token)
+
+
+def label(**options: str) -> dict[str, str]:
+    return {"pxengine": base64.urlsafe_b64encode(json.dumps(options).encode()).decode().rstrip("=")}
+
+
+def test_more_jobs_than_there_is_room_for_all_run_and_each_once(
+    service: LocalService, user: Person, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    program = f"import os; open({str(marks)!r} + '/' + os.environ['PROMINENCE_JOB_ID'], 'a').write('.')"
+    jobs = [user.create("python3 p.py", files={"p.py": program}) for _ in range(3 * ROOM)]
+    assert {user.ended(job, 120)["status"] for job in jobs} == {"completed"}
+    assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(jobs, ".")
+    assert os.listdir(service.dir / "engine" / "batches") == []
+
+
+def test_a_job_that_makes_way_for_another_was_evicted(user: Person, until: Until) -> None:
+    job = user.create("sleep 600", resources={"cpus": 8})
+    until(lambda: user.job(job)["status"] == "running", 60)
+    urgent = user.create("true", resources={"cpus": 8}, labels=label(partition="urgent"))
+    ended = user.ended(job, 60)
+    assert ended["status"] == "failed"
+    assert ended["statusReason"].startswith("Job was evicted: it was preempted (")
+    assert user.ended(urgent, 60)["status"] == "completed"
+
+
+def test_a_job_over_its_memory_is_killed_and_says_so(user: Person) -> None:
+    program = "held = bytearray(1500 << 20)\nimport time\ntime.sleep(60)"
+    ended = user.ended(user.create("python3 p.py", files={"p.py": program}), 60)
+    assert (ended["status"], ended["statusReason"]) == ("killed", "Job used too much memory")
