@@ -25,7 +25,7 @@ before it:
     node/         one job on the machine where it runs
                   outcome (what follows from a run), platform (how the real one behaves, by option), logs, spec (what a
                   run knows of its job), mpi, machine, job_processes (those of one run), tasks (of one run), job_run;
-                  ticket, elsewhere, program (the same on another machine)
+                  oom (kills by the kernel), ticket, elsewhere, program (the same on another machine)
     engines/      where jobs run, and when they start
                   base (the interface), queue (what starts next), sandboxes, memory (that is enforced, by option), local
                   (this machine); system (what a batch system is), ends (why a job ended), batches (on disk), ledger

@@ -24,6 +24,9 @@ from prominence_executor.service.engines.system import (
     SystemRefuses,
     Waiting,
 )
+from prominence_executor.service.node import oom
+from prominence_executor.service.node.elsewhere import memory_considered
+from prominence_executor.service.node.outcome import Outcome
 
 SMALL = Shape(1, 1, 1, 1, 600, 0)
 LARGE = Shape(8, 16, 1, 1, 600, 0)
@@ -106,6 +109,43 @@ def test_the_accounting_is_a_second_opinion() -> None:
 )  # fmt: skip
 def test_arrays_are_as_large_as_they_may_be(config: str, size: int) -> None:
     assert words.largest_array(config) == size
+
+
+def test_a_task_that_the_kernel_killed_for_lack_of_memory_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    ran = Outcome("completed", None, {"tasks": [{"exitCode": -9}]}, {}, task_failed=True)
+    assert memory_considered(ran, 0) is ran
+    over = memory_considered(ran, 1)
+    assert (over.status, over.reason, over.execution) == ("killed", "Job used too much memory", ran.execution)
+    well = Outcome("completed")
+    assert memory_considered(well, 1) is well  # one of its processes, which it did without
+
+
+def test_kills_for_lack_of_memory_are_counted_by_either_version_of_control_groups(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for version, line, name in ((2, "0::/a/job", "a/job/memory.events"),
+                                (1, "3:cpu:/\n4:memory:/a/job", "memory/a/job/memory.oom_control")):  # fmt: skip
+        own.write_text(line + "\n")
+        file = tmp_path / str(version) / name
+        assert oom.killed(own, tmp_path / str(version)) == 0
+        file.parent.mkdir(parents=True)
+        file.write_text("low 0\noom 3\noom_kill 2\n")
+        assert oom.killed(own, tmp_path / str(version)) == 2
+    assert oom.killed(tmp_path / "none", tmp_path) == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 400))))
+def test_jobs_of_one_array_are_cancelled_by_one_word_each_once(jobs: list[tuple[int, int]]) -> None:
+    found = []
+    for word in words.together([f"{batch}_{number}" for batch, number in jobs]):
+        batch, _, numbers = word.partition("_")
+        for part in numbers.strip("[]").split(","):
+            first, _, last = part.partition("-")
+            found += [(int(batch), number) for number in range(int(first), int(last or first) + 1)]
+    assert sorted(found) == sorted(set(jobs))
+
+
+def test_jobs_without_an_array_are_cancelled_by_their_numbers() -> None:
+    assert words.together(["7", "8_0", "8_1", "8_2", "8_5"]) == ["7", "8_[0-2,5]"]
 
 
 def test_what_could_not_begin_waits_longer_each_time() -> None:

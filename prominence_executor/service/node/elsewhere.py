@@ -20,8 +20,9 @@ from ..sandbox.sandbox import Sandbox
 from ..state.directory import own_directory
 from ..state.objects import ObjectStore
 from ..state.shortage import AGAIN, shortage
+from . import oom
 from .job_run import JobRun, take_snapshot
-from .outcome import OVER_WALLTIME, WAITS, Outcome
+from .outcome import OVER_MEMORY, OVER_WALLTIME, WAITS, Outcome
 from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
 from .ticket import got as read_file
 
@@ -70,8 +71,16 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
     }  # fmt: skip
     run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
     places.say(ticket.name, BEGAN, began)
+    before = oom.killed()
     with _Ends(run, ticket.seconds):
-        return run()
+        return memory_considered(run(), oom.killed() - before)
+
+
+def memory_considered(outcome: Outcome, killed: int) -> Outcome:
+    """Return what became of a run of which the kernel has killed so many processes for lack of memory. Pure."""
+    if killed and outcome.status == "completed" and outcome.task_failed:
+        return Outcome("killed", OVER_MEMORY, outcome.execution, outcome.uploaded)
+    return outcome
 
 
 def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from .options import arguments, check_options
 from .sbatch import environment, script, submitted
 
 _SECONDS = 30.0  # that one command may take
+_MOST_WORDS = 100  # of one scancel; each may name many jobs of an array
 _MOST_NICE = 2_000_000_000
 _NEEDED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
 
@@ -137,8 +138,9 @@ class Slurm:
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs; those that are gone do no harm."""
-        for start in range(0, len(ids), 500):
-            self._run(["scancel", "--quiet", *ids[start : start + 500]])
+        named = words.together(ids)
+        for start in range(0, len(named), _MOST_WORDS):
+            self._run(["scancel", "--quiet", *named[start : start + _MOST_WORDS]])
 
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what scancel calls one job of a batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..base import Limits
 from ..ends import CANCELLED, MEMORY, NO_DIRECTORY, NO_PROGRAM, NO_PYTHON, NODE, PREEMPTED, WALLTIME
@@ -50,6 +51,35 @@ def state_of(word: str, reason: str, nodes: str) -> State:
     if word in _CAUSES:
         return Gone(_CAUSES[word], nodes)
     return Waiting(reason) if word in _WAITS else Running(nodes)
+
+
+def together(ids: Iterable[str]) -> list[str]:
+    """Return jobs as scancel takes them, those of one array in one word: ``7_[0-3,8]``."""
+    arrays: dict[str, list[int]] = {}
+    for name in dict.fromkeys(ids):
+        batch, _, number = name.partition("_")
+        arrays.setdefault(batch, []).extend([int(number)] if number else [])
+    return [
+        f"{batch}_[{','.join(part)}]" if found else batch
+        for batch, found in arrays.items()
+        for part in _pieces(_ranges(sorted(found)))
+    ]
+
+
+def _ranges(numbers: list[int]) -> list[str]:
+    """Return ascending numbers as ``0-3`` and ``8``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [f"{first}-{last}" if last > first else f"{first}" for first, last in found]
+
+
+def _pieces(ranges: list[str]) -> list[list[str]]:
+    """Return ranges in pieces that are not too long for one word; one piece, when there are none."""
+    return [ranges[start : start + 100] for start in range(0, len(ranges), 100)] or [[]]
 
 
 def numbers(text: str, names: set[str]) -> dict[str, str]:
