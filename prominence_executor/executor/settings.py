@@ -22,6 +22,7 @@ from ..transports.warm.options import Warm, WarmOptions, resolved
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
 _OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
+_REPEAT_LASTING = 5.0  # the same before a service that may have been killed is started again
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def find_service(
     retry_for = min(_REPEAT, service_timeout)
     url = url or os.environ.get("PROMINENCE_URL")
     if url == "slurm":
-        return _lasting(url, dict(engine or {}), retry_for)
+        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout))
     if url != "local":
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future

@@ -69,7 +69,7 @@ def test_more_jobs_than_there_is_room_for_all_run_and_each_once(
     marks = tmp_path / "marks"
     marks.mkdir()
     program = f"import os; open({str(marks)!r} + '/' + os.environ['PROMINENCE_JOB_ID'], 'a').write('.')"
-    jobs = [user.create("python3 p.py", files={"p.py": program}) for _ in range(3 * ROOM)]
+    jobs = [user.create("python3 p.py", files={"p.py": program}) for _ in range(ROOM + 4)]
     assert {user.ended(job, 120)["status"] for job in jobs} == {"completed"}
     assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(jobs, ".")
     assert os.listdir(service.dir / "engine" / "batches") == []
