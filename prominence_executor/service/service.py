@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,11 +18,12 @@ from urllib.parse import urlsplit
 
 from .node.platform import Platform
 from .serving import is_needed, keep_port, last_port, nobody_serves, who_serves
-from .state.authority import certified, hosts_of
+from .state.authority import certified, hosts_of, own_name
 from .state.clock import Clock
 from .state.directory import lock_directory
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     from .engines.base import Engine
@@ -181,7 +181,7 @@ class LocalService:
             stack.callback(store.close)
             secured = self._secured(server.tls)
             listener = stack.enter_context(self._listener(server.bind))
-            host = socket.getfqdn() if self._bind == "0.0.0.0" else self._bind  # noqa: S104 (it is compared)
+            host = own_name() if self._bind == "0.0.0.0" else self._bind  # noqa: S104 (it is compared)
             address = f"http{'s' if secured else ''}://{host}:{listener.getsockname()[1]}/prominence/v1"
             self.url = address if self._public_url is None else self._public_url.rstrip("/")
             shared = self._engine != "local"  # with jobs on other machines

@@ -80,7 +80,13 @@ def certified(folder: Path, hosts: Iterable[str]) -> Certified:
 def hosts_of(bind: str, public: str | None) -> list[str]:
     """Return by what a service is reached that listens at an address, and perhaps is told of by another name."""
     return [*([] if bind == "0.0.0.0" else [bind]), *([public] if public else []),  # noqa: S104 (it is compared)
-            socket.gethostname(), socket.getfqdn(), "localhost", "127.0.0.1"]  # fmt: skip
+            own_name(), socket.gethostname(), "localhost", "127.0.0.1"]  # fmt: skip
+
+
+def own_name() -> str:
+    """Return the name by which other machines know this one, as far as it knows."""
+    name = socket.getfqdn()
+    return socket.gethostname() if name.startswith("localhost") else name
 
 
 def alternatives(hosts: Iterable[str]) -> str:
