@@ -139,4 +139,4 @@ def test_a_job_whose_node_fails_and_one_over_slurms_own_limit_say_so(
         slurm.asked("scontrol", "update", f"nodename={node}", "state=resume")
     assert number
     assert (ended["status"], ended["statusReason"]) == ("failed", f"Job was evicted: its node failed ({node})")
-    until(lambda: slurm.asked("sinfo", "-h", "-o", "%T") == "idle", 60)
+    until(lambda: slurm.asked("sinfo", "-h", "-p", "main", "-o", "%T") == "idle", 60)

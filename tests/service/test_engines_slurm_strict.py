@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,7 +31,8 @@ PartitionName=urgent Nodes=ALL PriorityTier=9 MaxTime=INFINITE State=UP
 
 class StrictSlurm(OneNodeSlurm):
     def _configuration(self) -> str:
-        return super()._configuration().replace("MinJobAge=60", "MinJobAge=2") + SETTINGS
+        usual = super()._configuration().replace("MinJobAge=60", "MinJobAge=2")
+        return re.sub(r"MaxJobCount=\d+\n", "", usual) + SETTINGS
 
 
 @pytest.fixture(scope="module")
