@@ -176,7 +176,7 @@ class BatchEngine:
         if self._sending.gather(lambda: self._closing):
             self._listening.expect()
         self._sending.send()
-        if not self._listening.end_cancelled():
+        if not self._listening.end_cancelled(lambda: self._closing):
             with self._condition:
                 self._condition.wait_for(lambda: self._closing, timeout=_AGAIN)
         self._listening.hear()

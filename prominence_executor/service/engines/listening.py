@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .system import BatchSystem, Gone, State, SystemAway
 
 log = logging.getLogger("prominence_executor.local")
 
+_GATHER, _LONGEST_GATHER = 0.05, 2.0  # seconds without a further cancellation, and at most, before they are told
 _LOOK = 0.05  # seconds between two looks into the folder, while something comes
 _TIMES = (
     10.0  # as long as the last question about all jobs took, until the next: it is the more work the more there are
@@ -111,10 +113,14 @@ class Listening:
         with suppress(OSError):
             tempfile.NamedTemporaryFile(dir=self._places.said).close()
 
-    def end_cancelled(self) -> bool:
-        """Have the batch system end what was cancelled; False when it gave no answer."""
+    def end_cancelled(self, closing: Callable[[], bool]) -> bool:
+        """Have the batch system end what was cancelled, once nothing more comes; False when it gave no answer."""
         ledger = self._ledger
         with ledger.condition:
+            until, count = time.monotonic() + _LONGEST_GATHER, 0
+            while len(ledger.cancelled) > count and time.monotonic() < until and not closing():
+                count = len(ledger.cancelled)
+                ledger.condition.wait_for(closing, timeout=_GATHER)
             cancelled, ledger.cancelled = ledger.cancelled, []
         unsent = [run for run in cancelled if self._number(run) is None]
         for run in unsent:
