@@ -122,21 +122,3 @@ def test_an_end_that_cannot_be_stored_when_the_service_ends_is_heard_by_the_next
             process.terminate()
     with LocalService(tmp_path / "state", engine="slurm") as service:
         assert Person(service.url, service.token).ended(job, 60)["status"] == "completed"
-
-
-def test_a_job_whose_node_fails_and_one_over_slurms_own_limit_say_so(
-    slurm: OneNodeSlurm, on_slurm: LocalService, until: Until
-) -> None:
-    user = Person(on_slurm.url, on_slurm.token)
-    job = user.create("sleep 600")
-    until(lambda: user.job(job)["status"] == "running", 60)
-    number = slurm.asked("squeue", "-h", "-o", "%i")
-    node = slurm.asked("squeue", "-h", "-o", "%N")
-    slurm.asked("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    try:
-        ended = user.ended(job, 60)
-    finally:
-        slurm.asked("scontrol", "update", f"nodename={node}", "state=resume")
-    assert number
-    assert (ended["status"], ended["statusReason"]) == ("failed", f"Job was evicted: its node failed ({node})")
-    until(lambda: slurm.asked("sinfo", "-h", "-p", "main", "-o", "%T") == "idle", 60)
