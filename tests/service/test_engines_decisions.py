@@ -54,6 +54,16 @@ def test_states_are_read_by_batch_and_number_and_of_two_the_living_one_counts() 
 
 
 @pytest.mark.parametrize(
+    ("reason", "in_vain"),
+    [("Resources", False), ("Priority", False), ("AssocMaxJobsLimit", False), ("QOSMaxCpuPerUserLimit", False),
+     ("QOSMaxWallDurationPerJobLimit", True), ("AssocMaxNodePerJobLimit", True), ("BadConstraints", True)],
+)  # fmt: skip
+def test_a_job_that_waits_for_what_does_not_come_by_itself_waits_in_vain(reason: str, in_vain: bool) -> None:
+    assert words.state_of("PENDING", reason, "") == Waiting(reason, in_vain)
+    assert words.state_of("RUNNING", reason, "n1") == Running("n1")
+
+
+@pytest.mark.parametrize(
     ("text", "minutes"),
     [("infinite", None), ("30:00", 30), ("1:00:00", 60), ("1-00:00:00", 1440), ("2-12", 3600), ("n/a", None)],
 )

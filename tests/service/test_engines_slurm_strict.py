@@ -25,6 +25,7 @@ SETTINGS = f"""\
 MaxJobCount={ROOM}
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
+PartitionName=narrow Nodes=ALL PriorityTier=1 MaxTime=30 State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=9 MaxTime=INFINITE State=UP
 """
 
@@ -85,3 +86,18 @@ def test_a_job_that_makes_way_for_another_was_evicted(user: Person, until: Until
     assert ended["status"] == "failed"
     assert ended["statusReason"].startswith("Job was evicted: it was preempted (")
     assert user.ended(urgent, 60)["status"] == "completed"
+
+
+def test_a_job_that_slurm_does_not_start_any_more_fails_and_is_gone_from_there(
+    strict: OneNodeSlurm, user: Person, until: Until
+) -> None:
+    large = user.create("sleep 600", resources={"cpus": 8})
+    until(lambda: user.job(large)["status"] == "running", 60)
+    waits = user.create("true", labels=label(partition="narrow"))
+    until(lambda: strict.asked("squeue", "-h", "-t", "PD", "-o", "%i"), 60)
+    strict.asked("scontrol", "update", "partitionname=narrow", "maxtime=1")
+    ended = user.ended(waits, 60)
+    reason = "No matching resources: the cluster does not start it: PartitionTimeLimit"
+    assert (ended["status"], ended["statusReason"]) == ("failed", reason)
+    assert user("DELETE", f"/jobs/{large}").status_code == 200
+    until(lambda: not strict.asked("squeue", "-h", "-o", "%i"), 30)

@@ -29,6 +29,8 @@ class BatchRun:
     over: bool = False
     missed: float | None = None
     """Since when the batch system says that it is gone, or it waits for the reason why it was ended."""
+    in_vain: int = 0
+    """How often in a row the batch system has said that it waits for what does not come by itself."""
     commands: list[dict[str, Any]] = field(default_factory=list)
 
     def is_over(self) -> bool:

@@ -24,7 +24,7 @@ from ..state.shortage import NotNow
 from . import ends
 from .base import Jobs
 from .ledger import BatchRun, Ledger
-from .system import BatchSystem, Gone, State, SystemAway
+from .system import BatchSystem, Gone, State, SystemAway, Waiting
 
 log = logging.getLogger("prominence_executor.local")
 
@@ -33,6 +33,7 @@ _LOOK = 0.05  # seconds between two looks into the folder, while something comes
 _TIMES = (
     10.0  # as long as the last question about all jobs took, until the next: it is the more work the more there are
 )
+_MOST_IN_VAIN = 15  # questions in a row to which a job waits in vain, before it is believed
 _MOST_QUESTIONS = 4  # about single jobs, each time that all are asked about
 # Seconds after which what a node has written is surely seen here. NFS and the like may keep for a minute that a file
 # is not there; cluster file systems see to it that all machines see the same.
@@ -216,6 +217,7 @@ class Listening:
         if state is not None and not isinstance(state, Gone):
             if not run.over and run.ticket not in self._ended:
                 run.missed = None
+                self._look_at_waiting(run, state)
             return
         run.missed = run.missed or now
         if run.over:
@@ -237,6 +239,14 @@ class Listening:
         if said is not None:
             outcome.execution = said["execution"]
         self.conclude(run, outcome)
+
+    def _look_at_waiting(self, run: BatchRun, state: State) -> None:
+        """Fail a job that the batch system will not start, once it has said so for a while."""
+        reason = state.reason if isinstance(state, Waiting) and state.in_vain else None
+        run.in_vain = 0 if reason is None else run.in_vain + 1
+        if run.in_vain > _MOST_IN_VAIN and (number := self._number(run)):
+            self._system.cancel([number])
+            self.conclude(run, Outcome("failed", f"No matching resources: the cluster does not start it: {reason}"))
 
     def _asked_why(self, run: BatchRun) -> str:
         """Ask about one job; "" when nobody knows, or enough was asked for now."""

@@ -58,9 +58,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Not begun; the reason is the batch system's own word."""
+    """Not begun; the reason is the batch system's own word. `in_vain`: it will not begin by itself."""
 
     reason: str = ""
+    in_vain: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ _CAUSES = {
 }  # fmt: skip
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 SLEEPS = "Slurm temporarily unable to accept job"  # what sbatch says before it sleeps and tries again, for minutes
+# Reasons for which a job waits that stay until somebody changes the job, or Slurm; so do limits of one job.
+_IN_VAIN = ("BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS")
 # What sbatch says when Slurm gave no answer. All else that it says was said by Slurm.
 _AWAY = re.compile(
     r"unable to contact|timed out|connection refused|connect failure|zero bytes|transient|"
@@ -50,7 +52,9 @@ def state_of(word: str, reason: str, nodes: str) -> State:
     """Return what one of Slurm's states means."""
     if word in _CAUSES:
         return Gone(_CAUSES[word], nodes)
-    return Waiting(reason) if word in _WAITS else Running(nodes)
+    if word not in _WAITS:
+        return Running(nodes)
+    return Waiting(reason, reason.endswith("PerJobLimit") or reason in _IN_VAIN)
 
 
 def together(ids: Iterable[str]) -> list[str]:
