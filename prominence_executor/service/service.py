@@ -61,7 +61,7 @@ class LocalService:
     by udocker or Apptainer as each task's runtime says.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
     certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
-    cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
+    cafile: the authority behind it, if no public one; tasks find it, or a copy, by PROMINENCE_SSL_VERIFY.
     platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     clock: what tells it the time, for tests.
     url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,14 +19,29 @@ from prominence_executor.service.containers.once import Once
 pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @same_python
 def test_jobs_that_begin_at_once_share_an_image_that_is_unpacked_once(
-    slurm: OneNodeSlurm, runtime: str, image: Path, tmp_path: Path
+    slurm: OneNodeSlurm, runtime: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LocalService(tmp_path, engine="slurm", containers="real", engine_options={"poll_seconds": "0.5"}) as service:
+    port = free_port()
+    public = f"https://127.0.0.1:{port}/prominence/v1"
+    with LocalService(
+        tmp_path, port, engine="slurm", containers="real", bind="0.0.0.0", public_url=public,
+        engine_options={"poll_seconds": "0.5"},
+    ) as service:  # fmt: skip
+        assert service.cafile is not None
+        monkeypatch.setenv("PROMINENCE_SSL_VERIFY", str(service.cafile))
         with ProminenceExecutor(service.url, service.token, image=image, runtime=runtime) as executor:
             futures = [executor.submit(os.listdir, "/home") for _ in range(3)]
             assert [future.result(240) for future in futures] == [["user"]] * 3  # as in a container
+            given = executor.submit(os.environ.get, "PROMINENCE_SSL_VERIFY").result(240)
+            assert executor.submit(Path(str(given)).read_text).result(240) == service.cafile.read_text()
         assert list((tmp_path / "images" / "incoming").iterdir()) == []
         kept = tmp_path / ("udocker/unpacked" if runtime == "udocker" else "apptainer/built")
         assert len(list(kept.iterdir())) == 1
