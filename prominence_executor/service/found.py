@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from .launch import PROGRAM
@@ -24,6 +25,7 @@ from .state.directory import is_locked, own_directory
 _START = 60.0  # seconds that a loaded machine may need to start it
 _LOOK = 0.05
 OF_SERVICE = ("bind", "public_url", "containers")  # what is said to the service itself, not to its engine
+_OLD = 86400.0
 _IDLE = 900.0  # seconds without jobs and requests, after which it ends
 
 
@@ -75,6 +77,10 @@ class _Start:
             for name, value in options.items()
         ]
         self._directory = directory
+        for path in directory.glob("service-*.log"):  # of programs that were killed before they could remove it
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _OLD:
+                    path.unlink()
         # Each its own: of two that start at once, one is to say why it ends.
         descriptor, name = tempfile.mkstemp(dir=directory, prefix="service-", suffix=".log")  # mode 0600
         self._log = Path(name)
