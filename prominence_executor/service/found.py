@@ -25,8 +25,8 @@ from .state.directory import is_locked, own_directory
 _START = 60.0  # seconds that a loaded machine may need to start it
 _LOOK = 0.05
 OF_SERVICE = ("bind", "public_url", "containers")  # what is said to the service itself, not to its engine
-_OLD = 86400.0
-_IDLE = 900.0  # seconds without jobs and requests, after which it ends
+_OLD = 86400.0  # seconds after which nobody is starting any more
+_IDLE = 900.0  # seconds without jobs, requests and programs that need it, after which it ends
 
 
 def find_or_start(engine: str, directory: Path, options: Mapping[str, str]) -> tuple[Serving, str]:
