@@ -40,7 +40,7 @@ def test_jobs_that_begin_at_once_share_an_image_that_is_unpacked_once(
         with ProminenceExecutor(service.url, service.token, image=image, runtime=runtime) as executor:
             futures = [executor.submit(os.listdir, "/home") for _ in range(3)]
             assert [future.result(240) for future in futures] == [["user"]] * 3  # as in a container
-            given = executor.submit(os.environ.get, "PROMINENCE_SSL_VERIFY").result(240)
+            given = executor.submit(os.getenv, "PROMINENCE_SSL_VERIFY").result(240)
             assert executor.submit(Path(str(given)).read_text).result(240) == service.cafile.read_text()
         assert list((tmp_path / "images" / "incoming").iterdir()) == []
         kept = tmp_path / ("udocker/unpacked" if runtime == "udocker" else "apptainer/built")

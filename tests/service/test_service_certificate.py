@@ -95,7 +95,7 @@ def test_warm_workers_and_jobs_on_slurm_know_the_authority(
         with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
             assert list(executor.map(square, range(5))) == [0, 1, 4, 9, 16]
         with ProminenceExecutor(service.url, service.token) as executor:
-            said = executor.submit(os.environ.get, "PROMINENCE_SSL_VERIFY").result(60)
+            said = executor.submit(os.getenv, "PROMINENCE_SSL_VERIFY").result(60)
         assert said == str(service.cafile)
 
 
