@@ -9,14 +9,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..containers.base import Containers, PlainProcesses
 from ..sandbox.held import held
-from ..sandbox.sandbox import Sandbox
+from ..sandbox.sandbox import Sandbox, kept_directory
 from ..state.directory import own_directory
 from ..state.objects import ObjectStore
 from ..state.shortage import AGAIN, shortage
@@ -60,7 +60,7 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
     """Run a job in a sandbox that goes with the stack; return what became of it."""
     objects = ObjectStore(places.directory / "objects", owner=False)
     try:
-        sandbox = stack.enter_context(held(_parent(places, ticket), places.directory / "bin"))
+        sandbox = stack.enter_context(held(_parent(places, ticket), places.directory / "bin", _kept(ticket)))
     except OSError as error:
         if shortage(error) is None:
             raise
@@ -106,6 +106,15 @@ def _parent(places: Places, ticket: Ticket) -> Path:
     if ticket.spec.nodes > 1:
         return own_directory(places.directory / "sandboxes")
     return own_directory(Path(tempfile.gettempdir()) / f"prominence-{os.getuid()}")
+
+
+def _kept(ticket: Ticket) -> Path | None:
+    """Return the node's own directory for jobs of one user, where there is one node."""
+    if ticket.spec.nodes > 1:
+        return None
+    with suppress(OSError, RuntimeError):  # somebody else's: jobs do without
+        return kept_directory(Path(tempfile.gettempdir()) / f"prominence-{os.getuid()}-kept", ticket.spec.user)
+    return None
 
 
 def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Containers:

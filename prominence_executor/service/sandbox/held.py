@@ -20,10 +20,10 @@ from .sandbox import Sandbox
 
 
 @contextmanager
-def held(parent: Path, shims: Path) -> Iterator[Sandbox]:
+def held(parent: Path, shims: Path, kept: Path | None = None) -> Iterator[Sandbox]:
     """Make a sandbox; when the block ends, it goes with all that still runs there. Raises OSError."""
     remove_left(parent)
-    sandbox = Sandbox(parent, shims)
+    sandbox = Sandbox(parent, shims, kept=kept)
     path = sandbox.root.parent / (sandbox.mark + _suffix())
     lock = _locked(path)
     try:
