@@ -246,7 +246,7 @@ def test_what_is_said_to_slurm_goes_with_each_job(on_slurm: LocalService, slurm:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["partition=long"], "Slurm has no partition 'long'; there are main, short"),
+        (["partition=long"], "Slurm has no partition 'long'; there are main, short, closed"),
         (["nodes=3"], "'nodes' is no option for Slurm"),
         (["extra=--array=1-9"], "--array is set by the service"),
     ],

@@ -66,9 +66,9 @@ def _run(places: Places, ticket: Ticket) -> int:
 
 
 def _spec(ticket: Ticket) -> Any:
-    """Return the spec with the engine's variables that its tasks are to see."""
+    """Return the spec of a job with several nodes with the engine's variables, by which mpirun finds them."""
     seen = {name: value for name, value in os.environ.items() if name.startswith(ticket.passed)}
-    return replace(ticket.spec, env={**seen, **ticket.spec.env}) if ticket.passed else ticket.spec
+    return replace(ticket.spec, env={**seen, **ticket.spec.env}, apart=True) if ticket.passed else ticket.spec
 
 
 def _parent(places: Places, ticket: Ticket) -> Path:

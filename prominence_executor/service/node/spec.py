@@ -26,6 +26,7 @@ class JobSpec:
     logs: JobLogs
     platform: Platform
     memory: int  # bytes that its tasks may use, on all of its nodes
+    apart: bool = False  # whether its nodes are machines of their own
 
     @property
     def policies(self) -> dict[str, Any]:
