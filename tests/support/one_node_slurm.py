@@ -1,8 +1,8 @@
 """A Slurm of one node for tests: its own munge, ports and folder, so that several can run side by side.
 
-It takes root (slurmd does), and the packages `slurm-wlm` and `munge`. Every daemon is a child of this process. Of several
-nodes each is a slurmd in a UTS namespace of its own, so that programs there see another host's name. What jobs use of
-memory is limited where the kernel lets this be done without systemd, by cgroups of version 1.
+It takes root (slurmd does), and the packages `slurm-wlm` and `munge`. Every daemon is a child of this process.
+Of several nodes each is a slurmd in a UTS namespace of its own, so that programs there see another host's name. What
+jobs use of memory is limited where the kernel lets this be done without systemd, by cgroups of version 1.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Counted:
         folder.mkdir()
         for name in _COUNTED:
             path = folder / name
-            path.write_text(f'#!/bin/sh\necho >>"{path}.calls"\nexec {shutil.which(name)} "$@"\n')
+            quiet = (
+                "2>/dev/null" if name == "sacct" else ""
+            )  # without a database it says at each call that there is none
+            path.write_text(f'#!/bin/sh\necho >>"{path}.calls"\nexec {shutil.which(name)} "$@" {quiet}\n')
             path.chmod(0o755)
 
     def path(self) -> str:

@@ -53,13 +53,25 @@ def real() -> Iterator[LocalService]:
         yield running
 
 
+SLOW = (pytest.mark.slow, pytest.mark.once)
+
+
 @pytest.fixture(
-    scope="module", params=["threads", "processes", "ours", "warm", pytest.param("real", marks=pytest.mark.slow)]
-)
+    scope="module",
+    params=[
+        "threads", "processes", "ours", "warm",
+        pytest.param("real", marks=pytest.mark.slow),
+        pytest.param("slurm", marks=SLOW),
+        pytest.param("slurm-warm", marks=SLOW),
+    ],
+)  # fmt: skip
 def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
     """Makes an executor with so many workers."""
-    if request.param == "real":
-        service = request.getfixturevalue("real")
+    kind, where = {"real": ("ours", "real"), "slurm": ("ours", "on_slurm"), "slurm-warm": ("warm", "on_slurm")}.get(
+        request.param, (request.param, None)
+    )
+    if where is not None:
+        service = request.getfixturevalue(where)
     makers: dict[str, Make] = {
         "threads": ThreadPoolExecutor,
         # Not forked from a process with threads; its workers are, from a server that has none.
@@ -67,8 +79,7 @@ def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
         "ours": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, poll_interval=(0.05, 0.2)),
         "warm": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, workers="warm"),
     }
-    makers["real"] = makers["ours"]
-    return makers[request.param]
+    return makers[kind]
 
 
 @pytest.fixture(scope="module")
