@@ -1,12 +1,13 @@
 """How long do calls take through Slurm, beside submitit and dask-jobqueue on the same Slurm, and on this machine alone?
 
-    python benchmarks/engines.py [--calls 100 1000] [--rounds 3] [--only NAME ...] [--waiting 10000]
+    python benchmarks/engines.py [--calls 100 1000] [--rounds 10] [--only NAME ...] [--ways WAY ...] [--waiting 10000]
 
-One call that does nothing (median of the rounds); some as a job each, in chunks of a tenth, and on warm workers. It
+One call that does nothing (mean of the rounds, each begun at another moment of the second: Slurm
+starts jobs once a second); some as a job each, in chunks of a tenth, and on warm workers. It
 starts a Slurm of one node of its own, which takes root and the packages slurm-wlm and munge; what is compared with it
 comes by the extra `bench`. Seconds are from the start of an executor to its last result: a user waits for its workers
 as well. Counted are the calls of sbatch, and of squeue and sacct. The others start as many workers as there are CPUs,
-as do warm workers of ours; jobs of submitit are an array.
+as do warm workers of ours; jobs of submitit are an array. The floor is Slurm itself: an array of shell scripts.
 
 With --waiting nothing runs: so many jobs are put into a partition that starts none, looked at, and cancelled.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +41,7 @@ Ways = dict[str, Callable[[int], list[int]]]  # by name: what returns the result
 Peer = Callable[[Path], Any]
 
 WORKERS = 8
+WAYS = ("one call", "jobs", "chunks", "warm")
 
 
 def nothing(n: int) -> int:
@@ -95,7 +98,26 @@ def jobqueue(folder: Path) -> Iterator[Ways]:
     yield {"one call": run, "warm": run}
 
 
+@contextmanager
+def floor(folder: Path) -> Iterator[Ways]:
+    def run(calls: int) -> list[int]:
+        with TemporaryDirectory() as ended:
+            program = f"touch {ended}/$SLURM_ARRAY_TASK_ID"
+            array = f"--array=0-{calls - 1}"
+            subprocess.run(
+                ["sbatch", array, "--mem=1G", "--output=/dev/null", "--wrap", program],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            while len(names := os.listdir(ended)) < calls:
+                time.sleep(0.05)
+            return sorted(map(int, names))
+
+    yield {"one call": run, "jobs": run}
+
+
 PEERS: dict[str, tuple[str, Peer]] = {
+    "floor": ("prominence_executor", floor),
     "ours, local": ("prominence_executor", lambda folder: ours(folder, "local")),
     "ours, Slurm": ("prominence_executor", lambda folder: ours(folder, "slurm")),
     "submitit": ("submitit", submitit),
@@ -107,12 +129,12 @@ def measured(table: Table, name: str, ways: Ways, numbers: list[int], rounds: in
     for way, run in ways.items():
         for calls in [1] if way == "one call" else numbers:
             before = counts(counted)
-            times = [
-                seconds(lambda run=run, calls=calls: check(run(calls), range(calls)))  # type: ignore[misc]
-                for _ in range(rounds if calls == 1 else 1)
-            ]
+            times = []
+            for number in range(rounds if calls == 1 else 1):
+                time.sleep((1 - time.time() % 1) + number / rounds)
+                times.append(seconds(lambda run=run, calls=calls: check(run(calls), range(calls))))  # type: ignore[misc]
             asked = [(now - then) / len(times) for now, then in zip(counts(counted), before, strict=True)]
-            table.row(name, way, calls, statistics.median(times), *asked)
+            table.row(name, way, calls, statistics.mean(times), *asked)
 
 
 def counts(counted: Counted) -> tuple[int, int]:
@@ -154,8 +176,9 @@ COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, nargs="+", default=[100])
-    parser.add_argument("--rounds", type=int, default=3, help="of one call")
+    parser.add_argument("--rounds", type=int, default=10, help="of one call")
     parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--waiting", type=int, metavar="JOBS")
     options = parser.parse_args()
     if reason := missing():
@@ -176,7 +199,8 @@ def main() -> None:
                 library, ways_of = PEERS[peer]
                 if find_spec(library):
                     with ways_of(folder / str(number)) as ways:
-                        measured(table, peer, ways, options.calls, options.rounds, counted)
+                        chosen = {way: run for way, run in ways.items() if way in options.ways}
+                        measured(table, peer, chosen, options.calls, options.rounds, counted)
         finally:
             slurm.stop()
 

@@ -53,18 +53,19 @@ def real() -> Iterator[LocalService]:
         yield running
 
 
-SLOW = (pytest.mark.slow, pytest.mark.once)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask each executor. A job on Slurm takes a second: with PROMINENCE_CONTRACT=all jobs there are asked all, too."""
+    if "new" not in metafunc.fixturenames:
+        return
+    on_slurm = ["slurm-warm"]
+    if "make" in metafunc.fixturenames or os.environ.get("PROMINENCE_CONTRACT") == "all":
+        on_slurm.append("slurm")
+    slow = [pytest.param(kind, marks=(pytest.mark.slow, pytest.mark.once)) for kind in on_slurm]
+    kinds = ["threads", "processes", "ours", "warm", pytest.param("real", marks=pytest.mark.slow), *slow]
+    metafunc.parametrize("new", kinds, indirect=True, scope="module")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "threads", "processes", "ours", "warm",
-        pytest.param("real", marks=pytest.mark.slow),
-        pytest.param("slurm", marks=SLOW),
-        pytest.param("slurm-warm", marks=SLOW),
-    ],
-)  # fmt: skip
+@pytest.fixture(scope="module")
 def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
     """Makes an executor with so many workers."""
     kind, where = {"real": ("ours", "real"), "slurm": ("ours", "on_slurm"), "slurm-warm": ("warm", "on_slurm")}.get(

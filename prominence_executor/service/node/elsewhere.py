@@ -53,8 +53,10 @@ def _run(places: Places, ticket: Ticket) -> int:
         sandbox.create()
         run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
         places.say(ticket.name, BEGAN, began)
-        with _Ends(run, ticket.seconds):
+        with _Ends(run, ticket.seconds) as ends:
             outcome = run()
+        if ends.signalled and outcome.status != "killed":  # tasks get the signal as well, and may be the first to end
+            outcome = replace(outcome, status=SIGNALLED, reason=None)
     except Exception as error:  # noqa: BLE001 (whatever it is, the service waits for a word)
         outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
     try:
@@ -89,26 +91,30 @@ def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Contain
 class _Ends:
     """Ends a run at its walltime, or when the engine asks for it by a signal. Those are heard in a thread.
 
-    A handler would run in the thread of the job, between any two of its steps, locks held.
+    A handler runs in the thread of the job, between any two of its steps, locks held: it notes only that there was one.
     """
 
     def __init__(self, run: JobRun, seconds: float) -> None:
-        self._run = run
+        self._run, self.signalled = run, False
         self._timer = threading.Timer(seconds, run.end_with, ("killed", OVER_WALLTIME))
         self._timer.daemon = True
         self._hears, self._tells = os.pipe()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Ends:
         os.set_blocking(self._tells, False)
         signal.set_wakeup_fd(self._tells, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, self._note)
         self._thread.start()
         self._timer.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+
+    def _note(self, *_: object) -> None:
+        self.signalled = True
 
     def _listen(self) -> None:
         while numbers := os.read(self._hears, 1):
