@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--waiting", type=int, metavar="JOBS")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # it has daemons to end
     if reason := missing():
         raise SystemExit(reason)
     with TemporaryDirectory() as name:

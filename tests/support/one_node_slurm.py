@@ -118,8 +118,9 @@ class OneNodeSlurm:
         for name in reversed(list(self._daemons)):
             self._end(name)
         for node in self.nodes:
-            with suppress(OSError):
-                (_CGROUPS / f"slurm_{node}").rmdir()
+            for group, _, _ in os.walk(_CGROUPS / f"slurm_{node}", topdown=False):
+                with suppress(OSError):
+                    os.rmdir(group)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def asked(self, *command: str) -> str:
