@@ -115,7 +115,9 @@ def test_what_follows_from_a_run(outcome: Outcome, policies: dict[str, object], 
     ],
 )
 def test_ranks_are_spread_over_nodes_that_are_machines(kind: str, apart: bool, where: list[str]) -> None:
-    words = with_mpirun(["a", "b"], {"type": kind, "procsPerNode": 3}, {"PROMINENCE_NODES": "2"}, apart=apart)
+    words = with_mpirun(
+        ["a", "b"], {"type": kind, "procsPerNode": 3}, {"PROMINENCE_NODES": "2", "PROMINENCE_CPUS": "4"}, apart=apart
+    )
     assert words[:3] == ["mpirun", "-np", "6"]
     assert words[-2:] == ["a", "b"]
     assert words[3 : 3 + len(where)] == where
