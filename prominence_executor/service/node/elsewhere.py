@@ -54,9 +54,7 @@ def _run(places: Places, ticket: Ticket) -> int:
         run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
         places.say(ticket.name, BEGAN, began)
         with _Ends(run, ticket.seconds) as ends:
-            outcome = run()
-        if ends.signalled and outcome.status != "killed":  # tasks get the signal as well, and may be the first to end
-            outcome = replace(outcome, status=SIGNALLED, reason=None)
+            outcome = ends.considered(run())
     except Exception as error:  # noqa: BLE001 (whatever it is, the service waits for a word)
         outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
     try:
@@ -95,7 +93,7 @@ class _Ends:
     """
 
     def __init__(self, run: JobRun, seconds: float) -> None:
-        self._run, self.signalled = run, False
+        self._run, self._signalled = run, False
         self._timer = threading.Timer(seconds, run.end_with, ("killed", OVER_WALLTIME))
         self._timer.daemon = True
         self._hears, self._tells = os.pipe()
@@ -113,8 +111,14 @@ class _Ends:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
+    def considered(self, outcome: Outcome) -> Outcome:
+        """Return what became of the run: tasks get the engine's signal as well, and may be the first that it ends."""
+        if self._signalled and outcome.status != "killed":
+            return replace(outcome, status=SIGNALLED, reason=None)
+        return outcome
+
     def _note(self, *_: object) -> None:
-        self.signalled = True
+        self._signalled = True
 
     def _listen(self) -> None:
         while numbers := os.read(self._hears, 1):
