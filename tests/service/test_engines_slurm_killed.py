@@ -14,7 +14,7 @@ from service_program import ServiceProgram
 
 from prominence_executor import ProminenceExecutor
 
-KILLS = 10
+KILLS, CALLS = 10, 2  # so many times, after so many calls each
 OPTIONS = ("--engine", "slurm", "--engine-option", "poll_seconds=0.5")
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
@@ -40,11 +40,11 @@ def test_killed_at_ten_moments_of_a_stream_of_calls_it_loses_none_and_none_runs_
         with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5)) as executor:
             futures: list[Future[int]] = []
             for _ in range(KILLS):
-                for _ in range(3):
+                for _ in range(CALLS):
                     futures.append(executor.submit(mark, str(marks), len(futures)))
                     time.sleep(moments.uniform(0, 0.3))  # a stream, not a wait for anything
                 time.sleep(moments.choice((0, moments.uniform(0, 1.5))))
                 service.kill()
                 service.start()
-            assert [future.result(120) for future in futures] == list(range(3 * KILLS))
-    assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(range(3 * KILLS), ".")
+            assert [future.result(120) for future in futures] == list(range(CALLS * KILLS))
+    assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(range(CALLS * KILLS), ".")
