@@ -129,7 +129,8 @@ class ProminenceExecutor(MapFunctions):
         engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
             ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
             ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
-            nodes must see.
+            nodes must see, and for a service that is started here ``bind``, the address at which nodes reach it (by
+            HTTPS), ``public_url``, ``containers`` (``"real"``), ``poll_seconds`` and ``look_seconds``.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.

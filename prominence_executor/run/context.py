@@ -58,6 +58,7 @@ def new_context(
     clock: Callable[[], float],
     lasts: bool = True,
     cancel_running: bool = False,
+    revive: Callable[[], None] | None = None,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -65,13 +66,14 @@ def new_context(
         connect: makes a client.
         service_timeout: seconds for which the service may be away.
         clock: what measures them.
+        revive: starts the service again.
     """
     uploads = UploadCache()
     return RunContext(
         run_id=run_id,
         key=key,
         connection=Connection(connect),
-        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts),
+        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts, revive=revive),
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
