@@ -117,10 +117,7 @@ class OneNodeSlurm:
             time.sleep(0.1)
         for name in reversed(list(self._daemons)):
             self._end(name)
-        for node in self.nodes:
-            for group, _, _ in os.walk(_CGROUPS / f"slurm_{node}", topdown=False):
-                with suppress(OSError):
-                    os.rmdir(group)
+        self._remove_cgroups()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def asked(self, *command: str) -> str:
@@ -133,6 +130,16 @@ class OneNodeSlurm:
         except subprocess.TimeoutExpired:
             return ""
         return done.stdout.strip()
+
+    def _remove_cgroups(self) -> None:
+        """Remove what is left of them, as soon as the last programs of jobs have ended."""
+        deadline, left = time.monotonic() + _SECONDS, [_CGROUPS / f"slurm_{node}" for node in self.nodes]
+        while (left := [top for top in left if top.exists()]) and time.monotonic() < deadline:
+            for top in left:
+                for group, _, _ in os.walk(top, topdown=False):
+                    with suppress(OSError):
+                        os.rmdir(group)
+            time.sleep(0.05)
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
