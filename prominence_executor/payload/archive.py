@@ -25,7 +25,8 @@ _PARTS = {  # what only some jobs need
     "files": ("files",),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "modules"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "depot", "courier", "modules"),
+    "courier": ("courier",),
 }
 
 
@@ -37,7 +38,8 @@ def runner_archive(*parts: str) -> bytes:
     than the wanted one needs to say that it is the wrong one goes as source, too.
 
     Args:
-        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker".
+        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker",
+            "courier".
     """
     folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"

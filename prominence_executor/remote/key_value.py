@@ -26,20 +26,7 @@ class Service:
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
-        host = url.hostname or ""
-        if url.scheme == "https":
-            context = ssl.create_default_context()
-            authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-            if tls and tls.get("certificates"):
-                context.load_verify_locations(cadata=tls["certificates"])
-            elif tls and tls.get("verify") is False:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            elif os.path.isfile(authority):
-                context.load_verify_locations(authority)
-            self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=context)
-        else:
-            self.connection = http.client.HTTPConnection(host, url.port, timeout=60)  # type: ignore[assignment]
+        self.connection = connection_to(url, tls)
 
     def call(self, method, key, body=None):
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while."""
@@ -75,3 +62,20 @@ class Service:
     def close(self):
         """Close the connection."""
         self.connection.close()
+
+
+def connection_to(url, tls=None):
+    """Return a connection to the host of a split URL, which is not made yet."""
+    host = url.hostname or ""
+    if url.scheme != "https":
+        return http.client.HTTPConnection(host, url.port, timeout=60)
+    context = ssl.create_default_context()
+    authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
+    if tls and tls.get("certificates"):
+        context.load_verify_locations(cadata=tls["certificates"])
+    elif tls and tls.get("verify") is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif os.path.isfile(authority):
+        context.load_verify_locations(authority)
+    return http.client.HTTPSConnection(host, url.port, timeout=60, context=context)

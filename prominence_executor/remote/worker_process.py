@@ -60,7 +60,7 @@ class Child:
         self.modules = None
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
-        self._received = b""
+        self._received = bytearray()  # what a large answer is put together in, without copying it for each piece
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
@@ -97,6 +97,13 @@ class Child:
                 self.sent.add(name)
                 self.send({"kind": kind, "name": name}, self.kept[name])
         return True
+
+    def forget(self, names):
+        """Have it let go of objects."""
+        names = [name for name in names if name in self.sent]
+        if names:
+            self.sent.difference_update(names)
+            self.send({"kind": "forget", "names": names}, b"")
 
     def send(self, header, body):
         """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
@@ -141,8 +148,8 @@ class Child:
         start, end = FRAME.size + head, FRAME.size + head + size
         if len(self._received) < end:
             return None
-        text, body = self._received[FRAME.size : start], self._received[start:end]
-        self._received = self._received[end:]
+        text, body = bytes(self._received[FRAME.size : start]), bytes(memoryview(self._received)[start:end])
+        del self._received[:end]
         return json.loads(text.decode("utf-8")), body
 
     def exit_code(self):
@@ -227,6 +234,9 @@ class ChunkRunner:
             add_modules(io.BytesIO(body), header["name"], self.home)
         elif header["kind"] == "object":
             self.objects[header["name"]] = self.keep("pxobj-%d-%s" % (os.getpid(), header["name"]), body)
+        elif header["kind"] == "forget":
+            for name in header["names"]:
+                self.drop(self.objects.pop(name))
         elif header["kind"] == "function":
             self.pickles[header["name"]] = body
         else:
@@ -238,6 +248,13 @@ class ChunkRunner:
         with open(path, "wb") as file:
             file.write(content)
         return path
+
+    def drop(self, path):
+        """Remove such a file; what is mapped of it stays in memory."""
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # a call has been here
 
     def run_chunk(self, chunk, body):
         """Run a chunk, and send its records and its end."""

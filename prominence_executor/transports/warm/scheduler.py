@@ -17,38 +17,51 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ...errors import AuthenticationError, ProminenceError, SignatureError
 from ...run.breaking import breaking
+from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
+from ...run.slots import Slots
 from ...run.threads import StartedPool, start_thread_pool
 from . import batches
+from .courier import Courier
 from .events import (
     BatchFailed,
     BatchSent,
+    BatchUnstored,
     ChunkReturned,
     ChunkSettled,
+    CourierCreated,
+    CourierLooked,
     Discarded,
     EndFailed,
     Event,
     MailboxCleared,
+    RoomChanged,
     Scaled,
     Stopped,
     Submitted,
     Terminated,
     WorkerCreated,
     WorkerNotCreated,
+    WorkersEnded,
 )
 from .exchange import Exchange
 from .lifecycle import Lifecycle
+from .loads import is_too_large_for_keys
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler
+from .places import Places
 from .state import PoolState
 
 _SENDERS = 4
+_HEAVY = 1 << 20  # bytes that went other ways for lack of places in the object store, after which there are to be some
+_LOOKED_AT = 500  # chunks that wait, of which some may need them
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
 
@@ -73,6 +86,9 @@ class Scheduler:
         outcomes: OutcomeSettler,
         mailboxes: Mailboxes,
         options: WarmOptions,
+        slots: Slots,
+        places: Places,
+        overflow: Callable[[Chunk], None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -82,10 +98,21 @@ class Scheduler:
         self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
         # Of the thread alone:
         self._state = state = PoolState(options.min_workers)
+        self._courier = Courier(context, places, slots, options.max_workers, self._in_background)
+        self._places = places
+        self._overflow = overflow
         parts = (context, registry, state, mailboxes, outcomes, options)
-        self._lifecycle = Lifecycle(*parts, in_background=self._in_background, read=lambda: self._exchange.read())
+        self._lifecycle = Lifecycle(
+            *parts,
+            slots,
+            places,
+            in_background=self._in_background,
+            read=lambda: self._exchange.read(),
+            others=self._courier.add_to,
+            count=lambda: self._courier.counts,
+        )
         self._exchange = Exchange(
-            *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
+            *parts, lifecycle=self._lifecycle, places=places, in_background=self._in_background, publish=self._publish
         )
         self._stopping = False
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
@@ -122,11 +149,12 @@ class Scheduler:
     def left(self) -> list[int] | None:
         """Find the ids of the workers' jobs that are left after `stop`; None: only the service knows them all."""
         ids = [worker.job_id for worker in self._state.workers.values() if worker.job_id is not None]
+        ids += [self._courier.job_id] if self._courier.job_id is not None else []
         in_doubt = self._lifecycle.in_doubt
         with suppress(queue.Empty):
             while True:  # what the senders have said since the thread ended
                 match self._events.get_nowait():
-                    case WorkerCreated(_, job_id):
+                    case WorkerCreated(_, job_id) | CourierCreated(job_id):
                         ids.append(job_id)
                     case EndFailed() | WorkerNotCreated():
                         in_doubt = True
@@ -170,6 +198,7 @@ class Scheduler:
         asleep = time.monotonic() - self._context.health.now()
         if asleep > self._asleep + _ASLEEP:  # no worker was silent: nobody here has listened
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
+        self._mind_large()
         self._lifecycle.plan()
         self._dispatch()
         if any(worker.chunks or not worker.nonce for worker in workers.values()):
@@ -181,6 +210,25 @@ class Scheduler:
         if workers:
             self._context.health.answered()
 
+    def _mind_large(self) -> None:
+        """Come by places in the object store when they are needed, and have other jobs for what cannot do without."""
+        state = self._state
+        state.stores = self._places.ready
+        if state.stores:
+            state.heavy = 0
+            return
+        waiting = list(islice(state.queue, _LOOKED_AT))
+        large = [chunk for chunk in waiting if chunk.payload and is_too_large_for_keys(chunk.payload)]
+        self._courier.wanted = bool(large) or state.heavy > _HEAVY
+        if self._places.usable:
+            first = next(iter(state.queue), None)
+            options = first.options.of_worker if first else state.kind.options if state.kind else None
+            self._courier.plan(options)
+            return
+        for chunk in large:
+            state.forget(chunk)
+            self._overflow(chunk)
+
     def _dispatch(self) -> None:
         self._handle_waiting()  # what has been submitted since
         self._exchange.dispatch()
@@ -188,7 +236,8 @@ class Scheduler:
     def _wait(self) -> None:
         """Wait for an event, or until it is time to look again."""
         with suppress(queue.Empty):
-            self._handle(self._events.get(timeout=batches.pause(self._state, time.monotonic())))
+            pauses = (batches.pause(self._state, time.monotonic()), self._courier.pause())
+            self._handle(self._events.get(timeout=min((p for p in pauses if p is not None), default=None)))
         self._handle_waiting()
 
     def _handle_waiting(self) -> None:
@@ -202,6 +251,7 @@ class Scheduler:
             Published(worker.number, worker.job_id, worker.state, worker.calls, worker.seen, worker.requests)
             for worker in self._state.workers.values()
         )
+        self._lifecycle.publish()
 
     def _in_background(self, task: Callable[..., Iterable[Event]], *args: Any) -> None:
         """Have a sender do something, and tell what came of it."""
@@ -246,6 +296,12 @@ class Scheduler:
                 self._lifecycle.created(event)
             case WorkerNotCreated(number, error):
                 self._lifecycle.not_created(number, error)
+            case BatchUnstored():
+                self._exchange.unsent(event)
+            case CourierCreated():
+                self._courier.created(event)
+            case CourierLooked():
+                self._courier.looked(event)
             case BatchSent() | BatchFailed():
                 self._exchange.sent(event)
             case MailboxCleared(number):
@@ -253,6 +309,10 @@ class Scheduler:
                     state.workers[number].sending = False
             case EndFailed():
                 self._lifecycle.in_doubt = True
+            case RoomChanged():
+                pass  # the next round looks
+            case WorkersEnded(count):
+                state.ending -= count
             case ChunkSettled(chunk, seconds):
                 state.learn(seconds)
                 state.forget(chunk)

@@ -84,7 +84,7 @@ class MailboxScan:
                 continue
             with suppress(ValueError):  # it is not signed: nobody will run it
                 header, _ = verify(text, self._key, f"{nonce}:{batch}")
-                for number, chunk in enumerate(header["chunks"]):
+                for number, chunk in enumerate(header.get("chunks", ())):  # none: it was told to end
                     if number not in returned.get((worker, batch), ()):
                         self.held[CallRange(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(
                             worker, job_id
