@@ -190,7 +190,7 @@ def killed(at: dict[str, Any], calls: int, seed: int) -> None:
             while kills < 2 * WORKERS and not all(future.done() for future in futures):
                 time.sleep(chance.uniform(0.2, 0.8))
                 ids = [worker.job_id for worker in executor.workers() if worker.state != "starting"]
-                victims = processes_of(chance.choice(ids)) if ids else []
+                victims = processes_of(executor.client.url, chance.choice(ids)) if ids else []
                 for how in (signal.SIGSTOP, signal.SIGKILL):  # all at once: none may still say that another has died
                     for pid in victims:
                         with suppress(ProcessLookupError):
@@ -215,13 +215,13 @@ def killed(at: dict[str, Any], calls: int, seed: int) -> None:
         )
 
 
-def processes_of(job_id: int | None) -> list[int]:
-    """The processes of a job here: those that the service has given its id."""
-    mark = f"PROMINENCE_JOB_ID={job_id}".encode()
+def processes_of(url: str, job_id: int | None) -> list[int]:
+    """The processes of a job here: those that the service has given its URL and the job's id, which others may use."""
+    marks = {f"PROMINENCE_URL={url}".encode(), f"PROMINENCE_JOB_ID={job_id}".encode()}
     found = []
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+            if folder.name.isdecimal() and marks <= set((folder / "environ").read_bytes().split(b"\0")):
                 found.append(int(folder.name))
         except OSError:
             pass  # it has just ended, or is somebody else's

@@ -286,12 +286,15 @@ class ProminenceExecutor(Executor):
         executor._found = run.adopt(found, plan, options, owns=takes_over or whole)
         return executor
 
-    def leave_on_interrupt(self) -> None:
+    def leave_on_interrupt(self, how_to_go_on: str = "") -> None:
         """Leave outstanding jobs at the service when the program is interrupted, unless ``on_interrupt`` was given.
 
         For who can find them again, as a sweep with a store.
+
+        Args:
+            how_to_go_on: what the message about them ends with; default: that `attach` continues the run.
         """
-        self._run.leave_on_interrupt()
+        self._run.leave_on_interrupt(how_to_go_on)
 
     def _take(
         self,

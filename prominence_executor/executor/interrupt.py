@@ -12,8 +12,10 @@ from ..run.context import RunContext
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
 
 
-def report_left(context: RunContext, chunks: Sequence[Chunk], jobs: Transport, has_workers: bool) -> str:
-    """Say what is left at the service; ``jobs`` carries those that no warm worker has."""
+def report_left(
+    context: RunContext, chunks: Sequence[Chunk], jobs: Transport, has_workers: bool, how_to_go_on: str = ""
+) -> str:
+    """Say what is left at the service, and what continues it; ``jobs`` carries those that no warm worker has."""
     if not context.lasts:
         return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
     sent = [chunk for chunk in chunks if chunk.job_id is not None]
@@ -25,7 +27,7 @@ def report_left(context: RunContext, chunks: Sequence[Chunk], jobs: Transport, h
     unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
     if unsent:
         said += f", {unsent} calls had not been sent" + (" and are in the journal" if context.journal else "")
-    return said + f"; ProminenceExecutor.attach({context.run_id!r}) continues it"
+    return said + "; " + (how_to_go_on or f"ProminenceExecutor.attach({context.run_id!r}) continues it")
 
 
 def delete(chunks: Sequence[Chunk], ended: threading.Event) -> str:

@@ -70,6 +70,7 @@ class Run:
         self.settings = settings
         self.connect = service.connect
         self.leaves_jobs = settings.on_interrupt == "leave"
+        self._how_to_go_on = ""  # what the message about them ends with
         self.registry = ChunkRegistry(run_id)
         self._stop_service = service.stop
         self._settler = Settler(self.context, self._resend)
@@ -333,8 +334,9 @@ class Run:
         own = [transport.threads() for transport in transports if transport is not None]
         return self._held_back.threads().union(*own)
 
-    def leave_on_interrupt(self) -> None:
+    def leave_on_interrupt(self, how_to_go_on: str) -> None:
         """Leave what is outstanding when the program is interrupted, unless its user, or its service's end, says no."""
+        self._how_to_go_on = how_to_go_on
         self.leaves_jobs = self.leaves_jobs or (self.settings.on_interrupt is None and self.context.lasts)
 
     def interrupt(self) -> None:
@@ -347,7 +349,7 @@ class Run:
             return
         if self.leaves_jobs:
             self._left = True
-            said = report_left(self.context, chunks, self._jobs, self.is_warm)
+            said = report_left(self.context, chunks, self._jobs, self.is_warm, self._how_to_go_on)
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
         else:
             said = delete(chunks, self._ended)

@@ -65,7 +65,7 @@ class RunCarrier:
         self._call = travelling(function)
         self._chunksize = chunksize
         if keeps:
-            executor.leave_on_interrupt()
+            executor.leave_on_interrupt("start the same program again to go on")
 
     @property
     def run_id(self) -> str | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import requests
+from job_processes import processes_of
 from paths import ROOT, WIRE
 from people import files_named
 
@@ -275,27 +276,12 @@ time.sleep(1000)
 """
     job = user.python(program, outputFiles=["o"])
     until(lambda: user.stdout(job))
-    marker = f"PROMINENCE_JOB_ID={job}".encode()
-    url = f"PROMINENCE_URL={user.url}".encode()
-    until(lambda: len(processes_with(marker, url)) >= 3)
+    until(lambda: len(processes_of(user.url, job)) >= 3)
     assert user("DELETE", f"/jobs/{job}") == {}
-    until(lambda: not processes_with(marker, url))
+    until(lambda: not processes_of(user.url, job))
     ended = user.ended(job)
     assert (ended["status"], ended["outputFiles"]) == ("deleted", [{"name": "o", "url": ""}])
     assert user("DELETE", f"/jobs/{job}") == {"error": "No such job(s)"}
-
-
-def processes_with(*parts: bytes) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                environment = (folder / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if all(part in environment for part in parts):
-                found.append(int(folder.name))
-    return found
 
 
 def test_jobs_queue_for_cpus_and_what_fits_nowhere_stays_idle() -> None:
@@ -393,7 +379,7 @@ def test_a_killed_and_restarted_service_knows_its_jobs_and_runs_the_waiting_ones
         assert "restart" in lost["statusReason"]
         assert user.ended(waiting)["status"] == "completed"
         assert user.stdout(waiting) == b"waited\n"
-        assert processes_with(f"PROMINENCE_JOB_ID={running}".encode(), f"PROMINENCE_URL={user.url}".encode()) == []
+        assert processes_of(user.url, running) == []
     finally:
         second.end(signal.SIGTERM)
 

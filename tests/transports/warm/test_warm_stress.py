@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
+from job_processes import processes_of
 from warm_world import MemoryService, Pool, pickled
 
 from prominence_executor import JobDeletedError, ProminenceExecutor, ProminenceFuture, WorkerLostError
@@ -135,17 +135,6 @@ def test_scaling_and_submitting_return_at_once_while_the_service_does_not_answer
         assert [future.result(30) for future in futures[:17]] == [work(n, 0) for n in range(1, 18)]
 
 
-def processes_of(job_id: int | None) -> list[int]:
-    """The processes of a job here: those that the service has given its id."""
-    mark = f"PROMINENCE_JOB_ID={job_id}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError):  # it has just ended, or is somebody else's
-            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_twenty_real_workers_of_which_some_are_killed(until: Callable[..., None]) -> None:
@@ -164,7 +153,7 @@ def test_twenty_real_workers_of_which_some_are_killed(until: Callable[..., None]
             executor.scale(wanted)
             ids = [worker.job_id for worker in executor.workers() if worker.state != "starting"]
             for job_id in chance.sample(ids, min(2, len(ids))):
-                victims = processes_of(job_id)
+                victims = processes_of(service.url, job_id)
                 killed += bool(victims)
                 for how in (signal.SIGSTOP, signal.SIGKILL):  # all at once: none may still say that another has died
                     for pid in victims:
