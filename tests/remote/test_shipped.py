@@ -16,7 +16,7 @@ from prominence_executor.payload.archive import runner_archive
 from prominence_executor.remote import reporting, worker_batch
 
 SOURCES = sorted(Path(remote.__file__).parent.glob("*.py"))
-PARTS = [(), ("modules",), ("files",), ("files", "modules", "mpi"), ("worker",)]
+PARTS = [(), ("modules",), ("files",), ("files", "modules", "mpi"), ("worker",), ("courier",)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,11 @@ from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.pickling import ObjectRef
 from prominence_executor.remote.courier import seal, unseal
+from prominence_executor.run.chunk import Chunk
+from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options
 from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
+from prominence_executor.transports.warm.printed import read_printed
 from prominence_executor.transports.warm.state import Worker
 
 Until = Callable[..., None]
@@ -141,6 +145,15 @@ def test_attach_finds_large_results(service: LocalService) -> None:
         with ProminenceExecutor.attach(executor.run_id, service.url, service.token) as other:
             results = [future.result(60) for future in other.futures()]
         assert [value if isinstance(value, int) else len(value) for value in results] == [2 * MB] * 4
+
+
+def test_an_outcome_is_found_in_the_standard_output_though_nobody_can_say_where(warm: ProminenceExecutor) -> None:
+    """As where that is a pipe, and its worker does not know what calls have printed before."""
+    future = warm.submit(os.urandom, 2 * MB)
+    result = future.result(60)
+    calls: list[ProminenceFuture[Any]] = [ProminenceFuture(future.index)]
+    chunk = Chunk(warm.run_id, future.index, calls, Options(), None, None)  # type: ignore[arg-type]
+    assert result in read_printed(warm._run.context, chunk, future.job_id, 0, 0)
 
 
 def test_a_token_is_sealed_with_the_key_of_the_run() -> None:
