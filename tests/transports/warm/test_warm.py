@@ -225,9 +225,9 @@ def test_nothing_is_left_at_the_service(service: LocalService) -> None:
 def test_large_outcomes_and_payloads_travel(warm: ProminenceExecutor) -> None:
     content = os.urandom(100_000)  # several values
     assert warm.submit(bytes.upper, content).result(30) == content.upper()
-    large = os.urandom(600_000)  # a job of its own
+    large = os.urandom(600_000)  # through the object store
     assert warm.submit(len, large).result(30) == 600_000
-    assert warm.submit(os.urandom, 3_000_000).result(30).__len__() == 3_000_000  # through standard output
+    assert warm.submit(os.urandom, 3_000_000).result(30).__len__() == 3_000_000  # likewise
     shared = np.arange(300_000.0)
     assert list(warm.map(np.sum, [shared] * 4)) == [shared.sum()] * 4
     many = list(warm.map(os.urandom, [40_000] * 60))
@@ -249,8 +249,9 @@ def test_shared_objects_travel_once_to_each_worker(warm: ProminenceExecutor) -> 
     assert [warm.submit(np.ndarray.item, scattered, n).result(30) for n in range(5)] == table[:5].tolist()
     assert list(warm.map(lambda n: float(scattered[n]), range(300))) == table[:300].tolist()
     sent = warm.client.requests_sent - before
-    assert sent["POST /jobs"] == max(worker.number for worker in warm.workers())  # no call had one of its own
-    assert sent["PUT upload"] == 0
+    workers = max(worker.number for worker in warm.workers())
+    assert sent["POST /jobs"] == workers + 1  # the courier: no call had one of its own
+    assert sent["PUT upload"] <= workers
     with pytest.raises(CallCrashedError):
         warm.submit(lambda: os._exit(int(scattered[0]))).result(30)
     assert warm.submit(np.sum, scattered).result(30) == table.sum()  # in another process of the worker
