@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
     from .run.future import ProminenceFuture
+    from .run.retry import Attempt, Retry
     from .sweeps.identity import Labelled
     from .sweeps.point import Point
     from .sweeps.stored import StoredSweep, open_sweep
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "Attempt",
     "Dependency",
     "ImageReport",
     "InputFile",
@@ -49,6 +51,7 @@ __all__ = [
     "RemoteTraceback",
     "Repeat",
     "Resources",
+    "Retry",
     "StoredSweep",
     "Sweep",
     "Task",
@@ -66,6 +69,7 @@ _HOMES = {
     "client.client": ("ProminenceClient",),
     "executor.executor": ("ProminenceExecutor",),
     "run.future": ("ProminenceFuture",),
+    "run.retry": ("Attempt", "Retry"),
     "executor.image_check": ("ImageReport",),
     "executor.submission": ("local_sources",),
     "client.job": ("Job",),

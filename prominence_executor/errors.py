@@ -75,6 +75,7 @@ __all__ = [
     "StageOutError",
     "StoreError",
     "StoreInUseError",
+    "TimeLimitExceededError",
     "TransferError",
     "WalltimeExceededError",
     "WorkerLostError",
@@ -208,7 +209,10 @@ class JobError(ProminenceError, RuntimeError):
         status: the service's status word, for example ``"failed"``.
         reason: the service's own ``statusReason``, or what we know instead.
         stderr: the last part of the job's standard error, possibly empty.
+        advice: what to change, where that is known: what the job had asked for, and used as far as the service tells.
     """
+
+    advice: str = ""
 
     def __init__(
         self,
@@ -236,7 +240,9 @@ class JobError(ProminenceError, RuntimeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only attributes are not in args, so the default reduction would lose them.
-        return (_rebuild_job_error, (type(self), self.message, self.job_id, self.status, self.reason, self.stderr))
+        facts = (type(self), self.message, self.job_id, self.status, self.reason, self.stderr)
+        others = {name: value for name, value in vars(self).items() if name in ("advice", "limit", "stdout")}
+        return (_rebuild_job_error, facts, others) if others else (_rebuild_job_error, facts)
 
     def __str__(self) -> str:
         where = f"job {self.job_id}" if self.job_id is not None else "job"
@@ -244,6 +250,8 @@ class JobError(ProminenceError, RuntimeError):
         known = ", ".join(word for word in (self.status, self.reason) if word)
         parts.append(f"({where}: {known})" if known else f"({where})")
         text = " ".join(parts)
+        if self.advice:
+            text += "\n" + self.advice
         if self.stderr.strip():
             text += "\n--- end of the job's standard error ---\n" + self.stderr.strip()
         return text
@@ -268,6 +276,27 @@ class JobDeletedError(JobError):
 @public
 class WalltimeExceededError(JobError):
     """The job ran longer than ``resources.walltime``."""
+
+
+@public
+class TimeLimitExceededError(JobError):
+    """The call took longer than its ``time_limit``, and was ended; the other calls of its job, or worker, go on.
+
+    It is no TimeoutError, which a program that waits with a ``timeout`` would take for its own.
+
+    Attributes:
+        limit: the seconds that it had.
+        stdout: the last part of what the call has printed; ``stderr``, too, is of this call alone.
+    """
+
+    limit: float | None = None
+    stdout: str = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.stdout.strip():
+            text += "\n--- end of the call's standard output ---\n" + self.stdout.strip()
+        return text
 
 
 @public

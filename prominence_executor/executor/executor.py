@@ -31,6 +31,7 @@ from ..run.journal import Journal
 from ..run.names import new_run_id
 from ..run.objects import RefCache
 from ..run.options import Options
+from ..run.retry import Retry
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
 from .attach import check_new, find
@@ -83,7 +84,13 @@ class ProminenceExecutor(Executor):
             the list of their results by rank (see the README).
         procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
         retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
-            raised is never repeated.
+            raised is never repeated, unless a `Retry` names what it raised; that also has calls ask for more memory or
+            walltime the next time, and wait before. ``future.history`` shows the attempts.
+        time_limit: seconds that a call may take from when its arguments have been loaded until its function returns or
+            raises. The time in the queue does not count, nor that of the initializer, of unpickling (with the imports
+            that it makes), and of storing the result; ``resources.walltime`` bounds those. A call that takes longer is
+            ended, with all processes that it has started, by SIGKILL; its future raises `TimeLimitExceededError`. The
+            calls behind it go on in a new process, in which the initializer runs again. Not for MPI calls.
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
@@ -100,6 +107,8 @@ class ProminenceExecutor(Executor):
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
             a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
             ``"leave"``. By default they are deleted, unless a sweep with a store can find them again.
+        cancel_running: ``future.cancel()`` ends a call that runs, too, and so does all that cancels futures: a task of
+            asyncio that is cancelled while it awaits one, `map`'s iterator, ``shutdown(cancel_futures=True)``.
         lazy: leave results of more than 1 MB at the service until ``future.result()`` asks for them, also after the
             executor's end (but the service that ``"local"`` started ends with it), or ``future.save()``.
 
@@ -139,7 +148,8 @@ class ProminenceExecutor(Executor):
         outputs_dir: str | os.PathLike[str] | None = None,
         task_type: str | None = None,
         procs_per_node: int | None = None,
-        retries: int = 0,
+        retries: int | Retry = 0,
+        time_limit: float | None = None,
         package_data: float = DATA_LIMIT,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -150,6 +160,7 @@ class ProminenceExecutor(Executor):
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] | None = None,
+        cancel_running: bool = False,
         lazy: bool = False,
         workers: Literal["warm"] | None = None,
         min_workers: int = 0,
@@ -170,6 +181,7 @@ class ProminenceExecutor(Executor):
             task_type=task_type,
             procs_per_node=procs_per_node,
             retries=retries,
+            time_limit=time_limit,
             package_data=package_data,
         )
         if initializer is not None and not callable(initializer):
@@ -180,7 +192,7 @@ class ProminenceExecutor(Executor):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
         warm = warm_options(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
-        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
+        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
         service = find_service(url, token, service_timeout, max_workers, options.resources)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
@@ -206,6 +218,7 @@ class ProminenceExecutor(Executor):
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
         service_timeout: float = 900.0,
         on_interrupt: Literal["delete", "leave"] = "leave",
+        cancel_running: bool = False,
         lazy: bool = False,
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | None = None,
@@ -223,8 +236,8 @@ class ProminenceExecutor(Executor):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, lazy, outputs_dir: as for the
-                executor itself.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir: as
+                for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -233,7 +246,7 @@ class ProminenceExecutor(Executor):
             ValueError: the journal is another run's; a newer version has begun the run, or written the journal.
         """
         warm = warm_options(workers, max_workers)
-        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm)
+        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
         options = Options().changed(outputs_dir=outputs_dir)
         service = find_service(url, token, service_timeout)
         kept = None
@@ -535,10 +548,13 @@ class ProminenceExecutor(Executor):
         outputs_dir: str | os.PathLike[str] | None = None,
         task_type: str | None = None,
         procs_per_node: int | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
+        time_limit: float | None = None,
         package_data: float | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
+
+        The options are those of the executor itself; ``time_limit=math.inf`` takes a limit away.
 
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
 
@@ -561,6 +577,7 @@ class ProminenceExecutor(Executor):
             task_type=task_type,
             procs_per_node=procs_per_node,
             retries=retries,
+            time_limit=time_limit,
             package_data=package_data,
         )
         view._base = self
@@ -571,7 +588,7 @@ class ProminenceExecutor(Executor):
 
         Args:
             wait: block until all futures are done and the threads have ended; else that happens in the background.
-            cancel_futures: cancel what is not running yet, and delete its jobs.
+            cancel_futures: cancel what is not running yet (with ``cancel_running``, all), and delete its jobs.
         """
         self._run.shutdown(wait=wait, cancel=cancel_futures)
 

@@ -26,8 +26,10 @@ from ..run.future import ProminenceFuture, settle
 from ..run.journal import Journal
 from ..run.options import Options
 from ..run.registry import ChunkRegistry
+from ..run.retry import Again
 from ..run.settle import Settler
 from ..run.slots import Slots
+from ..transports.delay import DelayedChunks
 from ..transports.jobs.transport import JobTransport
 from ..transports.warm.follower import WorkerFollower
 from ..transports.warm.pool import WarmPool
@@ -66,6 +68,7 @@ class Run:
             attached=attached,
             clock=self._clock.now,
             lasts=service.lasts,
+            cancel_running=settings.cancel_running,
         )
         self.settings = settings
         self.connect = service.connect
@@ -82,7 +85,9 @@ class Run:
             slots=slots,
             poll_interval=settings.poll_interval,
             ended=self._end,
+            later=self._send_delayed,
         )
+        self._delayed = DelayedChunks(self.context, self.registry, self.reroute)
         self.registry.on_change = self._jobs.look_soon
         self._pool = None
         if settings.warm is not None:
@@ -118,7 +123,7 @@ class Run:
         def make(first: int) -> list[Chunk]:
             starts = accumulate(counts, initial=first)
             return [
-                Chunk(self.context.run_id, start, _futures(start, count), options, payload, transport)
+                Chunk(self.context.run_id, start, self._futures(start, count), options, payload, transport)
                 for start, count, (payload, transport) in zip(starts, counts, routed, strict=False)
             ]
 
@@ -159,7 +164,9 @@ class Run:
 
         def make(first: int) -> list[Chunk]:
             return [
-                Chunk(run_id, first + s.start, _futures(first + s.start, len(s)), options, payload.part(s, s), jobs)
+                Chunk(
+                    run_id, first + s.start, self._futures(first + s.start, len(s)), options, payload.part(s, s), jobs
+                )
                 for s in spans
             ]
 
@@ -191,22 +198,39 @@ class Run:
         self.context.journal.remove([chunk.name])
         chunk.release()
 
+    def _futures(self, first: int, count: int) -> list[ProminenceFuture[Any]]:
+        return [ProminenceFuture(first + at, self.settings.cancel_running) for at in range(count)]
+
     def _division_failed(self, error: BaseException) -> None:
         break_down(self.registry, "division of calls", error)
 
-    def _resend(self, chunk: Chunk, groups: list[list[int]]) -> None:
-        """Send calls of a chunk, whose job ended without an outcome of theirs, once more."""
+    def _resend(self, chunk: Chunk, again: list[Again]) -> None:
+        """Have calls of a chunk sent once more, now or later."""
         payload, run_id = chunk.payload, self.context.run_id
         assert payload is not None  # noqa: S101  it may be repeated
 
         def make() -> list[Chunk]:
-            transport = self._route(payload, chunk.options)
-            return [chunk.part(range(w[0], w[-1] + 1), w, chunk.attempt + 1, transport) for w in groups]
+            transport: Transport = self._route(payload, chunk.options)
+            return [
+                chunk.part(
+                    range(group.positions[0], group.positions[-1] + 1),
+                    group.positions,
+                    chunk.attempt + 1,
+                    self._delayed if group.delay else transport,
+                    group.resources,
+                )
+                for group in again
+            ]
 
-        again = self.registry.add(make)
+        parts = self.registry.add(make)
         self.context.log.info("run %s: job %s left no outcome; its calls are sent again", run_id, chunk.job_id)
-        for part in again:
-            self._queue(part)
+        for part, group in zip(parts, again, strict=True):
+            self._keep(part)
+            if group.delay:
+                self._delayed.put(part, group.delay)
+                self._jobs.look_soon()
+            else:
+                part.transport.submit(part)
 
     def _route(self, payload: Payload, options: Options) -> Transport:
         """Choose what is to carry such calls."""
@@ -222,6 +246,10 @@ class Run:
         """Have a chunk sent as a job that no warm worker can be given."""
         chunk.transport = self._jobs
         chunk.transport.submit(chunk)
+
+    def _send_delayed(self) -> float | None:
+        """Send what has waited for long enough; return the seconds until there is more to do, None if nothing waits."""
+        return self._delayed.due()
 
     def _queue(self, chunk: Chunk) -> None:
         self._keep(chunk)
@@ -245,7 +273,7 @@ class Run:
             options: of calls whose own the journal does not have.
             owns: that program has ended: what its workers have lost can be sent again.
         """
-        futures = _futures(0, plan.count)
+        futures = self._futures(0, plan.count)
         for index, error in plan.missing.items():
             settle(futures[index], False, error)
         self.context.journal.remove(plan.obsolete)
@@ -321,6 +349,7 @@ class Run:
         if cancel:
             for future in self.registry.futures():
                 future.cancel()
+            self._delayed.give_up()
         if never_used:
             self._end()
         self._jobs.look_soon()
@@ -375,7 +404,3 @@ class Run:
                     close()
         finally:
             self._ended.set()
-
-
-def _futures(first: int, count: int) -> list[ProminenceFuture[Any]]:
-    return [ProminenceFuture(first + position) for position in range(count)]

@@ -30,6 +30,7 @@ class RunSettings:
     on_interrupt: str | None  # "delete" or "leave"; None: nobody has said
     lazy: bool  # large results stay at the service until they are asked for
     warm: WarmOptions | None = None  # None: every call has a job of its own
+    cancel_running: bool = False  # `cancel` ends a call that runs, too
 
 
 def run_settings(
@@ -39,15 +40,15 @@ def run_settings(
     on_interrupt: str | None,
     lazy: bool,
     warm: WarmOptions | None,
+    cancel_running: bool = False,
 ) -> RunSettings:
     """Check the arguments of an executor that concern its run. ValueError: see `ProminenceExecutor`."""
     _check_workers(max_workers)
     if on_interrupt not in (None, "delete", "leave"):
         raise ValueError(f"on_interrupt must be 'delete' or 'leave', not {on_interrupt!r}")
     interval = _interval(poll_interval)
-    return RunSettings(
-        max_workers if warm is None else warm.max_workers, interval, service_timeout, on_interrupt, bool(lazy), warm
-    )
+    most = max_workers if warm is None else warm.max_workers
+    return RunSettings(most, interval, service_timeout, on_interrupt, bool(lazy), warm, bool(cancel_running))
 
 
 def warm_options(

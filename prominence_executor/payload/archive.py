@@ -1,10 +1,11 @@
-"""Archives that travel: the remote side as a zip application, and zip members that depend on their content alone."""
+"""The program that travels: its start as source, the rest (the remote side and cloudpickle) as one compressed piece."""
 
 from __future__ import annotations
 
-import io
+import importlib.util
+import marshal
 import platform
-import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,60 +14,64 @@ import cloudpickle
 
 from .. import remote
 from ..remote.wire import RUNNER_FILE
-from .compact import compiled
+from .compact import bare, compiled
 
 _PACKAGE = "pxremote"  # the remote side's name in a job
 _BEFORE = ("runner", "lean", "wire", "records", "inputs")  # all that is imported before the Python is known to be right
-_BEHIND = (
-    "supervisor", "calling", "loading", "definitions", "clouds", "script", "dumping", "inheritance", "reporting",
-    "exceptions", "blame", "surroundings", "ending",
+_ALWAYS = (  # what every call needs goes as byte code
+    "supervisor", "calling", "loading", "definitions", "lines", "plain", "ending", "script", "reporting",
 )  # fmt: skip
+_SOMETIMES = ("exceptions", "blame", "surroundings", "inheritance", "clouds", "dumping")
 _PARTS = {  # what only some jobs need
     "files": ("files",),
+    "limits": ("limits",),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "depot", "courier", "modules"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "depot", "courier", "limits", "modules"),
     "courier": ("courier",),
 }
+_READABLE = 2  # version of marshal that every Python reads; what is inside has its own
+
+
+def start_program(bundle: tuple[str, str, int, int] | None = None) -> bytes:
+    """Return the source of ``pxrun.py``.
+
+    Args:
+        bundle: for the jobs of an array: its name, its SHA-256, and where in it the rest lies (offset, bytes).
+    """
+    source = (Path(remote.__file__).parent / "start.py").read_text("utf-8")
+    return bare(source.replace("BUNDLE = None", f"BUNDLE = {bundle!r}", 1).encode())
 
 
 @lru_cache(maxsize=16)
-def runner_archive(*parts: str) -> bytes:
-    """Return the zip application ``pxrun.pyz``: a start, the remote side as a package, and cloudpickle.
+def runner_data(*parts: str) -> bytes:
+    """Return ``pxrun.bin``: by name of each module its file, code and source, one of which may be None.
 
-    For CPython they go as byte code, which saves the remote side a tenth of a second of compiling; what another Python
-    than the wanted one needs to say that it is the wrong one goes as source, too.
+    What every job runs goes as byte code, which saves it tens of milliseconds of compiling; what few need, cloudpickle
+    above all, as source, which is half as large. What another Python than the wanted one needs to say that it is the
+    wrong one goes as both.
 
     Args:
-        parts: what the job needs besides calls: "files", "modules" (of the user's own), "mpi", "worker",
+        parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "mpi", "worker",
             "courier".
     """
-    folder = Path(remote.__file__).parent
     compiling = platform.python_implementation() == "CPython"
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as pyz:
-        pyz.writestr(zip_entry("__main__.py"), (folder / "archive_start.py").read_bytes())
-        pyz.writestr(zip_entry(f"{_PACKAGE}/__init__.py"), b"")
-        for name, path, as_source in _members(folder, parts):
-            source = path.read_bytes()
-            if as_source or not compiling:
-                pyz.writestr(zip_entry(name), source)
-            if compiling:
-                pyz.writestr(zip_entry(name + "c"), compiled(source, f"{RUNNER_FILE}/{name}"))
-    return archive.getvalue()
+    modules = {}
+    for name, path in _members(Path(remote.__file__).parent, parts):
+        file = f"{RUNNER_FILE}/{name.replace('.', '/')}{'/__init__' if path.stem == '__init__' else ''}.py"
+        source = bare(path.read_bytes())
+        often = compiling and path.stem in (*_BEFORE, *_ALWAYS)
+        kept = path.stem in _BEFORE or not often
+        modules[name] = (file, compiled(source, file) if often else None, source if kept else None)
+    content = {"magic": importlib.util.MAGIC_NUMBER, "modules": modules}
+    return zlib.compress(marshal.dumps(content, _READABLE), 9)
 
 
-def _members(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
-    """Yield the modules: name in the archive, file, and whether it goes as source in any case."""
-    for module in (*_BEFORE, *_BEHIND, *(module for part in parts for module in _PARTS[part])):
-        yield f"{_PACKAGE}/{module}.py", folder / f"{module}.py", module in _BEFORE
+def _members(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield the modules: name in a job, and file."""
+    yield _PACKAGE, folder / "__init__.py"
+    wanted = (*_BEFORE, *_ALWAYS, *_SOMETIMES, *(module for part in parts for module in _PARTS[part]))
+    for module in dict.fromkeys(wanted):
+        yield f"{_PACKAGE}.{module}", folder / f"{module}.py"
     for path in sorted(Path(cloudpickle.__file__).parent.glob("*.py")):
-        yield f"cloudpickle/{path.name}", path, False
-
-
-def zip_entry(name: str) -> zipfile.ZipInfo:
-    """Return an archive member without a date, so that equal contents give equal archives and digests."""
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = 0o644 << 16
-    return entry
+        yield "cloudpickle" if path.stem == "__init__" else f"cloudpickle.{path.stem}", path

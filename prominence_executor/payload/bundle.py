@@ -1,7 +1,9 @@
 """The one object that all jobs of an array share: the runner, and the calls, functions and modules of every job in it.
 
-A zip application like the runner's archive, with more members (their names are those that remote/runner.py looks for):
+A line that says which format it is, one in JSON with the names of its members and their sizes in bytes, and behind it
+one after the other (the names are those that remote/runner.py looks for):
 
+    runner                  what `runner_data` returns
     jobs/<position>.json    who the job at this position is, and which of the other members it needs
     calls/<position>        its calls' arguments
     functions/<SHA-256>     a pickled function with its initializer, once for all jobs that share it
@@ -13,61 +15,59 @@ The run's key is not in it: that travels in the description of the jobs alone.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .archive import runner_archive, zip_entry
+from ..remote.wire import BUNDLE_MAGIC
+from .archive import runner_data
 from .blob import Blob
 from .calls import Identity, Payload, calls_file
 
 
-def array_archive(
+def array_bundle(
     jobs: Iterable[tuple[Identity, Payload]],
     parts: Iterable[str] = (),
     files: Mapping[str, Iterable[bytes]] | None = None,
     apart: Mapping[str, str] | None = None,
-) -> Blob:
-    """Pack the jobs of an array into its bundle, in the order of their positions.
+) -> tuple[Blob, int, int]:
+    """Pack the jobs of an array into its bundle, in the order of their positions; return it, and where the runner lies.
 
     Args:
-        parts: of the runner; see `runner_archive`.
+        parts: of the runner; see `runner_data`.
         files: that all jobs are given, by their SHA-256.
         apart: names of the objects in which modules travel by themselves, by their SHA-256.
     """
-    file = io.BytesIO(runner_archive(*parts))
+    runner = runner_data(*parts)
+    members: dict[str, Blob] = {"runner": Blob([runner])}
     digests: dict[int, str] = {}  # of a function that many jobs share, by its identity
-    known: set[str] = set()
-    with zipfile.ZipFile(file, "a") as archive:
-
-        def add(name: str, content: Callable[[], bytes]) -> str:
-            if name not in known:
-                known.add(name)
-                entry = zip_entry(name)
-                entry.compress_type = zipfile.ZIP_STORED  # pickles are read by offset
-                archive.writestr(entry, content())
-            return name
-
-        for sha256, content in (files or {}).items():
-            add(f"files/{sha256}", partial(b"".join, content))
-        for position, (identity, payload) in enumerate(jobs):
-            function, modules = payload.function, payload.modules
-            if id(function) not in digests:
-                digests[id(function)] = function.sha256()
-            calls = calls_file(payload, with_function=False)
-            facts: dict[str, Any] = {
-                "job": identity.job,
-                "attempt": identity.attempt,
-                "function": add(f"functions/{digests[id(function)]}", function.tobytes),
-                "calls": {"name": add(f"calls/{position}", calls.tobytes)},
-                "modules": [],
-            }
-            if modules and modules.sha256 in (apart or {}):
-                facts["modules"] = [{"name": (apart or {})[modules.sha256], "sha256": modules.sha256}]
-            elif modules:
-                facts["modules"] = [{"name": add(f"modules/{modules.sha256}", partial(bytes, modules.content))}]
-            add(f"jobs/{position}.json", json.dumps(facts).encode)
-    return Blob([file.getvalue()])
+    for sha256, content in (files or {}).items():
+        members[f"files/{sha256}"] = Blob(list(content))
+    for position, (identity, payload) in enumerate(jobs):
+        function, modules = payload.function, payload.modules
+        if id(function) not in digests:
+            digests[id(function)] = function.sha256()
+        name = f"functions/{digests[id(function)]}"
+        members.setdefault(name, function)
+        members[f"calls/{position}"] = calls_file(payload, with_function=False)
+        facts: dict[str, Any] = {
+            "job": identity.job,
+            "attempt": identity.attempt,
+            "function": name,
+            "calls": {"name": f"calls/{position}"},
+            "modules": [],
+        }
+        if modules and modules.sha256 in (apart or {}):
+            facts["modules"] = [{"name": (apart or {})[modules.sha256], "sha256": modules.sha256}]
+        elif modules:
+            facts["modules"] = [{"name": f"modules/{modules.sha256}"}]
+            if f"modules/{modules.sha256}" not in members:
+                members[f"modules/{modules.sha256}"] = Blob([bytes(modules.content)])
+        members[f"jobs/{position}.json"] = Blob([json.dumps(facts).encode()])
+    index = {"members": {name: blob.size for name, blob in members.items()}}
+    whole = Blob([BUNDLE_MAGIC, json.dumps(index).encode() + b"\n"])
+    start = whole.size
+    for blob in members.values():
+        for piece in blob:
+            whole.write(piece)
+    return whole, start, len(runner)

@@ -4,7 +4,7 @@ It pickles nothing, and knows no jobs, threads or HTTP: bytes in, bytes out.
 
 The journey: pickling.py makes a `Blob` of a function or a call's arguments, in the caller's thread. Those of a chunk go
 into one file (`calls_file`); instructions.py says who the job is, and archive.py packs the runner (those of an array go
-into one archive: bundle.py). The runner appends records to the outcome file; outcomes.py verifies them, and results.py
+into one object: bundle.py). The runner appends records to the outcome file; outcomes.py verifies them, and results.py
 makes a result or an exception of one.
 """
 

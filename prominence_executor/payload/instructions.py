@@ -31,7 +31,8 @@ def job_file(
         calls, modules: (file name, SHA-256).
         objects: file names by SHA-256.
         seconds: the time that it has.
-        extras: what only some jobs have: ``files``, ``outputs`` (see remote/files.py), ``mpi`` (see remote/mpi.py).
+        extras: what only some jobs have: ``files``, ``outputs`` (see remote/files.py), ``mpi`` (see remote/mpi.py),
+            ``limit`` (see remote/limits.py).
     """
     return json.dumps(
         {

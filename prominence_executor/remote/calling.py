@@ -1,20 +1,15 @@
-"""Runs the calls of a job, and writes an outcome for each. This is what the child does; nothing here outlives it.
-
-All that it needs of the archive is imported before the first call: a call may go to another directory, from which the
-archive is not found any more.
-"""
+"""Runs the calls of a job, and writes an outcome for each. This is what the child does; nothing here outlives it."""
 
 import os
 import sys
 import time
 
 from .ending import leave_fork, threads_running, wait_for
-from .inheritance import Inheritance
 from .inputs import check_input, open_part
 from .loading import load_function, loader, read_calls
+from .plain import Dumper
 from .reporting import buffer_lines, flush_streams, stream_positions, write_exception, write_result
 from .script import present
-from .surroundings import Surroundings
 from .wire import NO_CALL
 
 LINGER = 10.0  # seconds for which threads of a call keep those behind it waiting; the end of a job waits for all
@@ -34,28 +29,29 @@ def run_calls(job, outcomes):
     if "files" in job or "outputs" in job:
         from . import files
 
-        if "files" in job and outcomes.places:
+        if "files" in job and outcomes.places and "first" not in job:
             files.place(job)
         if "outputs" in job and outcomes.rank == 0:
             outcomes.collector = files.Collector(job)
     outcomes.wants_files = "outputs" in job
     outcomes.ready()
-    from .dumping import Dumper  # with our cloudpickle, from this program's archive: the client's own version
-
     load = loader(job)
     with open_part(job, job["calls"]["name"]) as file:
         content, offsets = read_calls(job, file)
         function, initializer, initargs = load_function(job, content, load)
         cloudpickle = Dumper(present())
         if initializer is not None:
+            from .inheritance import Inheritance
+
             inheritance = Inheritance(present())
             if not run_initializer(outcomes, cloudpickle, initializer, initargs):
                 return
             inheritance.take()
-        left = sum(offset is not None for offset in offsets)
+        first = job.get("first", 0)  # those before it have had their process
+        left = sum(offset is not None for offset in offsets[first:])
         between = Between(left > 1)
         for call, offset in enumerate(offsets):
-            if offset is not None:  # else it was cancelled before the job was sent
+            if offset is not None and call >= first:  # else it was cancelled before the job was sent
                 left -= 1
                 between.is_last = not left
                 run_call(outcomes, cloudpickle, call, function, lambda at=offset: load(file, at), between)
@@ -72,7 +68,11 @@ class Between:
     """
 
     def __init__(self, several=True):
-        self._surroundings = Surroundings() if several else None
+        self._surroundings = None
+        if several:
+            from .surroundings import Surroundings
+
+            self._surroundings = Surroundings()
         self._known = set(threads_running())
         self.is_last = False  # no other call is kept waiting
 
@@ -113,11 +113,13 @@ def run_call(outcomes, cloudpickle, call, function, arguments, between, announce
     began = time.time()
     try:
         args, kwargs = arguments()
+        outcomes.begins(call, function, position, between.is_last)
         result = function(*args, **kwargs)
         del args, kwargs
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the call's outcome, too
         if os.getpid() != process:
             leave_fork(error)
+        outcomes.returned()
         between.call_ended()
         raised = error
         write_all(outcomes, between, lambda: write_exception(outcomes, cloudpickle, call, raised, began, position))
@@ -125,6 +127,7 @@ def run_call(outcomes, cloudpickle, call, function, arguments, between, announce
     else:
         if os.getpid() != process:
             leave_fork(None)
+        outcomes.returned()
         between.call_ended()
         write_all(outcomes, between, lambda: write_result(outcomes, cloudpickle, call, result, began, position))
         del result

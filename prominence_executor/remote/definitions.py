@@ -8,14 +8,13 @@ It decides nothing: whether a definition is a new one, or which names it may cha
 """
 
 import builtins
-import contextlib
 import functools
 import io
-import linecache
-import pickle
 import sys
 import types
-import zlib
+
+from . import lines
+from .lean import Unpickler
 
 TYPE_CHECKING = False  # that of typing would cost a job some milliseconds
 if TYPE_CHECKING:
@@ -122,29 +121,32 @@ def skeleton_class(space, constructor, name, bases, kwargs, tracker, extra):
 
     known = space.known_class(tracker)
     if known is None:
-        with _without_hooks(space, bases):
+        hooks = _unhooked(space, bases)
+        try:
             known = clouds.make_class(constructor, name, bases, kwargs, None, extra)
+        finally:
+            for base, hook in hooks.items():
+                type.__setattr__(base, "__init_subclass__", hook)
         clouds.track(tracker, known)
         space.created(tracker, known)
     return known
 
 
-@contextlib.contextmanager
-def _without_hooks(space, bases):
-    """Have no ``__init_subclass__`` run that came by value: what it did to its class came along, and would double."""
+def _unhooked(space, bases):
+    """Have no ``__init_subclass__`` run that came by value: what it did to its class came along, and would double.
+
+    Return those, by their classes.
+    """
     from . import clouds
 
     hooks = {}  # type: dict[type, object]
     for base in bases:
         for kind in getattr(base, "__mro__", ()):
             if "__init_subclass__" in vars(kind) and clouds.is_tracked(kind) and not space.is_settled(kind):
-                hooks[kind] = vars(kind)["__init_subclass__"]
-                type.__setattr__(kind, "__init_subclass__", _no_hook)
-    try:
-        yield
-    finally:
-        for kind, hook in hooks.items():
-            type.__setattr__(kind, "__init_subclass__", hook)
+                hooks.setdefault(kind, vars(kind)["__init_subclass__"])
+    for kind in hooks:
+        type.__setattr__(kind, "__init_subclass__", _no_hook)
+    return hooks
 
 
 _no_hook = classmethod(lambda cls, **given: None)
@@ -246,9 +248,7 @@ def epilogue(space, names, sources, annotated):
         sources: compressed text by file name: the files are not here.
         annotated: see payload/annotations.py.
     """
-    for name, content in sources.items():
-        text = zlib.decompress(content).decode("utf-8", "surrogatepass")
-        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+    lines.keep(sources)
     for name, part in annotated.items():
         try:
             found = _Unpickler(part, space).load() if isinstance(part, bytes) else _imported(*part)
@@ -257,7 +257,7 @@ def epilogue(space, names, sources, annotated):
         space.define(names, {name: found})
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(Unpickler):
     """Loads a pickle inside a pickle."""
 
     def __init__(self, data, space):
@@ -287,7 +287,23 @@ _INSTEAD = {  # type: dict[str, Any]
     "_make_skeleton_class": skeleton_class,
     "_make_skeleton_enum": skeleton_enum,
     "_class_setstate": set_class,
+    "_function_setstate": lambda space, obj, state: set_function(space, obj, (*state, None)),
 }  # in place of what cloudpickle has by these names
+
+
+def _make_function(code, variables, name=None, defaults=None, closure=None):
+    """Make a function that is none of the script's."""
+    variables["__builtins__"] = builtins
+    return types.FunctionType(code, variables, name, defaults, closure)
+
+
+_LIKEWISE = {  # what does as those of cloudpickle, so that not all of it is imported for functions
+    "_builtin_type": lambda name: getattr(types, name),
+    "_make_cell": lambda *content: types.CellType(*content),
+    "_make_empty_cell": types.CellType,
+    "_make_function": _make_function,
+    "subimport": lambda name: (__import__(name), sys.modules[name])[1],
+}
 
 
 def lookup(space, module, name):
@@ -297,6 +313,8 @@ def lookup(space, module, name):
         if name not in CALLED:
             raise AttributeError("%r is nothing that this version of prominence-executor loads by its name" % name)
         return functools.partial(CALLED[name], space)
-    if module == "cloudpickle.cloudpickle" and name in _INSTEAD:
-        return functools.partial(_INSTEAD[name], space)
+    if module == "cloudpickle.cloudpickle":
+        if name in _INSTEAD:
+            return functools.partial(_INSTEAD[name], space)
+        return _LIKEWISE.get(name)
     return None

@@ -9,7 +9,6 @@ It reads nothing.
 
 import copyreg
 import functools
-import io
 import pickle
 import sys
 import types
@@ -246,22 +245,3 @@ def _attributes(obj):
             if name not in ("__dict__", "__weakref__") and hasattr(obj, name):
                 found[name] = getattr(obj, name)
     return found
-
-
-class Dumper:
-    """What a job's results are pickled with, as with the module `cloudpickle`: they go back to the script's origin."""
-
-    def __init__(self, script):
-        self._script = script
-
-    def dump(self, value, file, protocol=5, buffer_callback=None):
-        """Pickle a value into a file."""
-        pickler = ScriptPickler(file, Marker(self._script.origin), buffer_callback)
-        pickler.places = self._script.places
-        pickler.dump(value)
-
-    def dumps(self, value, protocol=5):
-        """Return the pickle of a value."""
-        file = io.BytesIO()
-        self.dump(value, file, protocol)
-        return file.getvalue()

@@ -31,9 +31,10 @@ def end_process():
     """Do what Python does at the end of a process of calls: threads end, and handlers of `atexit` run."""
     try:
         import atexit
-        import threading
 
-        threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing does: pools are told to end, too
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()  # as multiprocessing does: pools are told to end, too
         atexit._run_exitfuncs()  # likewise
     except BaseException as error:  # a handler is somebody else's code; the outcomes are written
         say(error)

@@ -1,8 +1,9 @@
-"""JSON and SHA-256 by the interpreter's own C modules: importing json or hashlib costs a job more than it has to say.
+"""JSON, SHA-256, pickle and signals by the interpreter's own C modules: those around them cost a job too much.
 
-An image often has no byte code of the standard library, so that each job would compile it: json takes a tenth of the
-start of a job, hashlib loads a library. Where the C modules are missing, or are not as they were, the standard
-library's own do the same. It travels as source, too; what is large is hashed by hashlib, which is faster by then.
+An image often has no byte code of the standard library, so that each job would compile it: json, re behind pickle, enum
+behind signal take a tenth of the start of a job each, hashlib loads a library. Where the C modules are missing, or are
+not as they were, the standard library's own do the same. It travels as source, too; what is large is hashed by hashlib,
+which is faster by then.
 """
 
 import sys
@@ -19,6 +20,23 @@ try:
     from _operator import _compare_digest
 except ImportError:
     from hmac import compare_digest as _compare_digest  # type: ignore[no-redef,unused-ignore]
+
+try:
+    import _signal as signals  # type: ignore[import-not-found]
+except ImportError:
+    import signal as signals
+
+try:
+    from _pickle import Pickler, Unpickler, UnpicklingError
+    from _pickle import dump as dump_plain
+except ImportError:
+    from pickle import Pickler, Unpickler, UnpicklingError
+    from pickle import dump as dump_plain
+
+__all__ = (
+    "Digest", "Pickler", "Unpickler", "UnpicklingError", "dump_plain", "dumps", "hmac_sha256", "loads", "same",
+    "signals",
+)  # fmt: skip
 
 same = _compare_digest  # of two digests, in a time that does not tell where they differ
 LARGE = 1 << 20  # bytes from which on hashlib has gained what it costs

@@ -7,18 +7,18 @@ what definitions.py offers.
 
 import io
 import os
-import pickle
 
 from . import definitions
 from .inputs import check_digest, open_part
-from .lean import loads
+from .lean import Unpickler as PlainUnpickler
+from .lean import UnpicklingError, loads
 from .script import Script, present
 from .wire import CALLS_MAGIC, OBJECT_MAGIC
 
 OWN_PACKAGE = __name__.rpartition(".")[0]
 
 
-class Unpickler(pickle.Unpickler):
+class Unpickler(PlainUnpickler):
     """Resolves names to what is the user's, and persistent ids by ``objects``."""
 
     def __init__(self, file, objects=None, **options):
@@ -47,7 +47,7 @@ class Unpickler(pickle.Unpickler):
     def persistent_load(self, pid):
         """Return the object for which this stands in the pickle."""
         if self._objects is None:
-            raise pickle.UnpicklingError("an object cannot refer to another one: %r" % (pid,))
+            raise UnpicklingError("an object cannot refer to another one: %r" % (pid,))
         return self._objects(pid)
 
 

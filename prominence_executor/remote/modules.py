@@ -4,12 +4,12 @@ It unpacks what its callers have verified (payload/modules.py says how it is pac
 travels where a job needs it.
 """
 
-import importlib.machinery
-import json
 import os
 import sys
 import zlib
+from _frozen_importlib_external import EXTENSION_SUFFIXES  # those of importlib.machinery
 
+from .lean import loads
 from .wire import MODULES_FOLDER, MODULES_HEAD, MODULES_MAGIC
 
 OURS = ("__main__", "cloudpickle", __name__.partition(".")[0])
@@ -25,12 +25,12 @@ def add_modules(file, digest, home):
     if magic.startswith(b"PK\3\4"):  # a zip of sources: an earlier version has packed it, and a journal kept it
         with open(folder, "wb") as target:
             target.write(magic + file.read())
-        sys.path.insert(1, folder)
+        sys.path.insert(0, folder)
         return
     if magic != MODULES_MAGIC:
         raise ValueError("the modules begin with %r, this runner reads %r" % (magic, MODULES_MAGIC))
     size = MODULES_HEAD.unpack(file.read(MODULES_HEAD.size))[0]
-    members = json.loads(zlib.decompress(file.read(size)).decode("ascii"))["files"]
+    members = loads(zlib.decompress(file.read(size)).decode("ascii"))["files"]
     if not os.path.isdir(folder):
         partial = "%s.%s" % (folder, os.urandom(8).hex())  # MPI ranks may share the directory
         unpack(memoryview(zlib.decompress(file.read())), members, partial)
@@ -40,7 +40,7 @@ def add_modules(file, digest, home):
             if not os.path.isdir(folder):
                 raise
     roots = sorted({int(member["name"].partition("/")[0]) for member in members})
-    sys.path[1:1] = [os.path.join(folder, str(root)) for root in roots]
+    sys.path[0:0] = [os.path.join(folder, str(root)) for root in roots]
     make_way({member["name"].split("/")[1].partition(".")[0] for member in members})
     refused = {module_name(member): member["name"] for member in members if is_foreign(member)}
     if refused:
@@ -80,7 +80,7 @@ def make_way(names):
 
 def is_foreign(member):
     """Return whether a member is compiled for another Python or platform than this one."""
-    return "tag" in member and member["tag"] not in importlib.machinery.EXTENSION_SUFFIXES
+    return "tag" in member and member["tag"] not in EXTENSION_SUFFIXES
 
 
 def module_name(member):
@@ -99,7 +99,6 @@ class Refused:
         if name in self._names:
             raise ImportError(
                 "%r is a compiled module of your own, %s, and this image's Python takes %s: build it for the image, "
-                "or put it there"
-                % (name, os.path.basename(self._names[name]), importlib.machinery.EXTENSION_SUFFIXES[0]),
+                "or put it there" % (name, os.path.basename(self._names[name]), EXTENSION_SUFFIXES[0]),
                 name=name,
             )

@@ -41,6 +41,12 @@ class OutcomeWriter:
     def ready(self):
         """Go on: the files that the calls are given are in their places."""
 
+    def begins(self, call, function, position, is_last):
+        """Go on: the arguments of a call are there. Who measures its time begins now; see limits.py."""
+
+    def returned(self):
+        """Go on: the function has returned, or raised."""
+
     def ended(self, call):
         """Go on: a call has ended, and its outcome has been written."""
 

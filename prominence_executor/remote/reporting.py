@@ -1,17 +1,15 @@
 """Results and exceptions to records: whatever a call did, something of it can be written down.
 
 Here somebody else's code runs again (``__reduce__``, ``__str__``): nothing that it raises may cost more than its own
-record.
+record. What only failures need is imported when there is one.
 """
 
 import os
-import pickle
 import stat
 import sys
 import time
 
-from .blame import culprit, explained
-from .exceptions import TEXT_LIMIT, error_text, exception_chain, type_name
+from .lean import dump_plain
 from .wire import ALIGNMENT, LARGE_BUFFER, NO_CALL
 
 
@@ -23,6 +21,9 @@ def write_result(outcomes, cloudpickle, call, result, began, position):
     except OSError as error:
         write_no_room(outcomes, call, error, facts)
     except BaseException as error:  # __reduce__ is somebody else's code
+        from .blame import culprit, explained
+        from .exceptions import error_text, type_name
+
         text = explained(error_text(error), culprit(cloudpickle.dumps, result))
         facts.update(type=type_name(result), error=text, traceback=traceback_text(error, 0))
         outcomes.write(call, "unpicklable", **facts)
@@ -39,7 +40,7 @@ def dump_out_of_band(cloudpickle, value, file):
             return False
         return True
 
-    cloudpickle.dump(value, file, protocol=5, buffer_callback=stays_inside)
+    cloudpickle.dump(value, file, 5, stays_inside, views.clear)
     facts = {"pickle": file.size, "buffers": []}
     for view in views:
         file.write(bytes(-file.size % ALIGNMENT))
@@ -50,17 +51,21 @@ def dump_out_of_band(cloudpickle, value, file):
 
 def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):
     """Write what a call, or the initializer, has raised, with its chain of causes."""
+    from .exceptions import error_text, exception_chain, type_name
+
     facts = call_facts(began, position)
     facts.update(type=type_name(error), error=error_text(error), traceback=traceback_text(error, 1))
     chain = exception_chain(cloudpickle, error)
     try:
-        outcomes.write(call, kind, lambda file: pickle.dump(chain, file, protocol=5), **facts)
+        outcomes.write(call, kind, lambda file: dump_plain(chain, file, protocol=5), **facts)
     except OSError as failure:
         write_no_room(outcomes, call, failure, facts)
 
 
 def write_no_room(outcomes, call, error, facts):
     """Say in a few bytes, which the cut-off record has just given back, that the disk is full."""
+    from .exceptions import error_text
+
     facts.update(error=error_text(error))
     outcomes.write(call, "noroom", **facts)
 
@@ -70,6 +75,8 @@ def write_failure(outcomes, error):
 
     Returns the exit code.
     """
+    from .exceptions import error_text, type_name
+
     try:
         facts = {"type": type_name(error), "error": error_text(error), "traceback": traceback_text(error, 0)}
         if isinstance(error, ImportError):
@@ -92,6 +99,8 @@ def call_facts(began, position):
 
 def traceback_text(error, skip):
     """Return the formatted traceback without this program's own first frames."""
+    from .exceptions import TEXT_LIMIT, error_text, type_name
+
     try:
         import traceback
 

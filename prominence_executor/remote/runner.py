@@ -9,7 +9,8 @@ The way of a job, in its working directory:
     <calls>         the function and the arguments of each call (see payload/calls.py, which writes it)
     <modules>       the user's own modules, unpacked into a directory (see payload/modules.py)
     <objects>       large arguments, each in a file of its own (see payload/pickling.py)
-    <bundle>        of an array: this program, and the calls and modules of all its jobs (see payload/bundle.py)
+    pxrun.py, .bin  this program: see start.py
+    <bundle>        of an array: the second of these, and the calls and modules of all its jobs (see payload/bundle.py)
     pxoutcome       written here: one signed record after the other, uploaded by the platform when the job ends
     pxfiles         likewise, where output files are wanted: what the calls have written
 
@@ -62,21 +63,33 @@ def main():
 
 
 def read_job(argv):
-    """Return this job's instructions; a job of an array finds its own in the archive that this program runs from."""
+    """Return this job's instructions; a job of an array finds its own in the bundle."""
     with open(JOB_FILE, "rb") as file:
         job = loads(file.read().decode("utf-8"))
     if "bundle" in job:
-        job["bundle"]["name"] = os.path.abspath(argv[0])
+        job["bundle"]["name"] = os.path.abspath(job["bundle"]["name"])
         with open_part(job, "jobs/%s.json" % argv[1]) as file:
             job.update(loads(file.read().decode("utf-8")))
     return job
 
 
 def run_in_child(job):
-    """Fork the child that runs the calls, and supervise it; never returns."""
-    from . import calling, ending, reporting, supervisor
+    """Have a child run the calls, and supervise it; never returns."""
+    from . import supervisor
 
-    outcomes = OutcomeWriter(job)
+    if "limit" in job:
+        from . import limits
+
+        limits.supervise(job, start_child)
+    else:
+        supervisor.supervise(job, start_child(job, OutcomeWriter(job)))
+    os._exit(0)  # nothing is buffered; taking the interpreter down would cost a tenth of the start of a job
+
+
+def start_child(job, outcomes):
+    """Fork the child that runs the calls; return its process id."""
+    from . import calling, ending, reporting
+
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -92,8 +105,7 @@ def run_in_child(job):
             reporting.flush_streams()
             os._exit(code)
     outcomes.close()
-    supervisor.supervise(job, child)
-    os._exit(0)  # nothing is buffered; taking the interpreter down would cost a tenth of the start of a job
+    return child
 
 
 def mpi_rank():

@@ -19,6 +19,9 @@ from .wire import SCRIPTS_FOLDER
 FOLDER = os.path.abspath("%s%s-%d" % (SCRIPTS_FOLDER, os.uname().nodename, os.getpid()))
 _PROGRAM = """\
 import sys
+if "pxremote" not in sys.modules:
+    with open({!r}, "rb") as file:
+        exec(compile(file.read(), {!r}, "exec"), {{"__name__": "pxstart", "__file__": {!r}}})
 from pxremote.loading import load_spawned
 load_spawned(sys.modules[__name__], {!r}, {!r})
 """
@@ -157,12 +160,12 @@ class Script(definitions.Space):
                 file.write(self.pickle)
                 file.write(self._pickled(later))
             with open(path + ".py", "w") as program:
-                program.write(_PROGRAM.format(path + ".pickle", self.objects))
+                program.write(_PROGRAM.format(*[_start()] * 3, path + ".pickle", self.objects))
             self._spawned = name, state
         return self._spawned[0]
 
     def _pickled(self, values):
-        from .dumping import Dumper
+        from .plain import Dumper
 
         try:
             return Dumper(self).dumps(values)
@@ -186,6 +189,11 @@ class Spec:
     def name(self):
         """The name of a module that is written when it is asked for."""
         return self._script.spawned()
+
+
+def _start():
+    """Return the path of the program that imports this one, too."""
+    return getattr(__spec__.loader, "program", "")
 
 
 _present = None  # type: Script | None

@@ -4,9 +4,9 @@ It runs nothing of the user's.
 """
 
 import os
-import signal
 import time
 
+from .lean import signals as signal
 from .records import OutcomeWriter, ended_well, last_end
 from .wire import NO_CALL
 
@@ -23,6 +23,16 @@ def supervise(job, child):
         os.waitpid(child, 0)
         append(job, "walltime", seconds=time.monotonic() - started)
         return
+    finish(job, child, status)
+
+
+def close_child(job, child):
+    """Wait for a child that has ended, and say what it could not say itself."""
+    finish(job, child, os.waitpid(child, 0)[1])
+
+
+def finish(job, child, status):
+    """End what an ended child has left, and write that it crashed, if it did."""
     end_group(child)
     if os.WIFSIGNALED(status):
         append(job, "crashed", exit=-os.WTERMSIG(status))

@@ -4,13 +4,13 @@ Working directory, environment, standard streams, signal handlers and timers, an
 put back behind the last call. What the initializer has changed stays, and so do modules and their variables.
 """
 
-# Its functions make no enumerations of what they return, which would cost ten times as much.
-import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
-import signal
 import sys
 import time
+
+# Its functions make no enumerations of what they return, which would cost ten times as much.
+from .lean import signals as signal
 
 HIGH = 64  # a call that closes a stream is likely to be given its number for the next file that it opens; not these
 STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
@@ -34,8 +34,8 @@ class Surroundings:
         """Take for the surroundings what is now; the files behind the standard streams stay those of the beginning."""
         self._directory = os.getcwd()
         self._environment = dict(environment())
-        self._handlers = [(int(number), _signal.getsignal(number)) for number in signal.valid_signals()]
-        self._blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        self._handlers = [(int(number), signal.getsignal(number)) for number in signal.valid_signals()]
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in TIMERS if signal.getitimer(timer) == (0.0, 0.0)]  # those that do not run
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -48,11 +48,11 @@ class Surroundings:
             os.chdir(self._directory)
         if environment() != self._environment:
             self._put_back_environment()
-        if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()) != self._blocked:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, self._blocked)
+        if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
         for number, handler in self._handlers:
-            if handler is not None and _signal.getsignal(number) is not handler:
-                _signal.signal(number, handler)
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
         os.umask(self._umask)
 
     def put_back_streams(self):

@@ -12,8 +12,8 @@ JSON and the body behind it. The MAC is of a purpose, too, so that no message pa
 """
 
 import binascii
-import struct
 import zlib
+from _struct import Struct
 
 from .lean import dumps, hmac_sha256, loads, same
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typing import Any  # noqa: F401  in comments
 
 FORMAT = 1
-RUNNER_FILE = "pxrun.pyz"
+RUNNER_FILE = "pxrun.py"
+RUNNER_DATA = "pxrun.bin"
 JOB_FILE = "pxjob.json"
 CALLS_FILE = "pxcalls"
 OUTCOME_FILE = "pxoutcome"
@@ -34,9 +35,10 @@ FILES_MAGIC = b"PXFILES1\n"
 CALLS_MAGIC = b"PXCALLS1\n"
 OBJECT_MAGIC = b"PXOBJ1\n"
 MODULES_MAGIC = b"PXMODS1\n"
-MODULES_HEAD = struct.Struct(">I")  # length of the header
+BUNDLE_MAGIC = b"PXARRAY1\n"
+MODULES_HEAD = Struct(">I")  # length of the header
 MODULES_FOLDER = "pxmodules-"  # so begins the name of the directory in which a job has the user's own modules
-PREFIX = struct.Struct(">QI32s")  # length of the body, length of the header, MAC of the header
+PREFIX = Struct(">QI32s")  # length of the body, length of the header, MAC of the header
 NO_CALL = -1  # the call of a record that speaks of the whole job
 LARGE_BUFFER = 1 << 16  # bytes from which on a buffer lies behind its pickle
 ALIGNMENT = 64  # bytes: at a multiple of it such a buffer begins, as numpy and Arrow like it

@@ -10,8 +10,12 @@ import stat
 import time
 from http.client import HTTPException
 
-from . import wire
+from . import limits, wire
 from .worker_process import CLOSED, RecordSender
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
 
 FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
 REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
@@ -30,6 +34,8 @@ class Batch:
         self.waiting = list(enumerate(contents))
         self.extras = extras
         self.current = None  # the chunk that runs
+        self.content = b""  # the arguments of its calls
+        self.timed = {}  # type: dict[str, Any]  # its call whose time is measured
         self.began = time.monotonic()  # when it began
         self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
         self.records = {}  # type: dict[object, bytes]  # by chunk
@@ -46,6 +52,7 @@ class Batch:
         """Run the batch, and report its progress and its end to the client."""
         while self.current is not None or self.start_next():
             self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic())))
+            self.end_at_limit()
             self.end_at_walltime()
             self.end_if_wanted()
             self.report_progress()
@@ -61,26 +68,55 @@ class Batch:
             self.give_back()
         if not self.waiting:
             return False
-        self.current, content = self.waiting.pop(0)
+        self.current, self.content = self.waiting.pop(0)
         self.began = time.monotonic()
         self.records[self.current] = b""
         chunk = self.chunks[self.current]
-        child = self.worker.child_for(chunk, self.extras)
-        child.send({"kind": "chunk", "chunk": chunk}, content)
+        self.begin(chunk, self.content)
         return True
+
+    def begin(self, chunk, content):
+        """Give the child a chunk; a new child, if the last one was ended."""
+        child = self.worker.child_for(chunk, self.extras)
+        if "limit" in chunk:
+            limits.adopt_orphans()
+            limits.bury_orphans(child.pid)
+        child.send({"kind": "chunk", "chunk": chunk}, content)
 
     def next_event(self):
         """Return when there is something to do though the child says nothing, by time.monotonic()."""
-        return min(self.report_at, self.look_at, self.worker.until or self.report_at)
+        return min(
+            self.report_at, self.look_at, self.worker.until or self.report_at, self.timed.get("until", self.report_at)
+        )
 
     def take(self, frame):
         """Take what the child has sent, if anything came in time."""
         if frame is CLOSED:
             self.close("crashed", exit=self.worker.child.exit_code())
             self.worker.child = None
+        elif frame is not None and frame[0]["kind"] == "time":
+            self.timed = limits.timed(frame[0]["said"], self.chunks[self.current]["limit"])
         elif frame is not None:
             self.add(frame[1])
             if frame[0]["kind"] == "end":
+                self.settle()
+
+    def end_at_limit(self):
+        """End the call whose time is up, when all has been heard; those behind it go on in a new process."""
+        while self.timed and time.monotonic() >= self.timed["until"]:
+            frame = self.worker.child.receive(0.0)
+            if frame is not None:
+                self.take(frame)
+                continue
+            call, self.timed = self.timed, {}
+            limits.end_descendants(self.worker.child.pid)
+            self.worker.end_child()
+            chunk, at = self.chunks[self.current], call["call"] + 1
+            RecordSender(self.worker.job, chunk, self.add).write(call["call"], "timelimit", **limits.overdue(call))
+            if any(size is not None for size in chunk["calls"][at:]):
+                done = sum(size or 0 for size in chunk["calls"][:at])
+                self.begin(dict(chunk, calls=[None] * at + chunk["calls"][at:]), self.content[done:])
+            else:
                 self.settle()
 
     def end_at_walltime(self):
@@ -127,6 +163,7 @@ class Batch:
         """Keep what an ended chunk left; its child writes nothing to the standard output now."""
         number, self.current = self.current, None
         self.print_stored()
+        self.content, self.timed = b"", {}
         if len(self.records[number]) > self.room:
             self.large.append(number)
             if self.place is None:

@@ -18,8 +18,10 @@ from collections import OrderedDict
 from .calling import Between, run_call, run_initializer
 from .ending import end_process
 from .inheritance import Inheritance
+from .limits import Telling
 from .loading import load_into, loader
 from .modules import add_modules
+from .plain import Dumper
 from .records import write_record
 from .reporting import buffer_lines, flush_streams, write_failure
 from .script import Script
@@ -197,14 +199,27 @@ class RecordSender:
         write_record(file, self._job, call, kind, dump, None, facts)
         self._send(file.getvalue())
 
+    def begins(self, call, function, position, is_last):
+        """Go on: nobody measures the call's time."""
+
+    def returned(self):
+        """Go on: the function has returned, or raised."""
+
+
+class TellingSender(Telling, RecordSender):
+    """The same for calls whose time is measured; ``pipe`` leads to the supervisor."""
+
+    pipe = -1
+
+    def tell(self, facts):
+        """Tell it of a call's time."""
+        send_frame(self.pipe, {"kind": "time", "said": facts}, b"")
+
 
 class ChunkRunner:
     """What the process does: it runs one chunk after the other."""
 
     def __init__(self, job, replies):
-        from .dumping import Dumper  # with our cloudpickle, while the archive is the first place on the path
-
-        self.dumper = Dumper
         self.job = job
         self.replies = replies
         self.home = os.getcwd()  # calls may go elsewhere
@@ -263,6 +278,9 @@ class ChunkRunner:
         alone = len(chunk["calls"]) == 1
         send = kept_back.append if alone else lambda data: send_frame(self.replies, {"kind": "record"}, data)
         records = RecordSender(self.job, chunk, send)
+        if "limit" in chunk:
+            records = TellingSender(self.job, chunk, send)
+            records.pipe = self.replies
         try:
             self.run_calls(records, chunk, body)
         except BaseException as error:  # whatever it is, the client must learn of it
@@ -292,7 +310,7 @@ class ChunkRunner:
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
         script, function, initializer, initargs = self.function(chunk["function"])
-        dumper = self.dumper(script)
+        dumper = Dumper(script)
         if initializer is not None and self.inheritance is None:
             inheritance = Inheritance(script)
             if not run_initializer(records, dumper, initializer, initargs):

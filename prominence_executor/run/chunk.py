@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from ..client.model import Resources
 from ..payload.calls import Identity, Payload
-from .future import ProminenceFuture, bind, settle
+from .future import ProminenceFuture, bind, note_attempt, settle
 from .names import CallRange, job_name
 from .options import Options
 
@@ -74,6 +75,7 @@ class Chunk:
     running_since: float | None = None  # time.monotonic() when a poll first showed that it runs
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
+    raised: dict[int, BaseException] = field(default_factory=dict)  # by position: for which calls are to run again
     size: int = field(init=False)  # how many calls it has, or had
 
     def __post_init__(self) -> None:
@@ -97,17 +99,27 @@ class Chunk:
         """The job's, or the one that it would have outside of an array."""
         return job_name(self.run_id, self.numbers)
 
-    def part(self, positions: range, wanted: Iterable[int], attempt: int, transport: Transport) -> Chunk:
+    def part(
+        self,
+        positions: range,
+        wanted: Iterable[int],
+        attempt: int,
+        transport: Transport,
+        resources: Resources | None = None,
+    ) -> Chunk:
         """Make a chunk of some of its calls, which belong to that one from now on.
 
-        This one has not been sent, or may be repeated.
+        This one has not been sent, or may be repeated. ``resources``: those of the part, if they are other ones.
         """
         payload = self.payload
         assert payload is not None  # noqa: S101  kept for as long as `may_repeat`
         calls = self.calls[positions.start : positions.stop]
         first = self.first + positions.start
         part = payload.part(positions, wanted)
-        return Chunk(self.run_id, first, calls, self.options, part, transport, attempt, self.losses)
+        options = self.options
+        if resources is not None and resources != options.resources:
+            options = replace(options, resources=resources)
+        return Chunk(self.run_id, first, calls, options, part, transport, attempt, self.losses)
 
     # -- what its transport says -----------------------------------------------------------------------------------
 
@@ -134,7 +146,13 @@ class Chunk:
 
     def release(self) -> None:
         """Let go of payload and results: the chunk is over."""
-        self.calls, self.payload, self.observer = [], None, None
+        self.calls, self.payload, self.observer, self.raised = [], None, None, {}
+
+    def lost(self, error: BaseException) -> None:
+        """Note that a warm worker was lost with it, or had no time left: its calls have another one."""
+        self.losses += 1
+        for position in self.unsettled():
+            note_attempt(self.calls[position], error, None)
 
     # -- what is to be known of it ---------------------------------------------------------------------------------
 
@@ -145,7 +163,7 @@ class Chunk:
 
     def may_repeat(self) -> bool:
         """Return whether the calls may have another attempt."""
-        return self.payload is not None and self.attempt <= self.options.retries and not self.terminated
+        return self.payload is not None and self.attempt <= self.options.most_retries and not self.terminated
 
     def cancelled(self) -> bool:
         """Return whether no call of the chunk is wanted any more."""
@@ -165,6 +183,11 @@ class Chunk:
     def attempts(self) -> int:
         """How many jobs, or workers, its calls have had."""
         return self.attempt + self.losses
+
+    @property
+    def resources(self) -> Resources:
+        """What its job asks for."""
+        return self.options.resources
 
     def call_cancelled(self) -> None:
         """Have the job deleted when the last future of the chunk was cancelled."""

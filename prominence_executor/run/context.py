@@ -34,6 +34,7 @@ class RunContext:
     stopping: threading.Event  # set when nothing more is to be waited for
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
+    cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
 
     @property
     def client(self) -> ProminenceClient:
@@ -52,6 +53,7 @@ def new_context(
     attached: bool,
     clock: Callable[[], float],
     lasts: bool = True,
+    cancel_running: bool = False,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -73,5 +75,6 @@ def new_context(
         lazy=lazy,
         attached=attached,
         lasts=lasts,
+        cancel_running=cancel_running,
         stopping=threading.Event(),
     )

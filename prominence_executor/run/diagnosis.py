@@ -7,6 +7,7 @@ codes in ``execution.tasks``); an exit code alone tells nothing when an outcome 
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from ..client.status import is_held
@@ -26,6 +27,7 @@ from ..errors import (
     QueueTimeExceededError,
     RemoteEnvironmentError,
     StageOutError,
+    TimeLimitExceededError,
     WalltimeExceededError,
 )
 from ..images.files import shown
@@ -135,6 +137,17 @@ def initializer_error(cause: BaseException, job_id: int | None) -> InitializerEr
     """Say that the calls of a job did not run because its initializer raised."""
     error = InitializerError(f"the initializer raised {type(cause).__name__}: {cause} (job {job_id})")
     error.__cause__ = cause
+    return error
+
+
+def time_limit_error(header: Mapping[str, Any], number: int, job_id: int | None) -> TimeLimitExceededError:
+    """Say that a call was ended at its time limit; ``header``: of its record, ``number``: of the call in the run."""
+    error = TimeLimitExceededError(
+        f"call {number} of the run, {header['name']}, was ended at its time limit of {header['limit']:g} s",
+        job_id=job_id,
+    )
+    error.limit = header["limit"]
+    error.stdout, error.stderr = ((text or "")[-STDERR_TAIL:] for text in header.get("printed") or ("", ""))
     return error
 
 

@@ -14,10 +14,12 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
+from ..client.model import Resources
 from ..client.transfers import appearing_whole
 from ..errors import JobError
 from ..payload.pickling import dumps_out_of_band
 from ..public import public
+from .retry import Attempt
 
 T = TypeVar("T")
 
@@ -44,6 +46,10 @@ class CallHandle(Protocol):
     @property
     def attempts(self) -> int:
         """How many jobs have been tried, the present one included."""
+
+    @property
+    def resources(self) -> Resources:
+        """What the job asks for."""
 
     def call_cancelled(self) -> None:
         """Take note that the call was cancelled; return at once."""
@@ -83,12 +89,15 @@ class ProminenceFuture(Future[T]):
     one of the executor's threads.
     """
 
-    def __init__(self, index: int = -1) -> None:
+    def __init__(self, index: int = -1, cancels_running: bool = False) -> None:
         super().__init__()
         self._index = index
+        self._cancels_running = cancels_running
         self._handle: CallHandle | None = None  # of its last attempt
         self._streams: list[list[int]] | None = None
         self._files: OutputFiles | None = None
+        self._past: tuple[Attempt, ...] = ()  # what was tried before the present attempt
+        self._seconds: float | None = None  # that the present one took
 
     @property
     def index(self) -> int:
@@ -107,6 +116,22 @@ class ProminenceFuture(Future[T]):
         More than 1 only with ``retries``, or when a warm worker was lost with it.
         """
         return self._handle.attempts if self._handle else 0
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        """Each attempt at the call in its order, the present one last: its job, resources, seconds, and its end.
+
+        A sequence of its own beside `attempts`, which is their number: a program that compares that with 1 goes on
+        doing so. Without those of a program before `attach`. Makes no request.
+        """
+        if self._handle is None:
+            return self._past
+        error = None
+        end = "cancelled" if self.cancelled() else ""
+        if self.done() and not end:
+            error = super().exception()
+            end = "result" if error is None else type(error).__name__
+        return (*self._past, Attempt(self._handle.job_id, self._handle.resources, self._seconds, end, error))
 
     def status(self) -> str:
         """Return the service's word for the job as of the last poll; makes no request.
@@ -140,13 +165,35 @@ class ProminenceFuture(Future[T]):
     def cancel(self) -> bool:
         """Cancel the call unless it is running or done; the job is deleted at the service when no call needs it.
 
-        Returns at once; waiters and callbacks are told at once, the deletion follows in the background.
+        With ``cancel_running=True`` of the executor a running call, too: only one that is done is not cancelled. True
+        means that the future is ``cancelled()``, and stays so whatever the call still does; False that it is as it
+        was. The job of a chunk goes on until all of its calls are cancelled. This is also what a task of asyncio does
+        when it is cancelled while it awaits the call.
+
+        Returns at once; waiters and callbacks are told at once, the deletion follows in the background, as that of
+        `terminate` does.
         """
+        if not self._cancel_pending() and not (self._cancels_running and self._cancel_running()):
+            return False
+        if self._handle:
+            self._handle.call_cancelled()
+        return True
+
+    def _cancel_pending(self) -> bool:
         if not super().cancel():
             return False
         self.set_running_or_notify_cancel()
-        if self._handle:
-            self._handle.call_cancelled()
+        return True
+
+    def _cancel_running(self) -> bool:
+        """Do as the base class's `cancel` does, which would not do it to a call that runs."""
+        with self._condition:  # the base class's own lock, reentrant
+            if not self.running():
+                return self.cancelled()
+            self._state = "CANCELLED"
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # without the lock: they are the user's
+        self.set_running_or_notify_cancel()
         return True
 
     def terminate(self) -> bool:
@@ -156,7 +203,9 @@ class ProminenceFuture(Future[T]):
         deleted once it has run for two seconds, since the slot of a younger one would stay blocked; a call that ends
         before that has its outcome. Returns at once; False when the call is done already.
         """
-        if self.cancel():
+        if self._cancel_pending():
+            if self._handle:
+                self._handle.call_cancelled()
             return True
         return not self.done() and self._handle is not None and self._handle.terminate()
 
@@ -271,6 +320,27 @@ def settle(future: ProminenceFuture[Any], succeeded: bool, value: Any) -> None:
         pass  # another thread was quicker
     except BaseException:  # noqa: BLE001  a callback's sys.exit, say: the base class lets pass what is no Exception
         _log.exception("a callback of call %s raised", future.index)
+
+
+def set_seconds(future: ProminenceFuture[Any], seconds: float | None) -> None:
+    """Say how long the present attempt took; None leaves what is known."""
+    if seconds is not None:
+        future._seconds = seconds
+
+
+def note_attempt(future: ProminenceFuture[Any], error: BaseException, seconds: float | None) -> None:
+    """Note how the present attempt ended, and that there will be another one."""
+    handle = future._handle
+    if handle is not None:
+        took = future._seconds if seconds is None else seconds
+        future._past += (Attempt(handle.job_id, handle.resources, took, type(error).__name__, error),)
+        future._seconds = None
+
+
+def last_failure(future: ProminenceFuture[Any]) -> BaseException:
+    """Return why a call that waits for another attempt has had none of its attempts succeed."""
+    error = future._past[-1].error if future._past else None
+    return error or InvalidStateError(f"call {future.index} has not failed")
 
 
 def set_streams(future: ProminenceFuture[Any], streams: list[list[int]] | None) -> None:

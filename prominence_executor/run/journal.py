@@ -26,6 +26,7 @@ from ..payload.calls import Payload, calls_file, read_calls_file
 from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
 from ..payload.pickling import ObjectRef
+from . import retry
 from .chunk import Chunk
 from .objects import Objects
 from .options import Options
@@ -264,7 +265,9 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
 def plain_options(options: Options) -> dict[str, object]:
     """Return options as values that JSON can hold."""
     return {
-        **{name: getattr(options, name) for name in ("image", "runtime", "retries")},
+        **{name: getattr(options, name) for name in ("image", "runtime")},
+        "retries": retry.plain(options.retries),
+        **({} if options.time_limit is None else {"time_limit": options.time_limit}),
         "resources": asdict(options.resources),
         "policies": None if options.policies is None else asdict(options.policies),
         "labels": dict(options.labels),
@@ -290,11 +293,13 @@ def options_from(plain: dict[str, Any]) -> Options:
     """Invert `plain_options`."""
     resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
+    retries = retry.from_plain(plain.pop("retries", 0))
     return Options(
         # A default that nobody chose is one again, so that it gives way to what excludes it.
         resources=Resources(**{name: value for name, value in resources.items() if value != getattr(usual, name)}),
         policies=None if policies is None else JobPolicies(**policies),
         files=files,
+        retries=retries,
         outputs=tuple(plain.pop("outputs", ())),
         **plain,
     )

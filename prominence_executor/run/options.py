@@ -5,6 +5,7 @@ Frozen values only: no HTTP, no threads.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from ..images.files import resolved
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
 from ..payload.instructions import PYTHON
 from ..payload.modules import DATA_LIMIT
+from .retry import Retries, check_retries, most
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
@@ -33,7 +35,8 @@ class Options:
     policies: JobPolicies | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    retries: int = 0  # more jobs for a call whose job ended without an outcome
+    retries: Retries = 0  # more jobs for a call whose job ended without an outcome
+    time_limit: float | None = None  # seconds that a call may take
     files: Files = field(default_factory=dict)  # by the name in the call's working directory
     outputs: tuple[str, ...] = ()  # patterns of files that come back
     outputs_dir: str | None = None  # where they go; None: a temporary directory
@@ -49,19 +52,27 @@ class Options:
             FileNotFoundError: a file that is not there, or an image that is to be a file of this machine.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
-        for name, checked in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
+        for name, check in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
             if name in changes:
-                changes[name] = checked(changes[name])
+                changes[name] = check(changes[name])
         if isinstance(changes.get("image"), (str, os.PathLike)):
             changes["image"] = resolved(changes["image"])
+        if changes.get("time_limit") == math.inf:
+            changes["time_limit"] = None
         changed = replace(self, **changes)
         changed.check()
         return changed
 
     @cached_property
     def of_worker(self) -> Options:
-        """Those of a warm worker that can run such calls: retries are the calls' own."""
-        return replace(self, retries=0) if self.retries else self
+        """Those of a warm worker that can run such calls: retries and limits are the calls' own."""
+        own = self.retries or self.time_limit is not None
+        return replace(self, retries=0, time_limit=None) if own else self
+
+    @property
+    def most_retries(self) -> int:
+        """How many more attempts a call may have."""
+        return most(self.retries)
 
     def check(self) -> None:
         """Raise ValueError for what the service would not take, naming the field."""
@@ -71,16 +82,28 @@ class Options:
         for own in (RUN_LABEL, WORKER_LABEL):
             if own in self.labels:
                 raise ValueError(f"labels: {own!r} is the executor's own label")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {self.retries!r}")
+        check_retries(self.retries)
         if self.task_type not in ("basic", *MPI_TYPES):
             raise ValueError(f"task_type must be one of basic, {', '.join(MPI_TYPES)}, not {self.task_type!r}")
+        self._check_limit()
         if not isinstance(self.package_data, (int, float)) or not self.package_data >= 0:
             raise ValueError(f"package_data must be 0 MB or more, not {self.package_data!r}")
         self.task("true").json()
         self.resources.json()
         if self.policies is not None:
             self.policies.json()
+
+    def _check_limit(self) -> None:
+        limit = self.time_limit
+        if limit is None:
+            return
+        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
+            raise ValueError(f"time_limit must be seconds above 0, or math.inf for none, not {limit!r}")
+        if self.task_type != "basic":
+            raise ValueError(
+                f"time_limit: calls of task_type {self.task_type!r} cannot have one, since their ranks cannot go on in "
+                "new processes; resources.walltime bounds their job, and time_limit=math.inf takes the limit away"
+            )
 
     def fresh(self) -> Options:
         """Return the same with the local files as they are now. FileNotFoundError: one does not exist any more."""

@@ -1,34 +1,37 @@
 """From an outcome to settled futures: what all transports have in common.
 
-It makes no requests but for output files that are to come now; whoever calls it says where an outcome came from, and
-how a job's standard error is fetched.
+It makes no requests but for what a call has printed or written that is to come now; whoever calls it says where an
+outcome came from, and how a job's standard error is fetched.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
+from ..client.model import Resources
 from ..errors import JobDeletedError, JobError, ProminenceError
 from ..payload.outcomes import Outcome, OutcomeFile, read_outcomes
 from ..payload.results import unpack
 from ..remote.wire import OUTCOME_MAGIC
-from . import diagnosis
+from . import diagnosis, retry
+from .advice import advice, task_seconds
 from .chunk import Chunk
 from .context import RunContext
-from .future import ProminenceFuture, set_files, set_streams, settle
+from .future import ProminenceFuture, note_attempt, set_files, set_seconds, set_streams, settle
 from .lazy import LARGE, LazyResult
 from .outputs import DownloadedFiles
 
-Resend = Callable[[Chunk, list[list[int]]], None]
+Resend = Callable[[Chunk, list[retry.Again]], None]
 
 
 class Settler:
     """Settles the calls of chunks; may be used from any thread.
 
     Args:
-        resend: sends calls of a chunk once more, in groups of their positions.
+        resend: sends calls of a chunk once more, in groups.
     """
 
     def __init__(self, context: RunContext, resend: Resend) -> None:
@@ -51,25 +54,51 @@ class Settler:
             lazily: large results stay where they are until somebody asks.
             files_url: where the calls' output files are; they are fetched now, unless the run is lazy.
         """
-        where = f"in job {job_id}"
         for position, call in enumerate(chunk.calls):
             outcome = outcomes.calls.get(position)
             if outcome is not None:
                 set_streams(call, outcome.header.get("streams"))
+                set_seconds(call, outcome.header.get("seconds"))
                 self._take_files(call, outcome, chunk, job_id, files_url)
                 if lazily and job_id is not None and outcome.kind == "result" and outcome.header["size"] > LARGE:
                     settle(call, True, LazyResult(self._context.connection, job_id, outcome))
                     continue
-                succeeded, value = unpack(file, outcome, where)
-                if not succeeded and isinstance(value, ImportError):
-                    diagnosis.note_import(value, self._image_of(chunk), job_id)
+                succeeded, value = self._unpacked(file, outcome, chunk, job_id)
+                if not succeeded and self._is_to_run_again(chunk, call, value):
+                    chunk.raised[position] = value
+                    continue
                 settle(call, succeeded, value)
         if outcomes.job is not None and outcomes.running is not None:
             self._take_files(chunk.calls[outcomes.running], outcomes.job, chunk, job_id, files_url)
         if outcomes.job is not None and outcomes.job.kind == "initializer":
-            _, cause = unpack(file, outcomes.job, where)
-            for call in chunk.calls:
-                settle(call, False, diagnosis.initializer_error(cause, job_id))
+            _, cause = unpack(file, outcomes.job, f"in job {job_id}")
+            for position, call in enumerate(chunk.calls):
+                if position not in chunk.raised:
+                    settle(call, False, diagnosis.initializer_error(cause, job_id))
+
+    def _unpacked(self, file: BinaryIO, outcome: Outcome, chunk: Chunk, job_id: int | None) -> tuple[bool, Any]:
+        """Make the result, or exception, of a call's verified outcome."""
+        if outcome.kind == "timelimit":
+            call = chunk.calls[outcome.call]
+            error = diagnosis.time_limit_error(outcome.header, chunk.first + outcome.call, job_id)
+            if outcome.header["printed"] is None:
+                with suppress(ProminenceError, OSError):
+                    error.stdout, error.stderr = (
+                        read()[-diagnosis.STDERR_TAIL :] for read in (call.stdout, call.stderr)
+                    )
+            return False, error
+        succeeded, value = unpack(file, outcome, f"in job {job_id}")
+        if not succeeded and isinstance(value, ImportError):
+            diagnosis.note_import(value, self._image_of(chunk), job_id)
+        return succeeded, value
+
+    @staticmethod
+    def _is_to_run_again(chunk: Chunk, call: ProminenceFuture[Any], error: BaseException) -> bool:
+        """Return whether a call that raised is to have another attempt, since its `Retry` names the exception."""
+        if call.done() or not chunk.may_repeat() or not retry.repeats_raised(chunk.options.retries, error):
+            return False
+        options = chunk.options
+        return retry.resources_after(options.retries, options.resources, error, is_culprit=True) is not None
 
     def _image_of(self, chunk: Chunk) -> str | None:
         """Return the image of a chunk's job; None when another program has chosen it."""
@@ -110,23 +139,59 @@ class Settler:
         missing = chunk.unsettled()
         if not missing:
             return
-        text = stderr()
-        errors = {p: diagnosis.call_error(outcomes, p, chunk.first, dict(job), text) for p in missing}
+        raised, chunk.raised = chunk.raised, {}
+        text = stderr() if len(raised) < len(missing) else ""
+        errors: dict[int, BaseException] = {
+            p: raised[p] if p in raised else diagnosis.call_error(outcomes, p, chunk.first, dict(job), text)
+            for p in missing
+        }
         if chunk.terminated and alone:
             chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=job.get("id")))
-        elif chunk.may_repeat() and all(isinstance(error, JobError) for error in errors.values()):
-            self._resend(chunk, _groups(missing, outcomes.running))
         else:
-            for position, reason in errors.items():
-                settle(chunk.calls[position], False, reason)
+            self._repeat_or_settle(chunk, errors, outcomes.running, job, raised)
 
-    def without_outcome(self, chunk: Chunk, error: BaseException) -> None:
-        """Give the calls of a job that has left nothing another one, or the error."""
-        missing = chunk.unsettled()
-        if missing and chunk.may_repeat():
-            self._resend(chunk, [missing])
-        else:
-            chunk.settle_all(error)
+    def without_outcome(self, chunk: Chunk, error: BaseException, job: Mapping[str, Any] | None = None) -> None:
+        """Give the calls of a job that has left nothing another one, or the error; ``job``: in detail, if known."""
+        self._repeat_or_settle(chunk, dict.fromkeys(chunk.unsettled(), error), None, job)
+
+    def _repeat_or_settle(
+        self,
+        chunk: Chunk,
+        errors: Mapping[int, BaseException],
+        running: int | None,
+        job: Mapping[str, Any] | None,
+        raised: Collection[int] = (),
+    ) -> None:
+        """Give calls another attempt, or their error.
+
+        Args:
+            errors: of the calls without an outcome, by position, and of those that ``raised`` what they are to run
+                again for.
+            running: the one that was running when the job ended, if that is known: the others are not to blame.
+        """
+        retries, resources, seconds = chunk.options.retries, chunk.options.resources, task_seconds(job)
+        after: dict[int, Resources] = {}
+        for position, error in errors.items():
+            call, blamed = chunk.calls[position], running in (None, position) or position in raised
+            wanted = None
+            if chunk.may_repeat():
+                wanted = retry.resources_after(retries, resources, error, is_culprit=blamed)
+            if wanted is not None:
+                after[position] = wanted
+                note_attempt(call, error, None if position in raised else seconds)
+                continue
+            if isinstance(error, JobError):
+                error.advice = advice(error, resources, retries, chunk.attempt, job) if blamed else ""
+            if position not in raised:
+                set_seconds(call, seconds)
+            settle(call, False, error)
+        if after:
+            delay = retries.pause(chunk.attempt) if isinstance(retries, retry.Retry) else 0.0
+            calls = chunk.calls
+            again = retry.groups(
+                after, alone=running, cancelled=lambda position: calls[position].cancelled(), delay=delay
+            )
+            self._resend(chunk, again)
 
     def settle_warm(
         self,
@@ -155,10 +220,3 @@ class Settler:
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
         return outcomes
-
-
-def _groups(missing: Iterable[int], running: int | None) -> list[list[int]]:
-    """Send the call alone that was running when its job ended: it may have ended it."""
-    alone = [[position] for position in missing if position == running]
-    others = [position for position in missing if position != running]
-    return [*alone, *([others] if others else [])]

@@ -51,6 +51,7 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
 def parts_of_runner(options: Options, modules: bool) -> list[str]:
     """Name what the runner needs for these options, and for modules of the user's own."""
     parts = ["files"] if options.files or options.outputs else []
+    parts += ["limits"] if options.time_limit is not None else []
     parts += ["modules"] if modules else []
     return [*parts, "mpi"] if options.task_type != "basic" else parts
 
@@ -64,6 +65,8 @@ def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, 
         }
     if options.outputs:
         extras["outputs"] = list(options.outputs)
+    if options.time_limit is not None:
+        extras["limit"] = options.time_limit
     if options.task_type != "basic":
         extras["mpi"] = {"nodes": options.resources.json().get("nodes")}
     return extras

@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import ROOT, SUPPORT
 from variables import unmeasured
 
-from prominence_executor.remote import clouds
+from prominence_executor.remote import clouds, definitions
 
 PRIVATE = {
     "_make_skeleton_class", "_make_skeleton_enum", "_class_setstate", "_function_getstate", "_function_getnewargs",
@@ -126,3 +127,20 @@ def test_they_do_what_they_should(request: pytest.FixtureRequest, tmp_path: Path
     assert said["version"].startswith("3.0.") == (version == "oldest")
     assert said["found"] == [9, True, True, [True] * 8, 6765, "number"]
     assert said["kept"] == [0, 0, 0, True]
+
+
+def test_what_stands_for_cloudpickles_functions_does_as_they_do() -> None:
+    from cloudpickle import cloudpickle as inside
+
+    likewise: Any = definitions._LIKEWISE
+    assert set(likewise) <= set(vars(inside))
+    assert likewise["_builtin_type"]("CodeType") is inside._builtin_type("CodeType")
+    assert likewise["subimport"]("os.path") is inside.subimport("os.path")
+    assert likewise["_make_cell"](3) == inside._make_cell(3)
+    for maker in (likewise["_make_empty_cell"], inside._make_empty_cell, likewise["_make_cell"], inside._make_cell):
+        with pytest.raises(ValueError, match="empty"):
+            _ = maker().cell_contents
+    makers = likewise["_make_function"], inside._make_function
+    made, other = (maker((lambda x: (x, len("ab"))).__code__, {}, "name", (1,), None) for maker in makers)
+    assert made() == other() == (1, 2)
+    assert (made.__name__, made.__globals__.keys()) == (other.__name__, other.__globals__.keys())

@@ -49,7 +49,7 @@ class Ranks(JobDirectory):
         for folder in folders:
             JobDirectory(folder).prepare(function, *calls, parts=("files", "mpi"), mpi={"nodes": nodes}, **options)
             count = 1 if apart else ranks
-            words += ["-np", str(count), "--wdir", str(folder), sys.executable, "pxrun.pyz", ":"]
+            words += ["-np", str(count), "--wdir", str(folder), sys.executable, "pxrun.py", ":"]
         self.done = subprocess.run(
             words[:-1], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
             env=unmeasured(

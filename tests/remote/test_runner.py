@@ -1,4 +1,4 @@
-"""The runner as the remote side runs it: `python3 pxrun.pyz` in a directory, without a service around it."""
+"""The runner as the remote side runs it: `python3 pxrun.py` in a directory, without a service around it."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_time_that_a_job_has_ends_the_call_in_time(remote: JobDirectory) -> 
 def test_a_jobs_time_runs_from_the_start_of_the_platforms_worker_program(remote: JobDirectory) -> None:
     remote.prepare(time.sleep, (60.0,), seconds=4.0)
     worker = remote.folder / "promlet.py"
-    worker.write_text("import subprocess, sys, time; time.sleep(3); subprocess.run([sys.executable, 'pxrun.pyz'])")
+    worker.write_text("import subprocess, sys, time; time.sleep(3); subprocess.run([sys.executable, 'pxrun.py'])")
     began = time.monotonic()
     subprocess.run([sys.executable, str(worker)], cwd=remote.folder, check=True, timeout=60)
     assert time.monotonic() - began < 6.0

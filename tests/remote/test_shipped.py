@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import ast
-import io
+import marshal
 import sys
-import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from prominence_executor import remote
 from prominence_executor.payload import compact
-from prominence_executor.payload.archive import runner_archive
+from prominence_executor.payload.archive import runner_data, start_program
 from prominence_executor.remote import reporting, worker_batch
 
 SOURCES = sorted(Path(remote.__file__).parent.glob("*.py"))
+CORE = {"_sha2", "_sha256"}  # of which each Python has one
 PARTS = [(), ("modules",), ("files",), ("files", "modules", "mpi"), ("worker",), ("courier",)]
+
+
+def shipped(*parts: str) -> dict[str, tuple[str, bytes | None, bytes | None]]:
+    """By name of each module its file, code and source."""
+    found: dict[str, tuple[str, bytes | None, bytes | None]] = marshal.loads(zlib.decompress(runner_data(*parts)))[
+        "modules"
+    ]
+    return found
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
@@ -27,7 +36,7 @@ def test_a_module_uses_the_standard_library_and_old_syntax_only(path: Path) -> N
             names = [alias.name.partition(".")[0] for alias in node.names]
             assert set(names) <= {*sys.stdlib_module_names, "cloudpickle"}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            assert (node.module or "").partition(".")[0] in {*sys.stdlib_module_names, "_sha2", "_sha256", "mpi4py"}
+            assert (node.module or "").partition(".")[0] in {*sys.stdlib_module_names, *CORE, "mpi4py"}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 1
 
@@ -35,8 +44,7 @@ def test_a_module_uses_the_standard_library_and_old_syntax_only(path: Path) -> N
 @pytest.mark.parametrize("parts", PARTS)
 def test_all_that_a_module_needs_travels_with_it(parts: tuple[str, ...]) -> None:
     """But for what it imports inside a function, which is where the parts are that only some jobs need."""
-    with zipfile.ZipFile(io.BytesIO(runner_archive(*parts))) as archive:
-        there = {name.partition(".")[0].removeprefix("pxremote/") for name in archive.namelist()}
+    there = {name.removeprefix("pxremote.") for name in shipped(*parts)}
     for path in SOURCES:
         if path.stem in there:
             for node in ast.parse(path.read_text()).body:
@@ -45,26 +53,25 @@ def test_all_that_a_module_needs_travels_with_it(parts: tuple[str, ...]) -> None
 
 
 def test_what_runs_before_the_python_is_known_travels_as_source_too() -> None:
-    with zipfile.ZipFile(io.BytesIO(runner_archive())) as archive:
-        sources = {name for name in archive.namelist() if name.endswith(".py")}
-        compiled = {name.removesuffix("c") for name in archive.namelist() if name.endswith(".pyc")}
+    sources = {name for name, (_, _, source) in shipped().items() if source is not None}
+    compiled = {name for name, (_, code, _) in shipped().items() if code is not None}
     wanted, queue = set(), ["runner"]
     while queue:
         module = queue.pop()
-        wanted.add(f"pxremote/{module}.py")
+        wanted.add(f"pxremote.{module}")
         for node in ast.parse((Path(remote.__file__).parent / f"{module}.py").read_text()).body:
             if isinstance(node, ast.ImportFrom) and node.level:
                 queue.append(node.module or "")
-    assert sources == {"__main__.py", "pxremote/__init__.py", *wanted}
-    assert wanted < compiled
+    assert wanted <= sources & compiled
+    assert {"pxremote.calling", "pxremote.loading"} <= compiled - sources
 
 
 @pytest.mark.parametrize("parts", PARTS)
 def test_an_archive_is_the_same_bytes_each_time_and_small(parts: tuple[str, ...]) -> None:
-    first = runner_archive(*parts)
-    runner_archive.cache_clear()
-    assert runner_archive(*parts) == first
-    assert len(first) < (90_000 if not parts else 110_000)
+    first = runner_data(*parts)
+    runner_data.cache_clear()
+    assert runner_data(*parts) == first
+    assert len(first) + len(start_program()) < (55_000 if not parts else 65_000)
 
 
 def test_a_source_that_travels_has_the_syntax_of_old_pythons() -> None:

@@ -246,7 +246,7 @@ def ended(exit_code: int, image: str = "bare.tar") -> dict[str, Any]:
     ("exit_code", "stderr"),
     [
         (255, 'FATAL:   "python3": executable file not found in $PATH\n'),
-        (2, "Error: command not found or has no execute bit set:  ['python3', 'pxrun.pyz']\n"),
+        (2, "Error: command not found or has no execute bit set:  ['python3', 'pxrun.py']\n"),
         (127, "/usr/bin/env: 'python3': No such file or directory\n"),
         (127, "python3: error while loading shared libraries: libexpat.so.1: cannot open shared object file\n"),
     ],
@@ -258,7 +258,7 @@ def test_an_image_without_python_is_named(exit_code: int, stderr: str) -> None:
 
 
 def test_other_failures_are_not_taken_for_a_missing_python() -> None:
-    error = job_error(ended(2), "python3: can't open file 'pxrun.pyz'\n")
+    error = job_error(ended(2), "python3: can't open file 'pxrun.py'\n")
     assert "has no working python3" not in str(error)
     unreadable = "FATAL: While checking container encryption: could not open image x: image format not recognized\n"
     assert isinstance(job_error(ended(255), unreadable), ImagePullError)

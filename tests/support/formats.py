@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import marshal
 import re
 import struct
 import zipfile
@@ -19,8 +20,6 @@ from typing import Any
 
 PREFIX = struct.Struct(">QI32s")  # of a record: length of the body, length of the header, HMAC-SHA-256 of the header
 SPOKEN = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line of a warm worker's in its standard output
-# Of an array's archive: what belongs to its jobs; the other members are the runner's.
-OF_JOBS = ("calls/", "files/", "functions/", "jobs/", "modules/")
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{12,64}(?![0-9a-f])")
 
 
@@ -57,7 +56,11 @@ def _type(value: Any) -> str:
 def content(data: bytes, run_id: str) -> Any:
     """What a file is that travels: its first line and the keys behind it, or the members of an archive."""
     if zipfile.is_zipfile(io.BytesIO(data)):
-        return _archive(data, run_id)
+        return "zip"
+    if runner_members(data) is not None and not data.startswith(b"PX"):
+        return "the runner"
+    if data.startswith(b"PXARRAY1"):
+        return _bundle(data, run_id)
     first, _, rest = data.partition(b"\n")
     if first == b"PXMODS1":
         header = zlib.decompress(rest[4 : 4 + int.from_bytes(rest[:4], "big")])
@@ -71,27 +74,35 @@ def content(data: bytes, run_id: str) -> Any:
     return "bytes"
 
 
-def _archive(data: bytes, run_id: str) -> Any:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if "__main__.py" not in archive.namelist():
-            return "zip"
-        found: dict[str, Any] = {}
-        for name in archive.namelist():
-            if name.startswith(OF_JOBS):
-                found.setdefault(without_numbers(spelled(name, run_id)), content(archive.read(name), run_id))
-        return {"the runner, and": found} if found else "the runner"
+def _members(bundle: bytes) -> Iterator[tuple[str, bytes]]:
+    """The members of an array's bundle."""
+    _, index, contents = bundle.split(b"\n", 2)
+    at = 0
+    for name, size in json.loads(index)["members"].items():
+        yield name, contents[at : at + size]
+        at += size
+
+
+def _bundle(data: bytes, run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, inner in _members(data):
+        found.setdefault(without_numbers(spelled(name, run_id)), content(inner, run_id))
+    return {"begins with": "PXARRAY1", "then": found}
 
 
 def runner_members(data: bytes) -> list[str] | None:
-    """What belongs to the runner in an archive that is, or holds, one; cloudpickle's own files count as one."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    """What a runner consists of, if that is one or a bundle with one; cloudpickle's own files count as one."""
+    if data.startswith(b"PXARRAY1"):
+        data = dict(_members(data))["runner"]
+    try:
+        found = marshal.loads(zlib.decompress(data))  # it has been made here
+    except (zlib.error, ValueError, EOFError, TypeError):
         return None
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
-    if "__main__.py" not in names:
-        return None
-    own = (name for name in names if not name.startswith(OF_JOBS))
-    return sorted({"cloudpickle/" if name.startswith("cloudpickle/") else name for name in own})
+    members = set()
+    for name, (_, code, source) in found["modules"].items():
+        forms = [word for word, form in (("code", code), ("source", source)) if form is not None]
+        members.add("cloudpickle" if name.startswith("cloudpickle") else f"{name}: {' and '.join(forms)}")
+    return sorted(members)
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------

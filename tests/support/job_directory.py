@@ -10,12 +10,13 @@ from typing import Any
 
 from variables import unmeasured
 
-from prominence_executor.payload.archive import runner_archive
+from prominence_executor.payload.archive import runner_data, start_program
 from prominence_executor.payload.calls import Identity, Payload, calls_file
 from prominence_executor.payload.instructions import job_file
 from prominence_executor.payload.outcomes import OutcomeFile, read_outcomes
 from prominence_executor.payload.pickling import Epilogue, dumps
 from prominence_executor.payload.results import unpack
+from prominence_executor.remote.wire import RUNNER_DATA, RUNNER_FILE
 
 KEY = bytes(range(32))
 IDENTITY = Identity("run-1", 7, 1)
@@ -23,6 +24,8 @@ IDENTITY = Identity("run-1", 7, 1)
 
 class JobDirectory:
     """The inputs of a job, and what came of running it there."""
+
+    command = (RUNNER_FILE,)  # behind the interpreter
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +46,8 @@ class JobDirectory:
         names = {sha256: f"pxobj-{sha256}" for sha256 in objects or {}}
         for sha256, content in (objects or {}).items():
             (self.folder / names[sha256]).write_bytes(content)
-        (self.folder / "pxrun.pyz").write_bytes(runner_archive(*parts))
+        (self.folder / RUNNER_FILE).write_bytes(start_program())
+        (self.folder / RUNNER_DATA).write_bytes(runner_data(*parts))
         (self.folder / "pxcalls").write_bytes(calls_blob.tobytes())
         (self.folder / "pxjob.json").write_bytes(
             job_file(
@@ -54,7 +58,7 @@ class JobDirectory:
 
     def run(self, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [python, "pxrun.pyz"],
+            [python, *self.command],
             cwd=self.folder, env=unmeasured(), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 

@@ -384,8 +384,8 @@ def helper_that_uses_this_package():
         "helper_that_uses_this_package": True,
     },
     {
-        "cluster.py": "from prominence_executor.payload.archive import runner_archive\n"
-        "def function():\n    return len(runner_archive()) > 10_000\n",
+        "cluster.py": "from prominence_executor.payload.archive import runner_data\n"
+        "def function():\n    return len(runner_data()) > 10_000\n",
         "project/src/tool/__init__.py": "from importlib.metadata import version\nfrom pathlib import Path\n"
         "__version__ = version('the-tool')\n"
         "def notes():\n    return (Path(__file__).parent / 'notes.txt').read_text()\n",

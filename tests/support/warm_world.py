@@ -33,6 +33,7 @@ from prominence_executor.run.journal import NullJournal
 from prominence_executor.run.objects import Objects
 from prominence_executor.run.options import Options
 from prominence_executor.run.registry import ChunkRegistry
+from prominence_executor.run.retry import Again
 from prominence_executor.run.settle import Settler
 from prominence_executor.run.slots import Slots
 from prominence_executor.run.uploads import UploadCache
@@ -326,5 +327,5 @@ def pickled(function: Any) -> Blob:
     return Blob([pickle.dumps((function, None, ()))])
 
 
-def _never(chunk: Chunk, groups: list[list[int]]) -> None:
+def _never(chunk: Chunk, again: list[Again]) -> None:
     raise AssertionError("no call here has retries")

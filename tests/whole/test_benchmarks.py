@@ -110,3 +110,10 @@ def test_pickling_compares_in_one_run() -> None:
         "pickle",
     ):
         assert re.search(rf"^{who}[a-z, ]* +([\d.]+ +[\d.]+ *){{3}}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_start_counts_what_a_plain_call_imports() -> None:
+    text = printed("start.py", "--times", "1")
+    rows = dict(re.findall(r"^(.+?)  .* (\d+)$", text, re.MULTILINE))
+    assert int(rows["job: nothing()"]) < int(rows["import cloudpickle"])

@@ -154,8 +154,8 @@ FOREIGN |= {
         "DYNAMIC_CLASS_TRACKER_BY_ID", "DYNAMIC_CLASS_TRACKER_BY_CLASS", "DYNAMIC_CLASS_TRACKER_LOCK",
     )
 }  # fmt: skip
-# What `ProminenceFuture` needs of its base class to be asked twice whether it runs.
-FOREIGN |= {("run.future", "_condition"), ("run.future", "_state")}
+# What `ProminenceFuture` needs of its base class to be asked twice whether it runs, and to be cancelled all the same.
+FOREIGN |= {("run.future", "_condition"), ("run.future", "_invoke_callbacks")}
 # What a process of calls does at its end, as one of multiprocessing does; and the environment, undecoded.
 FOREIGN |= {("remote.ending", "_shutdown"), ("remote.ending", "_run_exitfuncs"), ("remote.surroundings", "_data")}
 

@@ -7,18 +7,15 @@ futures; its methods make requests, and may be called from any thread.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from ... import remote
 from ...client.validation import BODY_LIMIT, encode
 from ...errors import InvalidRequestError
-from ...payload.archive import runner_archive
-from ...payload.bundle import array_archive
+from ...payload.archive import runner_data, start_program
+from ...payload.bundle import array_bundle
 from ...payload.calls import Payload, calls_file
 from ...payload.instructions import array_file, job_file
-from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_FILE
+from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.names import MEMBER
@@ -38,7 +35,6 @@ from ..describe import (
 from .array import Array
 from .table import JobTable
 
-_START_FILE = "pxstart.py"
 _MODULES_IN_BUNDLE = 1 << 20  # bytes of modules that go with each array; others are uploaded once
 _INDEX = "pxindex"  # the parameter of an array's jobs: their position
 
@@ -64,21 +60,22 @@ class JobDescriber:
             if len(item.content) > _MODULES_IN_BUNDLE
         }
         parts = parts_of_runner(options, bool(modules))
-        content = array_archive(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
+        content, start, size = array_bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
         context.client.upload(array.bundle, content, size=content.size)
+        sha256 = content.sha256()
         instructions = array_file(
             context.run_id,
             context.key,
-            bundle=(array.bundle, content.sha256()),
+            bundle=(array.bundle, sha256),
             objects=objects,
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: f"files/{sha256}" for sha256 in small}}),
         )
-        inputs = {_START_FILE: _start_program(), JOB_FILE: instructions}
-        member = describe(context, options, f"python3 -S {_START_FILE} ${{{_INDEX}}}", inputs)
+        inputs = {RUNNER_FILE: start_program((array.bundle, sha256, start, size)), JOB_FILE: instructions}
+        member = describe(context, options, f"python3 {RUNNER_FILE} ${{{_INDEX}}}", inputs)
         member["name"] = MEMBER
         member["artifacts"] = [
             {"url": name} for name in (array.bundle, *apart.values(), *objects.values(), *placed.values())
@@ -95,11 +92,14 @@ class JobDescriber:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
         calls, modules = calls_file(payload), payload.modules
-        runner = runner_archive(*parts_of_runner(options, modules is not None))
+        runner = {
+            RUNNER_FILE: start_program(),
+            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None)),
+        }
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
         sizes |= {sha256: source.size for sha256, source in small.items()}
-        apart = _too_large(sizes, INLINE_LIMIT - in_base64(len(runner)))
+        apart = _too_large(sizes, INLINE_LIMIT - sum(in_base64(len(content)) for content in runner.values()))
         calls_name, names_of_modules = CALLS_FILE, [modules_name(modules)] if modules else []
         artifacts: list[str] = []
         if "calls" in apart:
@@ -121,7 +121,7 @@ class JobDescriber:
             seconds=runner_seconds(options),
             **extra_instructions(options, {**placed, **{sha256: _staged_name(sha256) for sha256 in small}}),
         )
-        inputs = {RUNNER_FILE: runner, JOB_FILE: instructions}
+        inputs = {**runner, JOB_FILE: instructions}
         for sha256, source in small.items():
             inputs[_staged_name(sha256)] = b"".join(source)
             source.check()
@@ -177,8 +177,3 @@ def _wanted(chunk: Chunk) -> Payload:
 def _staged_name(sha256: str) -> str:
     """Name the file under which the service lays down a small one of the user's: harmless, whatever its own name is."""
     return f"pxfile-{sha256[:32]}"
-
-
-@lru_cache(maxsize=1)
-def _start_program() -> bytes:
-    return (Path(remote.__file__).parent / "bundle_start.py").read_bytes()

@@ -104,7 +104,7 @@ class Fetcher:
         try:
             url = diagnosis.outcome_url(job)
             if url is None:
-                self._settler.without_outcome(chunk, self._job_error(chunk, job))
+                self._settler.without_outcome(chunk, self._job_error(chunk, job), job)
             else:
                 self._settle_from(url, chunk, job)
         except (ProminenceError, OSError) as error:

@@ -50,6 +50,7 @@ class Tracker:
         release: called with each chunk that is settled.
         discard: called with each chunk of which a job has been found that nobody wants.
         ended: called in this thread as its last act, when the run is finished.
+        later: called at each tick: sends what is to be sent by now; returns the seconds until there is more, if any.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Tracker:
         release: Callable[[Chunk], None],
         discard: Callable[[Chunk], None],
         ended: Callable[[], None],
+        later: Callable[[], float | None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -75,6 +77,7 @@ class Tracker:
         self._release = release
         self._discard = discard
         self._ended = ended
+        self._later = later
         self._wake = threading.Event()
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end; any thread may write it
         # Of the thread alone:
@@ -97,9 +100,12 @@ class Tracker:
     def _loop(self) -> None:
         with breaking(self._registry, "tracker"):
             while not self._registry.finished():
+                soon = self._later()
                 entries = [entry for entry in self._table.in_flight() if not self._progress.is_under_way(entry.chunk)]
                 took = self._tick(entries) if entries else 0.0
-                self._wake.wait(self._pause(took, entries) if entries else None)
+                pauses = [self._pause(took, entries)] if entries else []
+                pauses += [min(soon, self._longest)] if soon is not None else []
+                self._wake.wait(min(pauses, default=None))
                 self._wake.clear()
         with breaking(self._registry, "tracker"):
             self._fetcher.stop()

@@ -38,6 +38,7 @@ class JobTransport:
         slots: how many jobs may be at the service at once.
         poll_interval: see `Tracker`.
         ended: called in the tracker's thread when the run is finished.
+        later: see `Tracker`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class JobTransport:
         slots: Slots,
         poll_interval: tuple[float, float],
         ended: Callable[[], None],
+        later: Callable[[], float | None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -70,6 +72,7 @@ class JobTransport:
             release=self.release,
             discard=self.discard,
             ended=ended,
+            later=later,
         )
 
     def start(self) -> None:

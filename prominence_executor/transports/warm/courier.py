@@ -12,9 +12,9 @@ from typing import Any
 
 from ...client.status import ENDED, has_ended
 from ...errors import JobFailedError, ProminenceError
-from ...payload.archive import runner_archive
+from ...payload.archive import runner_data, start_program
 from ...payload.instructions import worker_file
-from ...remote.wire import JOB_FILE, RUNNER_FILE
+from ...remote.wire import JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.context import RunContext
 from ...run.names import worker_name
 from ...run.options import WORKER_LABEL, Options
@@ -110,7 +110,7 @@ class Courier:
         context = self._context
         own = {name: value for name, value in options.env.items() if name not in ("PROMINENCE_URL", "PROMINENCE_TOKEN")}
         instructions = worker_file(context.run_id, context.key, _NUMBER, courier=self._names)
-        inputs = {RUNNER_FILE: runner_archive("courier"), JOB_FILE: instructions}
+        inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("courier"), JOB_FILE: instructions}
         description = {
             "name": worker_name(context.run_id, _NUMBER),
             **describe(context, replace(options, env=own), f"python3 {RUNNER_FILE}", inputs),

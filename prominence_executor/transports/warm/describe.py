@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from ...client.certificates import trust_elsewhere
-from ...payload.archive import runner_archive
+from ...payload.archive import runner_data, start_program
 from ...payload.instructions import worker_file
 from ...payload.modules import ModuleZip
-from ...remote.wire import JOB_FILE, RUNNER_FILE
+from ...remote.wire import JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.context import RunContext
 from ...run.names import worker_name
 from ...run.options import WORKER_LABEL, Options
@@ -26,15 +26,15 @@ def describe_worker(
 ) -> dict[str, Any]:
     """Describe a worker, which has some modules from its start; ``settings`` are those of its instructions."""
     seconds = runner_seconds(options)
-    inputs = {RUNNER_FILE: runner_archive("worker")}
+    inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("worker")}
     artifacts = []
     brought = None
     if context.client.url.startswith("https:") and (tls := trust_elsewhere(context.client.api.verify)):
         settings["tls"] = tls
     if modules is not None:
         brought = {"name": modules_name(modules), "sha256": modules.sha256}
-        instructions = len(repr(settings))
-        if sum(map(in_base64, (len(modules.content), len(inputs[RUNNER_FILE]), instructions))) > INLINE_LIMIT:
+        sizes = (len(modules.content), *map(len, inputs.values()), len(repr(settings)))
+        if sum(map(in_base64, sizes)) > INLINE_LIMIT:
             artifacts = [{"url": place_modules(context, modules)}]
         else:
             inputs[modules_name(modules)] = modules.content

@@ -90,6 +90,8 @@ class WorkerFollower:
 
     def discard(self, chunk: Chunk) -> None:
         """Close a chunk all of whose calls were cancelled: it may still run, but nobody will know."""
+        if self._context.cancel_running:
+            self._to_end.put(chunk)
         self._context.journal.remove([chunk.name])
         self.release(chunk)
 
@@ -190,7 +192,7 @@ class WorkerFollower:
             self._context.log.info(
                 "run %s: call %d had been lost with its worker, and is sent", self._context.run_id, chunk.first
             )
-            chunk.losses += 1
+            chunk.lost(WorkerLostError("its warm worker was lost with it", job_id=chunk.job_id))
             chunk.job_id, chunk.status = None, "unsent"
             self._reroute(chunk)
             return

@@ -16,10 +16,13 @@ from ...errors import (
     AuthenticationError,
     InvalidRequestError,
     JobDeletedError,
+    JobError,
     JobFailedError,
     ProminenceError,
     ServiceUnavailableError,
+    WorkerLostError,
 )
+from ...run import diagnosis, retry
 from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
@@ -236,17 +239,24 @@ class Lifecycle:
         """
         chunks, worker.chunks = worker.chunks, {}
         self.leave_places(worker)
+        reason: JobError = WorkerLostError("its warm worker was lost with it", job_id=worker.job_id)
+        if job is not None:
+            reason = diagnosis.job_error(job)
         again: list[Chunk] = []
         for number, chunk in chunks.items():
-            losses = chunk.losses + (worker.running in (None, number))
+            was_running = worker.running in (None, number)
+            losses = chunk.losses + was_running
             fate = batches.fate_of(chunk, losses, self._options.max_attempts)
-            if fate is Fate.TERMINATED:
+            if was_running and retry.learns_from(chunk.options.retries, reason) and chunk.may_repeat():
+                self._in_background(self._outcomes.repeat, chunk, reason, job)
+            elif fate is Fate.TERMINATED:
                 error = JobDeletedError("the call was ended by terminate()", job_id=worker.job_id)
                 self.fail([chunk], error)
             elif fate is Fate.GIVEN_UP:
                 self._in_background(self._outcomes.give_up, chunk, losses, worker.job_id, job)
             else:
-                chunk.losses = losses
+                if was_running:
+                    chunk.lost(reason)
                 again += self._split(chunk) if fate is Fate.SPLIT else [chunk]
         self.requeue(again)
 

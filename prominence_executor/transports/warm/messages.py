@@ -48,8 +48,10 @@ def batch_message(parts: Parts, known: Collection[str], rate: float) -> Message:
         for item in payload.objects:
             if item.content is not None:
                 extras.setdefault(item.sha256, item.content)
+        limit = {} if chunk.options.time_limit is None else {"limit": chunk.options.time_limit}
         described.append(
             {
+                **limit,
                 "job": chunk.first,
                 "attempt": chunk.attempt,
                 "size": len(body),

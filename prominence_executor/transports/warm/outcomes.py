@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from ...errors import ProminenceError, WorkerLostError
+from ...errors import JobError, ProminenceError, WorkerLostError
 from ...payload.outcomes import OutcomeFile
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -103,6 +103,11 @@ class OutcomeSettler:
             text = "run %s: the outcome of call %d comes from its worker's standard output: %s"
             self._context.log.info(text, self._context.run_id, chunk.first, error)
             return read_printed(self._context, chunk, job_id, place["printed"], 0)
+
+    def repeat(self, chunk: Chunk, error: JobError, job: dict[str, Any]) -> Iterator[Event]:
+        """Have a chunk run again with more of what its worker had too little of; ``job``: the worker's, in detail."""
+        self._settler.without_outcome(chunk, error, job)
+        yield self._close(chunk)
 
     def give_up(self, chunk: Chunk, losses: int, job_id: int | None, job: dict[str, Any] | None) -> Iterator[Event]:
         """Settle a chunk that has cost too many workers; the journal keeps it.

@@ -81,7 +81,12 @@ class WarmPool:
         self._scheduler.post(Submitted(chunk))
 
     def discard(self, chunk: Chunk) -> None:
-        """Close a chunk all of whose calls were cancelled; a worker that has it may run it, but nobody will know."""
+        """Close a chunk all of whose calls were cancelled; a worker that has it may run it, but nobody will know.
+
+        With ``cancel_running`` that is not enough: the process is ended.
+        """
+        if self._context.cancel_running:
+            self._scheduler.post(Terminated(chunk))
         self._context.journal.remove([chunk.name])
         self.release(chunk)
 

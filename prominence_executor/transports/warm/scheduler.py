@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...errors import AuthenticationError, ProminenceError, SignatureError, WalltimeExceededError
 from ...run.breaking import breaking
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -319,5 +319,5 @@ class Scheduler:
             case ChunkReturned(chunk, needed, seconds):
                 state.learn(seconds)
                 state.needs[chunk] = needed
-                chunk.losses += 1
+                chunk.lost(WalltimeExceededError("the walltime of its warm worker was over", job_id=chunk.job_id))
                 self._lifecycle.requeue([chunk])

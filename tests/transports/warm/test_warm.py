@@ -176,6 +176,10 @@ def test_a_worker_whose_job_is_deleted_is_replaced(warm: ProminenceExecutor, unt
     warm.client.delete_jobs([worker.job_id or 0 for worker in warm.workers()])
     assert [future.result(60) for future in futures] == [None, None]
     assert {future.attempts for future in futures} == {2}
+    for future in futures:
+        lost, ran = future.history
+        assert (lost.job_id != ran.job_id, ran.end) == (True, "result")
+        assert isinstance(lost.error, JobDeletedError | WorkerLostError)
     box = f"pxwarm/{warm.run_id}/box"
     until(lambda: not [key for key in warm.client.kv_list(box) if "/00001/" in key or "/00002/" in key])
 
