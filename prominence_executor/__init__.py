@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .sweeps.point import Point
     from .sweeps.stored import StoredSweep, open_sweep
     from .sweeps.sweep import Sweep, sweep
+    from .transports.warm.options import Warm
 
 __all__ = [
     "Artifact",
@@ -55,6 +56,7 @@ __all__ = [
     "StoredSweep",
     "Sweep",
     "Task",
+    "Warm",
     "Workflow",
     "WorkflowPolicies",
     "Zip",
@@ -80,6 +82,7 @@ _HOMES = {
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),
     "sweeps.sweep": ("Sweep", "sweep"),
+    "transports.warm.options": ("Warm",),
     "client.workflow": ("Dependency", "ParameterSweep", "Repeat", "Workflow", "WorkflowPolicies", "Zip"),
 }
 

@@ -25,7 +25,9 @@ although a long one, so that the tree is seen whole.
       RunExistsError              the run id that was asked for has been used
       RunNotFoundError            no such run to attach to (a NotFoundError)
       NotSubmittedError           a call of an attached run never reached the service
+      DependencyError             a call was not sent, since one whose result it was to be given has none
       ImageBuildError             an image could not be built on this machine
+      RequirementsError           packages could not be chosen, fetched, or are too large to travel
       StoreError                  a sweep's store cannot be read or written
         StoreInUseError           another program writes it
       CodeChangedError            a sweep's function is not the one that its stored points were computed with
@@ -45,6 +47,7 @@ __all__ = [
     "BrokenRunError",
     "CallCrashedError",
     "CodeChangedError",
+    "DependencyError",
     "ImageBuildError",
     "ImagePullError",
     "InitializerError",
@@ -67,6 +70,7 @@ __all__ = [
     "QueueTimeExceededError",
     "RemoteEnvironmentError",
     "RemotePicklingError",
+    "RequirementsError",
     "RunExistsError",
     "RunNotFoundError",
     "ServiceError",
@@ -395,6 +399,26 @@ class RunNotFoundError(NotFoundError):
 @public
 class NotSubmittedError(ProminenceError):
     """The call never reached the service: the program that submitted it ended before."""
+
+
+@public
+class DependencyError(ProminenceError):
+    """The call was not sent: a future among its arguments has failed, or was cancelled; why, is the ``__cause__``.
+
+    Attributes:
+        call: the number in its run of the call that has no result; None if the future is none of an executor here.
+        reason: what became of that one.
+    """
+
+    def __init__(self, message: str, call: int | None = None, reason: str = "") -> None:
+        super().__init__(message)
+        self.call = call
+        self.reason = reason
+
+
+@public
+class RequirementsError(ProminenceError):
+    """The packages of ``requirements=`` could not be chosen or fetched, or are too large; nothing was sent for them."""
 
 
 @public

@@ -6,13 +6,16 @@ At the end of the session nothing may be left: no job, thread, socket or process
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import leftovers
+import one_node_slurm
 import pytest
 import recorded
+from one_node_slurm import OneNodeSlurm
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
@@ -68,6 +71,32 @@ def service(nothing_is_left: None) -> Iterator[LocalService]:
     with LocalService(cpus=8, memory=64) as running:
         yield running
         leftovers.check(jobs=lambda: leftovers.jobs(running.dir), workflows=lambda: leftovers.workflows(running.dir))
+
+
+@pytest.fixture(scope="session")
+def slurm(nothing_is_left: None) -> Iterator[OneNodeSlurm]:
+    """A Slurm of one node, found by its variables alone."""
+    reason = one_node_slurm.missing()
+    if reason:
+        pytest.skip(reason)
+    running = OneNodeSlurm()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running.variables.items():
+            patch.setenv(name, value)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def on_slurm(slurm: OneNodeSlurm) -> Iterator[LocalService]:
+    """One service for all tests whose jobs run on that Slurm; a minute of walltime is two seconds."""
+    with tempfile.TemporaryDirectory(prefix="on-slurm-") as folder:
+        options = {"poll_seconds": "0.5"}
+        with LocalService(folder, engine="slurm", engine_options=options, seconds_per_minute=2) as running:
+            yield running
 
 
 @pytest.fixture

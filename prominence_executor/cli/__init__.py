@@ -24,7 +24,7 @@ from contextlib import contextmanager
 
 from ..errors import ProminenceError
 from ..version import __version__
-from . import image, serve, sweep
+from . import env, image, serve, sweep
 
 _STATUSES = "Exit status: 0 done, 1 not done, 2 not understood, 130 Ctrl-C, 141 nobody reads the output, 143 SIGTERM."
 
@@ -55,6 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
     groups = parser.add_subparsers(dest="group", required=True, metavar="COMMAND")
     serve.add_to(groups.add_parser)
     image.add_to(groups.add_parser)
+    env.add_to(groups.add_parser)
     sweep.add_to(groups.add_parser)
     arguments, rest = parser.parse_known_args(argv)
     if arguments.group == "serve":

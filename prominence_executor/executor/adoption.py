@@ -18,6 +18,7 @@ from ..run.chunk import HELD, Chunk, Transport
 from ..run.future import ProminenceFuture
 from ..run.journal import Kept
 from ..run.names import ArrayRange, CallRange, parse_job_name
+from ..run.needs import found_again
 from ..run.options import Options
 from ..transports.jobs.array import Array
 from ..transports.warm.traces import MailboxScan
@@ -130,7 +131,8 @@ def plan_adoption(snapshot: RunSnapshot, kept: Sequence[Kept], next_call: int) -
             chunks.append(AdoptedChunk(calls, current, job, own, calls in with_workers, calls in unsent))
     missing = {
         number: NotSubmittedError(
-            f"call {number} of run {snapshot.run_id} never reached the service, or was cancelled before"
+            f"call {number} of run {snapshot.run_id} never reached the service, or was cancelled before; "
+            "what waits to be sent, for results of other calls as well, is in a journal only"
         )
         for number in range(count)
         if number not in last
@@ -154,10 +156,13 @@ def make_chunks(
     """
     superseded: ProminenceFuture[Any] = ProminenceFuture()
     superseded.cancel()
+    numbered = dict(enumerate(futures))
     made = []
     for item in plan.chunks:
         calls = [futures[number] if number in item.current else superseded for number in item.calls.numbers()]
-        payload, own = (item.kept.payload, item.kept.options) if item.kept else (None, options)
+        payload, own = None, options
+        if item.kept is not None:
+            payload, own = found_again(item.kept.payload, item.kept.needs, numbered), item.kept.options
         chunk = Chunk(
             plan.run_id,
             item.calls.first,

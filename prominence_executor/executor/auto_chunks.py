@@ -183,13 +183,16 @@ class AutoChunks:
         return [(probe.rest, size) for probe, size in sizes if size is not None]
 
 
-def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:
-    """Count the jobs of these CPUs and this memory that could start at once, as the service describes its sites."""
+def free_slots(resources: Mapping[str, Any], wanted: Mapping[str, Any], which: str = "free") -> int:
+    """Count the jobs of these CPUs and this memory that could start at once, as the service describes its sites.
+
+    ``which``: of what is ``"free"``, or of the whole ``"capacity"``.
+    """
     slots = 0
     with suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         for site in resources.get("existing") or ():
-            free = site["free"]
-            slots += max(0, min(int(free["cpus"]) // wanted["cpus"], int(free["memory"]) // wanted["memory"]))
+            part = site[which]
+            slots += max(0, min(int(part["cpus"]) // wanted["cpus"], int(part["memory"]) // wanted["memory"]))
     return slots
 
 

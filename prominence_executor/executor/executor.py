@@ -1,6 +1,6 @@
 """`ProminenceExecutor`: the ``concurrent.futures`` contract, kept by jobs of a PROMINENCE service.
 
-    submit, map      the caller's thread: pickles, queues, returns at once
+    submit, map      the caller's thread: pickles, queues, returns at once (`MapFunctions` has map and its relatives)
     JobTransport     transports/jobs: calls as jobs, created, polled and fetched by its threads
     WarmPool         transports/warm: calls in batches to jobs that stay
     Run              joins them; outlives a forgotten executor until its futures are done
@@ -15,15 +15,15 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, repeat, takewhile
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
+from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..run.future import ProminenceFuture, raised_by_call
@@ -32,38 +32,38 @@ from ..run.names import new_run_id
 from ..run.objects import RefCache
 from ..run.options import Options
 from ..run.retry import Retry
+from ..transports.warm.options import Warm
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
+from .arguments import value_of
 from .attach import check_new, find
+from .auto_chunks import free_slots
 from .function import PickledFunction
 from .image_check import ImageReport, check_image
+from .mapping import BeforeSending, MapFunctions
 from .purge import purge
-from .results import Results
 from .run import Run
-from .settings import Service, check_chunksize, find_service, run_settings, warm_options
+from .settings import Service, engine_labels, find_service, run_settings, warm_options
 from .submission import Call, PackedCalls, in_order, pack
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
-_TOGETHER = 500  # chunks that `submit_many` queues at once
-_PATIENCE = 60.0  # seconds: see `probe_timeout` of `map`
-
-BeforeSending = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
 
 @public
-class ProminenceExecutor(Executor):
+class ProminenceExecutor(MapFunctions):
     """Runs calls as batch jobs; a drop-in for ``ProcessPoolExecutor`` with futures that know their job.
 
     Without arguments it takes the service's URL from ``PROMINENCE_URL`` and the token from ``PROMINENCE_TOKEN`` or
     ``~/.prominence/token``. With the URL ``"local"`` it starts the embedded service on this machine for its lifetime
-    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. Nothing is
-    sent before the first `submit`.
+    (needs the extra ``local``); ``max_workers`` calls run there at once, however many cores the machine has. With
+    ``"slurm"`` it finds the service in front of this machine's Slurm, or starts it; that one stays. Nothing is sent
+    before the first `submit`.
 
     Args:
-        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``.
+        url: the service's base URL, ``".../prominence/v1"``, or ``"local"``, or ``"slurm"``.
         token: the bearer token, or a callable that returns a fresh one.
         image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
             file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
@@ -93,6 +93,13 @@ class ProminenceExecutor(Executor):
             calls behind it go on in a new process, in which the initializer runs again. Not for MPI calls.
         package_data: megabytes of data files that may travel with the user's own packages. If those that calls need
             hold more, none of it is sent, and a warning names the largest.
+        requirements: packages that travel with the calls, and are found before those of the image: a list such as
+            ``["numpy>=2", "scipy"]``, or the path of a requirements.txt or pyproject.toml (its dependencies). Versions
+            are chosen here, by uv or pip, which blocks for seconds, and kept for later runs (the command ``env``); each
+            job unpacks one archive, which is stored once.
+        requirements_platform: the machines that these are for: ``"x86_64"``, ``"aarch64"``,
+            ``"x86_64-manylinux_2_34"`` for a newer glibc than 2.28, ``"x86_64-musl"``. Default: this machine's kind.
+        requirements_limit: megabytes that the archive may have.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
             futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
         name: the beginning of the run's id, and so of the jobs' names.
@@ -116,20 +123,22 @@ class ProminenceExecutor(Executor):
             a job; for many short calls. A call then runs in a process in which others ran before; one whose worker is
             lost goes to another one, and may so run more than once. What is large (128 kB) has a job of its own;
             what calls share is sent to each worker once, if it can be fetched there in 10 s.
-            ``resources.walltime`` is that of a worker.
-        max_workers, min_workers: of warm workers at most (default 8) and at least so many; they are started for calls.
-        idle_timeout: seconds after which a warm worker without calls ends. Workers whose program is gone end after two
-            minutes more, or after ``service_timeout``, whichever is later.
-        max_attempts: warm workers that may be lost with a call before it raises `WorkerLostError`.
-        max_requests_per_second: to the key-value store, of this program (one half) and all warm workers that have calls
-            (the other); those without ask once a second each.
+            ``resources.walltime`` is that of a worker. ``Warm(...)`` in its place has their settings.
+        min_workers, idle_timeout, max_attempts, max_requests_per_second: as in `Warm`, beside ``workers="warm"``;
+            ``max_workers`` is their number at most, too (default 8).
+        engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
+            ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
+            ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
+            nodes must see.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: a value that the service would not take, or no URL.
         FileNotFoundError: the image is a file that is not there.
+        RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         RunExistsError: there is a run of this ``run_id``, or in this journal.
         ImportError: ``"local"`` without the extra ``local``.
+        RuntimeError: the service of ``"slurm"`` did not start, or runs on another host; the sentence says why.
     """
 
     def __init__(
@@ -151,6 +160,9 @@ class ProminenceExecutor(Executor):
         retries: int | Retry = 0,
         time_limit: float | None = None,
         package_data: float = DATA_LIMIT,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float = LIMIT,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         name: str | None = None,
@@ -162,12 +174,14 @@ class ProminenceExecutor(Executor):
         on_interrupt: Literal["delete", "leave"] | None = None,
         cancel_running: bool = False,
         lazy: bool = False,
-        workers: Literal["warm"] | None = None,
-        min_workers: int = 0,
-        idle_timeout: float = 300.0,
-        max_attempts: int = 3,
-        max_requests_per_second: float = 200.0,
+        workers: Literal["warm"] | Warm | None = None,
+        min_workers: int | None = None,
+        idle_timeout: float | None = None,
+        max_attempts: int | None = None,
+        max_requests_per_second: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> None:
+        labels = engine_labels(labels, engine)
         options = Options().changed(
             image=image,
             runtime=runtime,
@@ -183,6 +197,9 @@ class ProminenceExecutor(Executor):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
@@ -191,9 +208,16 @@ class ProminenceExecutor(Executor):
         for field, value in (("name", name), ("run_id", run_id)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
-        warm = warm_options(workers, max_workers, min_workers, idle_timeout, max_attempts, max_requests_per_second)
+        warm = warm_options(
+            workers,
+            max_workers,
+            min_workers=min_workers,
+            idle_timeout=idle_timeout,
+            max_attempts=max_attempts,
+            max_requests_per_second=max_requests_per_second,
+        )
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        service = find_service(url, token, service_timeout, max_workers, options.resources)
+        service = find_service(url, token, service_timeout, max_workers, options.resources, engine)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -221,7 +245,8 @@ class ProminenceExecutor(Executor):
         cancel_running: bool = False,
         lazy: bool = False,
         outputs_dir: str | os.PathLike[str] | None = None,
-        workers: Literal["warm"] | None = None,
+        workers: Literal["warm"] | Warm | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -235,9 +260,9 @@ class ProminenceExecutor(Executor):
             takeover: take new calls, too; only when the program that began the run has ended. Its functions and
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
-            workers: ``"warm"``: new calls, and those that only the journal has, go to warm workers of its own.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir: as
-                for the executor itself.
+            workers: ``"warm"`` or `Warm`: warm workers of its own, for new calls and those that only the journal has.
+            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir,
+                engine: as for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -247,8 +272,8 @@ class ProminenceExecutor(Executor):
         """
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        options = Options().changed(outputs_dir=outputs_dir)
-        service = find_service(url, token, service_timeout)
+        options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
+        service = find_service(url, token, service_timeout, engine=engine)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)
@@ -346,129 +371,15 @@ class ProminenceExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ProminenceFuture[T]:
         """Run ``fn(*args, **kwargs)`` as a job; return its future at once, before anything is sent.
 
-        What cannot be pickled is the future's exception, as in the standard library.
+        What cannot be pickled is the future's exception, as in the standard library. The arguments are pickled now.
+        Futures, of this executor or any other one, may stand anywhere in them: the call is sent when they are done, is
+        given their results in their places, and fails with `DependencyError` when one of them has none.
 
         Raises:
             RuntimeError: after `shutdown`, or in a forked child.
             BrokenRunError: the run is broken, for example because the token is refused.
         """
         return cast("ProminenceFuture[T]", self._submit(self._function(fn), [(args, kwargs)])[0])
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | Literal["auto"] = 1,
-        buffersize: int | None = None,
-        probe_timeout: float = 60.0,
-    ) -> Results[T]:
-        """Run ``map(fn, *iterables)`` as jobs; the results come in order.
-
-        With ``chunksize=n`` one job runs n calls one after the other, each with its own outcome. Closing the iterator
-        or losing it cancels what has not started (see `Results`).
-
-        Args:
-            timeout: seconds from this call after which the iterator raises TimeoutError for a result that is missing;
-                by default it waits as long as it takes.
-            chunksize: calls in one job. With ``"auto"`` the first calls, at most ``max_workers`` (8 without it), go out
-                alone, and the rest waits until the first of them have ended; then it goes in chunks for which the start
-                of a job costs less than a tenth of its time, which fit into the walltime, and of which there are no
-                fewer than could run at once (``max_workers``, or what the service says to be free).
-            probe_timeout: seconds from now after which ``"auto"`` waits no longer.
-            buffersize: submit at most so many chunks ahead of the results that were taken, as in Python 3.14; the
-                iterables may be endless then. By default all is submitted at once.
-
-        Raises:
-            ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
-            TypeError: one of them is not an integer.
-        """
-        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=True)
-
-    def map_unordered(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | Literal["auto"] = 1,
-        buffersize: int | None = None,
-        probe_timeout: float = 60.0,
-    ) -> Results[T]:
-        """Run the calls as `map` does; each result comes as soon as it is there, in whatever order."""
-        return self._map(fn, iterables, timeout, chunksize, buffersize, probe_timeout, ordered=False)
-
-    def _map(
-        self,
-        fn: Callable[..., T],
-        iterables: Sequence[Iterable[Any]],
-        timeout: float | None,
-        chunksize: int | Literal["auto"],
-        buffersize: int | None,
-        probe_timeout: float,
-        ordered: bool,
-    ) -> Results[T]:
-        if chunksize == "auto" and self._run.is_warm:
-            chunksize = 1  # they are put together when they are dealt out
-        size = check_chunksize(chunksize)
-        if chunksize == "auto" and buffersize is not None:
-            raise ValueError("chunksize='auto' and buffersize exclude each other")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
-        function = self._function(fn)
-        calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
-        # No code runs between two elements of these, so that a value which comes again is still what it was.
-        still = buffersize is None and all(type(values) in (list, tuple, range, repeat) for values in iterables)
-        known: RefCache | None = {} if still else None
-
-        def submit() -> list[ProminenceFuture[T]]:
-            chunk = list(islice(calls, size))
-            patience = probe_timeout if chunksize == "auto" else None
-            return self._submit(function, [(args, {}) for args in chunk], patience, known) if chunk else []
-
-        return Results(submit, ordered=ordered, buffersize=buffersize, timeout=timeout, leaves=self._run.leaves_jobs)
-
-    def submit_many(
-        self,
-        fn: Callable[..., T],
-        /,
-        *iterables: Iterable[Any],
-        chunksize: int | Literal["auto"] = 1,
-        before_sending: Callable[[Sequence[ProminenceFuture[T]]], None] | None = None,
-    ) -> list[ProminenceFuture[T]]:
-        """Submit the calls of ``map(fn, *iterables)``; return their futures, in order, for `as_completed` and the like.
-
-        Args:
-            chunksize: calls in one job, as for `map`.
-            before_sending: called with the futures of some hundred calls after the other, in this thread, before any of
-                them is sent: so a program can write down by which numbers (``future.index``) they are found again. What
-                it raises is raised here, and those calls are not sent.
-
-        Raises:
-            ValueError: ``chunksize`` below 1.
-            RuntimeError, BrokenRunError: as `submit`.
-        """
-        size = check_chunksize(chunksize)
-        function = self._function(fn)
-        calls: Iterator[Call] = ((args, {}) for args in zip(*iterables))  # noqa: B905  the shortest ends it, as in the built-in map
-        options = self._options.fresh()
-        if size is None and not self._run.is_warm:
-            self._check_usable()
-            rest: list[Call] = list(calls)
-            return (
-                self._send([pack(function, rest, options.package_data)], options, before_sending, _PATIENCE)
-                if rest
-                else []
-            )
-        futures: list[ProminenceFuture[T]] = []
-        while True:
-            self._check_usable()
-            chunks = takewhile(bool, (list(islice(calls, size or 1)) for _ in range(_TOGETHER)))
-            batch = [pack(function, chunk, options.package_data) for chunk in chunks]
-            if not batch:
-                return futures
-            futures += self._send(batch, options, before_sending)
 
     def scatter(self, value: T) -> T:
         """Store an object at the service once, for many calls; return a reference to give to calls in its place.
@@ -496,6 +407,20 @@ class ProminenceExecutor(Executor):
             RuntimeError: the executor has no warm workers.
         """
         self._run.scale(workers)
+
+    def slots(self) -> int:
+        """Tell how many calls can run at once: ``max_workers``, or for how many such jobs its sites have room.
+
+        What others use now does not count. 1,000 where nobody says. Blocks for a request without
+        ``max_workers``, for none with it, or with warm workers.
+
+        Raises:
+            ProminenceError: the service does not answer, or refuses.
+        """
+        most = self._run.settings.max_workers
+        if most is not None:
+            return most
+        return free_slots(self.client.resources(), self._options.resources.json(), "capacity") or _MANY
 
     def workers(self) -> list[WorkerInfo]:
         """List the warm workers: job, state, calls done, and how many seconds ago each was last seen. Asks nobody."""
@@ -551,19 +476,26 @@ class ProminenceExecutor(Executor):
         retries: int | Retry | None = None,
         time_limit: float | None = None,
         package_data: float | None = None,
+        requirements: Sequence[str] | str | os.PathLike[str] | None = None,
+        requirements_platform: str | None = None,
+        requirements_limit: float | None = None,
+        engine: Mapping[str, str] | None = None,
     ) -> ProminenceExecutor:
         """Make a view of this executor whose calls run with other options; the rest stays as it is. Returns at once.
 
         The options are those of the executor itself; ``time_limit=math.inf`` takes a limit away.
-
+        But for ``requirements`` whose versions have to be chosen, which takes seconds; an empty list means no packages.
         `shutdown` of a view, and leaving its ``with`` block, act on the executor.
 
         Raises:
             ValueError: a value that the service would not take.
             FileNotFoundError: the image, or one of the files, is not there.
+            RequirementsError: no versions meet the requirements, or the package index cannot be asked.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
+        if labels is not None or engine is not None:
+            labels = engine_labels(labels, engine, self._options.labels)
         view._options = self._options.changed(
             image=image,
             runtime=runtime,
@@ -579,6 +511,9 @@ class ProminenceExecutor(Executor):
             retries=retries,
             time_limit=time_limit,
             package_data=package_data,
+            requirements=requirements,
+            requirements_platform=requirements_platform,
+            requirements_limit=requirements_limit,
         )
         view._base = self
         return view
@@ -632,18 +567,32 @@ class ProminenceExecutor(Executor):
     def _submit(
         self,
         function: PickledFunction,
-        calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Sequence[Call],
         patience: float | None = None,
         known: RefCache | None = None,
+        together: int | None = 1,
     ) -> list[ProminenceFuture[Any]]:
         """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
 
         With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
+        ``together``: see `pack`.
         """
         self._check_usable()
         options = self._options.fresh()
-        packed = pack(function, calls, options.package_data, known)
+        packed = self._pack(function, calls, options, together, known)
         return self._send([packed], options, None, patience)
+
+    def _pack(
+        self,
+        function: PickledFunction,
+        calls: Sequence[Call],
+        options: Options,
+        together: int | None,
+        known: RefCache | None = None,
+    ) -> PackedCalls:
+        context = self._run.context
+        values = partial(value_of, context.objects, context.client.url)
+        return pack(function, calls, options.package_data, known, value_of=values, together=together or 1)
 
     def _send(
         self,
@@ -653,7 +602,9 @@ class ProminenceExecutor(Executor):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
-        payloads = [chunk.payload for chunk in packed if chunk.payload is not None]
+        payloads = [payload for chunk in packed for payload in chunk.payloads]
+        if patience is not None and any(payload.waits for payload in payloads):
+            payloads, patience = [one for payload in payloads for one in payload.singly()], None
 
         def announce(sent: Sequence[ProminenceFuture[Any]]) -> None:
             if before is not None:

@@ -48,9 +48,9 @@ class PickledFunction:
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], known: RefCache | None) -> Pickled:
         """Pickle the arguments of a call; ``known``: see `Objects.dumps`. Raises what pickling raises."""
         try:
-            return self._objects.dumps((args, kwargs), (*args, *kwargs.values()), known)
+            return self._objects.dumps((args, kwargs), (*args, *kwargs.values()), known, takes_futures=True)
         except Exception as error:
-            name_culprit(error, named_arguments(args, kwargs))
+            name_culprit(error, named_arguments(args, kwargs), takes_futures=True)
             raise
 
 

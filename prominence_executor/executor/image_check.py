@@ -16,6 +16,7 @@ from ..client.job import Job
 from ..client.model import InputFile, JobPolicies, Resources, Task
 from ..errors import JobError, NotFoundError
 from ..images.files import shown
+from ..payload.installed import requirements_of_script
 from ..public import public
 from ..remote import probe
 from ..run import diagnosis
@@ -57,7 +58,8 @@ class ImageReport:
         python: the version of its Python, and of this program's: ``here["python"]``.
         executable: the path of its Python.
         platform: system and C library.
-        packages: the versions of its packages by name, as pip spells names: ``foo-bar``.
+        packages: the versions of its packages by name, as pip spells names: ``foo-bar``; of those that travel with the
+            executor's calls (``requirements=``), too.
         here: the same of this program, by these names.
     """
 
@@ -91,6 +93,12 @@ class ImageReport:
         """Packages that only this machine has."""
         return [row.name for row in self.rows("missing there")]
 
+    @property
+    def requirements(self) -> list[str]:
+        """What the image lacks of the packages that the running script imports, as ``requirements=`` takes it."""
+        there = {name: line for name, line in requirements_of_script().items() if name not in self.packages}
+        return [there[name] for name in sorted(there)]
+
     def __str__(self) -> str:
         python = "same" if self.python == self.here["python"] else "differs"
         if not self.usable:
@@ -105,7 +113,10 @@ class ImageReport:
         widths = [max(len(line[column]) for line in lines) for column in range(3)]
         table = ["  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[3]])
                  for line in lines]  # fmt: skip
-        return "\n".join([f"image {self.image} (job {self.job_id})", *(line.rstrip() for line in table)])
+        advice = (
+            [f"to have travel what this script imports: requirements={lacks}"] if (lacks := self.requirements) else []
+        )
+        return "\n".join([f"image {self.image} (job {self.job_id})", *(line.rstrip() for line in table), *advice])
 
 
 def check(
@@ -163,7 +174,9 @@ def _minor(version: str) -> list[str]:
 
 def check_image(context: RunContext, options: Options, timeout: float) -> ImageReport:
     """Check the image that calls with these options run in; see `ProminenceExecutor.check_image`."""
-    image = context.images.place(context.client, options.image)
+    image = context.images.place(context.client, options.image, options.runtime)
     task = replace(options, image=image, task_type="basic", procs_per_node=None).task("true")
     name, labels = f"{context.run_id}.check", dict(options.labels)
-    return check(context.client, task, name, policies=options.policies, labels=labels, timeout=timeout)
+    report = check(context.client, task, name, policies=options.policies, labels=labels, timeout=timeout)
+    travelling = options.requirements.versions if options.requirements is not None else {}
+    return replace(report, packages={**report.packages, **travelling})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ class Results(Iterator[T]):
         ordered: in the order of the calls.
         buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
         timeout: seconds from now within which every result must be there.
+        return_exceptions: hand out what a call raised in the place of its result.
         leaves: do not cancel when Ctrl-C ends the iteration, nor when the iterator is lost, which may be for Ctrl-C in
             the body of a loop: the jobs are to stay at the service.
     """
@@ -39,12 +41,14 @@ class Results(Iterator[T]):
         buffersize: int | None,
         timeout: float | None,
         leaves: bool = False,
+        return_exceptions: bool = False,
     ) -> None:
         self._begun = False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._submit: Callable[[], list[ProminenceFuture[T]]] | None = submit
         self._ordered = ordered
         self._leaves = leaves
+        self._returns = return_exceptions
         self._next: SimpleQueue[ProminenceFuture[T]] = SimpleQueue()  # in the order in which they are handed out
         self._outstanding: dict[ProminenceFuture[T], list[int]] = {}  # and how many of their chunk are
         while self._submit is not None and (buffersize is None or buffersize > 0):
@@ -60,7 +64,7 @@ class Results(Iterator[T]):
             raise StopIteration
         try:
             future = self._next.get(timeout=self._left())
-            result = future.result(self._left())
+            result = self._outcome(future)
             left_of_chunk = self._outstanding.pop(future)
             left_of_chunk[0] -= 1
             if not left_of_chunk[0]:
@@ -79,6 +83,17 @@ class Results(Iterator[T]):
             raise
         finally:
             future = None  # type: ignore[assignment]  # a traceback must not keep the result alive
+
+    def _outcome(self, future: ProminenceFuture[T]) -> T:
+        """Return a future's result; what it would raise in its place, if that is wanted."""
+        if self._returns:
+            try:
+                error = future.exception(self._left())  # what this raises itself, is the time that is over
+            except CancelledError as cancelled:
+                error = cancelled
+            if error is not None:
+                return error  # type: ignore[return-value]  # what `map` says that it returns then
+        return future.result(self._left())
 
     def close(self) -> None:
         """Cancel the calls that have not started, and submit no more; the iterator is exhausted then."""

@@ -36,6 +36,7 @@ from ..transports.warm.pool import WarmPool
 from ..transports.warm.state import WorkerInfo
 from .adoption import AdoptedChunk, AdoptionPlan, RunSnapshot, make_chunks
 from .auto_chunks import AutoChunks, first_wave
+from .dependents import Dependents
 from .interrupt import delete, report_left
 from .settings import RunSettings, Service
 
@@ -95,6 +96,7 @@ class Run:
         self._held_back = AutoChunks(
             self.context, divide=self._divide, is_open=self.registry.is_open, failed=self._division_failed
         )
+        self._dependents = Dependents(self.context, self.registry, self._forward)
         self._process = os.getpid()
         self._ended = threading.Event()
         self._starting = threading.Lock()  # guards what follows
@@ -225,7 +227,12 @@ class Run:
         parts = self.registry.add(make)
         self.context.log.info("run %s: job %s left no outcome; its calls are sent again", run_id, chunk.job_id)
         for part, group in zip(parts, again, strict=True):
-            self._keep(part)
+            if not self.registry.is_open(part):
+                continue  # it was cancelled meanwhile
+            try:
+                self._keep(part)
+            except OSError:  # the journal's: its calls have been told, the others go on
+                continue
             if group.delay:
                 self._delayed.put(part, group.delay)
                 self._jobs.look_soon()
@@ -234,6 +241,8 @@ class Run:
 
     def _route(self, payload: Payload, options: Options) -> Transport:
         """Choose what is to carry such calls."""
+        if payload.waits is not None:
+            return self._dependents
         return self._pool if self._pool is not None and self._pool.accepts(payload, options) else self._jobs
 
     def reroute(self, chunk: Chunk) -> None:
@@ -251,12 +260,24 @@ class Run:
         """Send what has waited for long enough; return the seconds until there is more to do, None if nothing waits."""
         return self._delayed.due()
 
+    def _forward(self, chunk: Chunk) -> None:
+        """Send a call that has waited for others."""
+        if chunk.payload is None or not self.registry.is_open(chunk):
+            return
+        transport = self._route(chunk.payload, chunk.options)
+        transport.submit(chunk)
+        chunk.transport = transport
+        if chunk.calls and chunk.cancelled():  # while nothing carried it
+            transport.discard(chunk)
+
     def _queue(self, chunk: Chunk) -> None:
         self._keep(chunk)
         chunk.transport.submit(chunk)
 
     def _keep(self, chunk: Chunk) -> None:
         """Put the chunk into the journal, if there is one."""
+        if chunk.payload is None:
+            return  # it was cancelled meanwhile
         try:
             self.context.journal.put(chunk)
         except BaseException as error:
@@ -359,7 +380,7 @@ class Run:
                 pass
 
     def _threads(self) -> set[threading.Thread]:
-        transports: list[Transport | None] = [self._jobs, self._pool, self._follower]
+        transports: list[Transport | None] = [self._jobs, self._pool, self._follower, self._dependents]
         own = [transport.threads() for transport in transports if transport is not None]
         return self._held_back.threads().union(*own)
 
@@ -394,8 +415,9 @@ class Run:
     def _end(self) -> None:
         """Let go of threads, sockets and the service, in the tracker's thread: everything is settled."""
         self.context.stopping.set()
-        transports = [transport for transport in (self._pool, self._follower, self._jobs) if transport is not None]
-        closing: list[Callable[[], None]] = [self._held_back.close]
+        parts: list[Transport | None] = [self._dependents, self._pool, self._follower, self._jobs]
+        transports = [transport for transport in parts if transport is not None]
+        closing: list[Callable[[], None]] = [self.context.deferred.fetch, self._held_back.close]
         closing += [partial(transport.close, self._left) for transport in transports]
         closing += [self._clock.stop, self.context.connection.close, self.context.journal.close, self._stop_service]
         try:

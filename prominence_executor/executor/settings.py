@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import Resources
 from ..errors import ProminenceError, ServiceUnavailableError
-from ..transports.warm.options import WarmOptions
+from ..run.engine import ENGINE_LABEL, engine_label
+from ..transports.warm.options import Warm, WarmOptions, resolved
 
-_WORKERS = 8  # warm workers at most, by default
+_DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
+_OF_SERVICE = ("dir", "poll_seconds")
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
 
 
@@ -51,29 +55,22 @@ def run_settings(
     return RunSettings(most, interval, service_timeout, on_interrupt, bool(lazy), warm, bool(cancel_running))
 
 
-def warm_options(
-    workers: str | None,
-    max_workers: int | None,
-    min_workers: int = 0,
-    idle_timeout: float = 300.0,
-    max_attempts: int = 3,
-    max_requests_per_second: float = 200.0,
-) -> WarmOptions | None:
-    """Check the options of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`."""
+def warm_options(workers: str | Warm | None, max_workers: int | None, **given: Any) -> WarmOptions | None:
+    """Check the settings of warm workers; None where there are to be none. ValueError: see `ProminenceExecutor`.
+
+    ``given``: the executor's keywords from before there was `Warm`; None where one is not given.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
     if workers is None:
         return None
-    if workers != "warm":
-        raise ValueError(f"workers must be 'warm' or None, not {workers!r}")
     _check_workers(max_workers)
-    max_workers = max_workers or _WORKERS
-    if not 0 <= min_workers <= max_workers:
-        raise ValueError(f"min_workers must be 0 to max_workers, {max_workers}, not {min_workers!r}")
-    for name, value in (("idle_timeout", idle_timeout), ("max_requests_per_second", max_requests_per_second)):
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, not {value!r}")
-    if not isinstance(max_attempts, int) or max_attempts < 1:
-        raise ValueError(f"max_attempts, the workers that a call may cost, must be 1 or more, not {max_attempts!r}")
-    return WarmOptions(min_workers, max_workers, idle_timeout, max_attempts, max_requests_per_second)
+    if isinstance(workers, Warm):
+        if given:
+            raise ValueError(f"{', '.join(given)}: beside workers=Warm(...), it belongs into Warm")
+        return resolved(workers, max_workers)
+    if workers != "warm":
+        raise ValueError(f"workers must be 'warm', Warm(...) or None, not {workers!r}")
+    return resolved(Warm(**given), max_workers)
 
 
 def check_chunksize(chunksize: int | str) -> int | None:
@@ -94,6 +91,18 @@ def check_chunksize(chunksize: int | str) -> int | None:
     if number < 1:
         raise ValueError(f"chunksize must be at least 1, not {chunksize!r}")
     return number
+
+
+def check_buffersize(buffersize: int | None, chunksize: int | str) -> None:
+    """Raise TypeError where it is no integer, ValueError where it is below 1, or given with ``chunksize="auto"``."""
+    if buffersize is None:
+        return
+    if chunksize == "auto":
+        raise ValueError("chunksize='auto' and buffersize exclude each other")
+    if not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize < 1:
+        raise ValueError(f"buffersize must be None or at least 1, not {buffersize!r}")
 
 
 def _check_workers(most: int | None) -> None:
@@ -129,19 +138,31 @@ def find_service(
     service_timeout: float,
     max_workers: int | None = None,
     resources: Resources | None = None,
+    engine: Mapping[str, str] | None = None,
 ) -> Service:
     """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
 
+    The one of ``"slurm"`` is found where it serves, or started, and stays.
+
     Args:
         max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
+        engine: what is said to Slurm for every job, and ``dir``, the service's directory.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
         ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
+        RuntimeError: the service of ``"slurm"`` did not start, or runs on another host.
     """
     retry_for = min(_REPEAT, service_timeout)
-    if (url or os.environ.get("PROMINENCE_URL")) != "local":
+    url = url or os.environ.get("PROMINENCE_URL")
+    if url == "slurm":
+        from ..service.found import find_or_start
+
+        options = dict(engine or {})
+        directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
+        url, token = find_or_start(url, directory, options)
+    if url != "local":
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
@@ -158,6 +179,28 @@ def find_service(
         embedded.on_death(lambda reason: told(ServiceUnavailableError(reason)))
 
     return Service(connect, embedded.stop, on_death, lasts=False)
+
+
+def engine_labels(
+    labels: Mapping[str, str] | None, engine: Mapping[str, str] | None, before: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return labels with the one that says something to the engine; without ``engine`` that of ``before``.
+
+    Raises:
+        ValueError: it is not text by names, or too long for a label.
+    """
+    before = before or {}
+    given = {name: text for name, text in before.items() if name != ENGINE_LABEL} if labels is None else dict(labels)
+    if engine is None:
+        kept = {ENGINE_LABEL: before[ENGINE_LABEL]} if ENGINE_LABEL in before else {}
+    else:
+        kept = engine_label(engine_options(engine))
+    return {**given, **kept}
+
+
+def engine_options(engine: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what is said to the engine: all but what its service is told."""
+    return {name: value for name, value in (engine or {}).items() if name not in _OF_SERVICE}
 
 
 def _slots(jobs: int, resources: Resources) -> tuple[int, int]:

@@ -4,7 +4,8 @@
     apt, dpkg        further Debian packages, downloaded as this machine is configured to
     a copied Python  with ``from_python``: the standard library of an installed one, in /usr/local
     pip              this machine's, with its configuration, into the image's place for packages
-    archive.py       what is left without documentation, caches and compiled files, as a ``docker save`` archive
+    compileall       byte code of all of that, without which each job would compile what it imports
+    archive.py       what is left without documentation and caches, as a ``docker save`` archive
 
 Everything happens in a temporary directory that is removed in every case. Nothing of this machine's configuration
 stays in the image. It does not talk to the service.
@@ -45,8 +46,16 @@ _PIP = (
 _NEEDLESS = re.compile(
     r"(var/lib/apt/lists|var/cache|var/log|tmp|run|dev|proc|sys|root|usr/share/(doc|man|info|locale|lintian))/."
     r"|(etc/(resolv\.conf|hostname|machine-id|passwd-|group-|shadow-|gshadow-)|var/lib/dpkg/[a-z]+-old)$"
-    r"|(.*/)?(__pycache__|[^/]*\.pyc)$"
 )
+# Byte code that is taken as it is, whatever the date of its source is: runtimes unpack images in their own ways.
+_COMPILE = """
+import compileall, py_compile, re, site, sysconfig
+for folder in sorted({sysconfig.get_path("stdlib"), *site.getsitepackages()}):
+    compileall.compile_dir(
+        folder, maxlevels=20, force=True, quiet=2, rx=re.compile("/(tests?|idlelib|lib2to3|turtledemo)/"),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+"""
 # Of an installed Python, what no batch job needs; tkinter would bring the libraries of X11 along.
 _LEFT_OUT = (
     "__pycache__", "site-packages", "test", "tests", "config-*", "*.a",
@@ -118,6 +127,8 @@ def build(
         if requirements:
             report(f"pip: {', '.join(os.fspath(file) for file in requirements)}")
             _pip(tree, scratch, source, wanted, requirements, site="dist" if prefix is None else "site")
+        report("byte code")
+        _compile(tree)
         debian.forget_this_machine(tree, suite)
         report("packing")
         pack(
@@ -203,9 +214,28 @@ def _version_of(command: Sequence[str]) -> str:
 
 def _check_python(tree: Path, wanted: str, suite: str) -> None:
     """Make sure that the image's python3 is what it should be, and starts."""
-    has = _version_of(["chroot", os.fspath(tree), "/usr/bin/env", *(f"{n}={v}" for n, v in _ENV.items()), "python3"])
+    has = _version_of(_python_of(tree))
     if has != wanted:
         raise _other_python(suite, has, wanted)
+
+
+def _python_of(tree: Path) -> list[str]:
+    """Return the command that starts the image's Python as a job would."""
+    variables = {**_ENV, "PYTHONHASHSEED": "0"}  # what it compiles is the same each time
+    return [
+        "chroot",
+        os.fspath(tree),
+        "/usr/bin/env",
+        *(f"{name}={value}" for name, value in variables.items()),
+        "python3",
+    ]
+
+
+def _compile(tree: Path) -> None:
+    """Put byte code beside the standard library and the packages; what cannot be compiled stays as it is."""
+    for folder in list(tree.rglob("__pycache__")):
+        shutil.rmtree(folder, ignore_errors=True)  # of a machine, an installation, a date
+    debian.run([*_python_of(tree), "-s", "-c", _COMPILE], "compiling the image's Python")
 
 
 # -- a Python that is installed here -------------------------------------------------------------------------------

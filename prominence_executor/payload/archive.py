@@ -25,9 +25,11 @@ _SOMETIMES = ("exceptions", "blame", "surroundings", "inheritance", "clouds", "d
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "limits": ("limits",),
+    "packages": ("environment", "modules"),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "depot", "courier", "limits", "modules"),
+    "results": ("results", "tls"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "tls", "depot", "courier", "limits", "modules"),
     "courier": ("courier",),
 }
 _READABLE = 2  # version of marshal that every Python reads; what is inside has its own
@@ -52,8 +54,8 @@ def runner_data(*parts: str) -> bytes:
     wrong one goes as both.
 
     Args:
-        parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "mpi", "worker",
-            "courier".
+        parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "results" (of other
+            jobs), "packages", "mpi", "worker", "courier".
     """
     compiling = platform.python_implementation() == "CPython"
     modules = {}

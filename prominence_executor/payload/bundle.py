@@ -30,6 +30,7 @@ def array_bundle(
     parts: Iterable[str] = (),
     files: Mapping[str, Iterable[bytes]] | None = None,
     apart: Mapping[str, str] | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> tuple[Blob, int, int]:
     """Pack the jobs of an array into its bundle, in the order of their positions; return it, and where the runner lies.
 
@@ -37,6 +38,7 @@ def array_bundle(
         parts: of the runner; see `runner_data`.
         files: that all jobs are given, by their SHA-256.
         apart: names of the objects in which modules travel by themselves, by their SHA-256.
+        results: what jobs are told of the results that they fetch, by their SHA-256.
     """
     runner = runner_data(*parts)
     members: dict[str, Blob] = {"runner": Blob([runner])}
@@ -63,6 +65,8 @@ def array_bundle(
             facts["modules"] = [{"name": f"modules/{modules.sha256}"}]
             if f"modules/{modules.sha256}" not in members:
                 members[f"modules/{modules.sha256}"] = Blob([bytes(modules.content)])
+        if payload.results:
+            facts["results"] = {item.sha256: (results or {})[item.sha256] for item in payload.results}
         members[f"jobs/{position}.json"] = Blob([json.dumps(facts).encode()])
     index = {"members": {name: blob.size for name, blob in members.items()}}
     whole = Blob([BUNDLE_MAGIC, json.dumps(index).encode() + b"\n"])

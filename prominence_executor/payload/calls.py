@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..formats import newer_file
 from ..remote.wire import CALLS_MAGIC
 from .blob import Blob
+from .dependencies import StoredResult, Waits
 from .pickling import ObjectRef
 
 if TYPE_CHECKING:
@@ -43,12 +44,19 @@ class Payload:
     modules: ModuleZip | None = None
     objects: frozenset[ObjectRef] = frozenset()  # to which the pickles refer
     name: str = ""  # of the function, for messages; not known of what was read from somewhere
+    results: frozenset[StoredResult] = frozenset()  # of other calls, which its job fetches
+    waits: Waits | None = None  # of a single call, which cannot be sent yet
 
     def part(self, positions: range, wanted: Iterable[int]) -> Payload:
         """Return the same for some of the calls, those that are not wanted left out."""
         chosen = frozenset(wanted)
         arguments = [self.arguments[position] if position in chosen else None for position in positions]
-        return Payload(self.function, arguments, self.modules, self.objects, self.name)
+        return Payload(self.function, arguments, self.modules, self.objects, self.name, self.results, self.waits)
+
+    def singly(self) -> list[Payload]:
+        """Return the same as payloads of one call each."""
+        positions = range(len(self.arguments))
+        return [self.part(range(position, position + 1), positions) for position in positions]
 
 
 def calls_file(payload: Payload, with_function: bool = True) -> Blob:

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from ..client.validation import wrong
 
 _OWN = re.compile(
-    r"(logs|json|promlet\.py|\.job\.json|px(job|run|start|calls|outcome|files?|once|mods|array|ranks)?(\b|-).*)"
+    r"(logs|json|promlet\.py|\.job\.json|px(job|run|start|calls|outcome|files?|once|mods|array|ranks|result)?(\b|-).*)"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BLOCK = 1 << 20  # bytes

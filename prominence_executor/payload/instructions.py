@@ -32,7 +32,7 @@ def job_file(
         objects: file names by SHA-256.
         seconds: the time that it has.
         extras: what only some jobs have: ``files``, ``outputs`` (see remote/files.py), ``mpi`` (see remote/mpi.py),
-            ``limit`` (see remote/limits.py).
+            ``limit`` (see remote/limits.py), ``results``, ``keys`` and ``tls`` (see remote/results.py).
     """
     return json.dumps(
         {

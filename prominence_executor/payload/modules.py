@@ -29,6 +29,7 @@ from functools import lru_cache
 
 from ..remote.wire import MODULES_HEAD, MODULES_MAGIC
 from .imports import imports_of_code, imports_of_main, imports_of_source, resolved
+from .installed import requirement_of
 from .module_files import ModuleFile, Stamp, files_of, metadata_of, open_for_writing
 from .places import Place, places, spec_of
 
@@ -131,7 +132,12 @@ def why_missing(name: str) -> str:
         return f"your own {top!r} ({found[0].path}) has no such module"
     if spec_of(top) is None:
         return "the program has made it itself" if top in sys.modules else "this machine has none, either"
-    return "here it is installed" + (f"; the image has no {top}, or another version of it" if name != top else "")
+    line = requirement_of(top)
+    return (
+        "here it is installed"
+        + (f"; the image has no {top}, or another version of it" if name != top else "")
+        + (f"; requirements=[{line!r}] has it travel" if line else "")
+    )
 
 
 def _closure(roots: Iterable[str], path: tuple[str, ...]) -> dict[tuple[int, str], ModuleFile]:

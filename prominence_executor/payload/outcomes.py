@@ -26,6 +26,7 @@ class Outcome:
 
     header: dict[str, Any]
     offset: int
+    end: int = 0  # where the record ends
 
     @property
     def call(self) -> int:
@@ -79,7 +80,7 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> OutcomeFile
         file.seek(size, io.SEEK_CUR)
         text = file.read(length)
         header = _verified_header(text, mac, key, identity, size)
-        outcome = Outcome(header, offset)
+        outcome = Outcome(header, offset, file.tell())
         if outcome.call < 0:
             outcomes.job = outcome
         elif outcome.kind == "started":

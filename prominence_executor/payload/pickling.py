@@ -17,6 +17,7 @@ import os
 import pickle
 import types
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,14 @@ class ObjectRef:
         raise TypeError("a scattered object belongs to its executor: only the arguments of its calls may contain it")
 
 
+def _refuse(pickler: ScriptPickler, future: Any) -> Any:
+    """Refuse a future, which could be pickled no more than its lock, by a sentence."""
+    raise TypeError(
+        "a future cannot be pickled: it belongs to this process; the arguments of a call may contain it, and the call "
+        "is given its result"
+    )
+
+
 class Epilogue:
     """Stands behind all else in a function's pickle: the text of its code, and what its annotations name."""
 
@@ -69,12 +78,13 @@ class Pickled:
     modules: frozenset[str]
     code: frozenset[types.CodeType]
     objects: frozenset[ObjectRef] = frozenset()
+    futures: tuple[Future[Any], ...] = ()  # those in it, by the numbers in their persistent ids
 
 
 class _Pickler(ScriptPickler):
     """Notes which modules a pickle refers to, the code that travels by value, and names that are no code's alone."""
 
-    special = {**ScriptPickler.special, Epilogue: lambda self, _: self.epilogue()}
+    special = {**ScriptPickler.special, Epilogue: lambda self, _: self.epilogue(), Future: _refuse}
 
     annotations: frozenset[str] = frozenset()  # names in annotations that have been left strings
 
@@ -120,25 +130,30 @@ class _Pickler(ScriptPickler):
 class _ReferringPickler(_Pickler):
     """Writes references; a class of its own, since it is asked about every object of a pickle."""
 
-    def __init__(self, file: Blob, references: Mapping[int, ObjectRef]) -> None:
+    def __init__(self, file: Blob, references: Mapping[int, ObjectRef], takes_futures: bool) -> None:
         super().__init__(file, _MARKER)
         self._references = references
+        self._takes_futures = takes_futures
         self.objects: set[ObjectRef] = set()
+        self.futures: dict[Future[Any], int] = {}
 
     def persistent_id(self, obj: Any) -> str | None:
         reference = obj if type(obj) is ObjectRef else self._references.get(id(obj))
         if reference is None:
+            if self._takes_futures and isinstance(obj, Future):
+                return f"future {self.futures.setdefault(obj, len(self.futures))}"
             return None
         self.objects.add(reference)
         return reference.pid
 
 
-def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None) -> Pickled:
+def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None, *, takes_futures: bool = False) -> Pickled:
     """Pickle a value for the remote side.
 
     Args:
         references: what stands for some of the objects in it, by their ``id``; when given, be it empty, the value may
             contain references itself, too.
+        takes_futures: it may contain futures; ``references`` must be given then.
 
     Raises:
         whatever the value's own ``__reduce__`` raises; ``pickle.PicklingError`` or ``TypeError`` for what cannot be
@@ -149,12 +164,12 @@ def dumps(value: Any, references: Mapping[int, ObjectRef] | None = None) -> Pick
         pickler = _Pickler(blob, _MARKER)
         pickler.dump(value)
         return Pickled(blob, frozenset(pickler.modules), frozenset(pickler.code))
-    referring = _ReferringPickler(blob, references)
+    referring = _ReferringPickler(blob, references, takes_futures)
     referring.dump(value)
     objects = frozenset(referring.objects)
     modules = frozenset(referring.modules).union(*(item.modules for item in objects))
     code = frozenset(referring.code).union(*(item.code for item in objects))
-    return Pickled(blob, modules, code, objects)
+    return Pickled(blob, modules, code, objects, tuple(referring.futures))
 
 
 @dataclass

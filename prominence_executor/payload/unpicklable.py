@@ -21,17 +21,22 @@ _KINDS = (
 )  # what pickling itself raises
 
 
-def name_culprit(error: Exception, parts: Iterable[tuple[str, Any]]) -> None:
+def name_culprit(error: Exception, parts: Iterable[tuple[str, Any]], *, takes_futures: bool = False) -> None:
     """Add to an error which variable, attribute or item cannot be pickled.
 
     Args:
         parts: what was pickled, each with the words for it.
+        takes_futures: they may contain futures.
     """
+
+    def again(value: Any) -> Any:
+        return dumps(value, {}, takes_futures=takes_futures)
+
     for name, part in parts:
         try:
-            dumps(part, {})
+            again(part)
         except Exception:  # noqa: BLE001  __reduce__ is somebody else's code
-            words = culprit(lambda value: dumps(value, {}), part)
+            words = culprit(again, part)
             words = f"{words} in {name}" if words else name
             if type(error) in _KINDS and error.args and isinstance(error.args[0], str):
                 error.args = (explained(error.args[0], words), *error.args[1:])

@@ -9,6 +9,6 @@ which most is the import of modules of the standard library: import such a modul
     both sides      wire, definitions, lines, dumping, clouds: the client imports them, too
     supervising     supervisor, worker, mpi
     calling         calling, worker_process, mpi_results, with inputs, loading, script, inheritance, reporting, plain,
-                    records, files
+                    records, files, modules, environment
     by itself       probe
 """

@@ -19,6 +19,10 @@ def run_calls(job, outcomes):
     """Load the function, run the initializer and every call of this job, and write an outcome for each."""
     sys.argv = [""]
     buffer_lines()
+    if "packages" in job:
+        from .environment import add_packages
+
+        add_packages(job["packages"], os.getcwd())
     for entry in reversed(job.get("modules", [])):
         from .modules import add_modules
 
@@ -26,6 +30,10 @@ def run_calls(job, outcomes):
         with open_part(job, entry["name"]) as part:
             add_modules(part, os.path.basename(entry["name"]).rpartition("-")[2], os.getcwd())
     check_input(job, job["calls"])
+    if "results" in job and outcomes.places:
+        from .results import fetch_results
+
+        fetch_results(job)
     if "files" in job or "outputs" in job:
         from . import files
 

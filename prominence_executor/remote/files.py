@@ -18,7 +18,7 @@ import time
 from .exceptions import error_text
 from .inputs import check_digest, open_part
 from .records import HashingWriter
-from .wire import FILES_FILE, JOB_FILE, MODULES_FOLDER, OUTCOME_FILE, RANKS_FOLDER, SCRIPTS_FOLDER
+from .wire import FILES_FILE, JOB_FILE, MODULES_FOLDER, OUTCOME_FILE, PACKAGES_FOLDER, RANKS_FOLDER, SCRIPTS_FOLDER
 
 TICK = 0.02  # seconds in which a file system may not tell two times apart
 OWN = (JOB_FILE, OUTCOME_FILE, FILES_FILE)
@@ -96,7 +96,7 @@ class Collector:
         """Add a regular file of the job's; leave out a link that leads elsewhere."""
         name = os.path.relpath(path, self.home)
         real = os.path.realpath(path)
-        own = name in OWN or name.startswith((RANKS_FOLDER, MODULES_FOLDER, SCRIPTS_FOLDER))
+        own = name in OWN or name.startswith((RANKS_FOLDER, MODULES_FOLDER, SCRIPTS_FOLDER, PACKAGES_FOLDER))
         if own or not real.startswith(self.home + os.sep):
             return
         try:

@@ -5,10 +5,11 @@ It knows nothing of mailboxes and their messages.
 
 import http.client
 import os
-import ssl
 import sys
 import time
 from urllib.parse import quote, urlsplit
+
+from .tls import ssl_context
 
 AWAY = 900.0  # seconds without an answer after which a worker ends
 
@@ -69,13 +70,4 @@ def connection_to(url, tls=None):
     host = url.hostname or ""
     if url.scheme != "https":
         return http.client.HTTPConnection(host, url.port, timeout=60)
-    context = ssl.create_default_context()
-    authority = os.environ.get("PROMINENCE_SSL_VERIFY", "")
-    if tls and tls.get("certificates"):
-        context.load_verify_locations(cadata=tls["certificates"])
-    elif tls and tls.get("verify") is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif os.path.isfile(authority):
-        context.load_verify_locations(authority)
-    return http.client.HTTPSConnection(host, url.port, timeout=60, context=context)
+    return http.client.HTTPSConnection(host, url.port, timeout=60, context=ssl_context(tls))

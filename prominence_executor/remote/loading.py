@@ -15,6 +15,10 @@ from .lean import UnpicklingError, loads
 from .script import Script, present
 from .wire import CALLS_MAGIC, OBJECT_MAGIC
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any  # noqa: F401  in comments
+
 OWN_PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -58,11 +62,12 @@ def loader(job):
     that defines); each pickle has a copy of its own of a private one, made when it is written to.
     """
     home = os.getcwd()
-    verified = set()  # type: set[str]
+    results = job.get("results", {})  # have been verified when they were fetched
+    verified = set(results)  # type: set[str]
     shared = {}  # type: dict[str, object]
 
     def load_object(digest):
-        path = os.path.join(home, job["objects"][digest])
+        path = os.path.join(home, results[digest]["name"] if digest in results else job["objects"][digest])
         if digest not in verified:
             check_digest(path, digest)
             verified.add(digest)
@@ -81,21 +86,47 @@ def loader(job):
         return script.shared[digest]
 
     def load(file, start=None):
-        private = {}  # type: dict[str, object]
-
-        def find(pid):
-            kind, _, digest = pid.partition(" ")
-            if kind == "shared":
-                return load_shared(digest)
-            if digest not in private:
-                private[digest] = load_object(digest)
-            return private[digest]
-
         if start is not None:
             file.seek(start)
-        return Unpickler(file, find).load()
+        return Unpickler(file, Finder(load_shared, load_object).find).load()
 
     return load
+
+
+class Finder:
+    """What persistent ids stand for, of one pickle of a function or of arguments.
+
+    A shared object is given by ``load_shared(digest)``, a private one by ``load_object(digest)``.
+    """
+
+    def __init__(self, load_shared, load_object):
+        self.load_shared = load_shared
+        self.load_object = load_object
+        self.private = {}  # type: dict[str, object]  # by digest
+        self.values = {}  # type: dict[int, Any]  # what takes the place of futures, by their numbers
+        self.loaded = {}  # type: dict[int, object]
+
+    def find(self, pid):
+        """Return what this stands for."""
+        if type(pid) is tuple:  # the arguments of a call, and the results of others; see payload/dependencies.py
+            content, self.values = pid
+            return Unpickler(io.BytesIO(content), self.find).load()
+        kind, _, name = pid.partition(" ")
+        if kind == "future":
+            return self.result(int(name))
+        if kind == "shared":
+            return self.load_shared(name)
+        if name not in self.private:
+            self.private[name] = self.load_object(name)
+        return self.private[name]
+
+    def result(self, number):
+        """Return the result that takes the place of a future."""
+        if number not in self.loaded:
+            value = self.values[number]
+            is_apart = type(value) is str
+            self.loaded[number] = self.find(value) if is_apart else Unpickler(io.BytesIO(value), self.find).load()
+        return self.loaded[number]
 
 
 def read_object(path):

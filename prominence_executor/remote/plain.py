@@ -32,13 +32,22 @@ class Elaborate(Exception):
 
 
 class PlainPickler(Pickler):
-    """Writes one pickle; raises `Elaborate` unless it is one that any Python reads."""
+    """Writes one pickle; raises `Elaborate` unless it is one that any Python reads.
+
+    It notes the modules to which this refers.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.modules = set()  # type: set[str]
 
     def reducer_override(self, obj):
         """Say how to pickle whatever is no number, text, or collection."""
         kind = type(obj)
         if issubclass(kind, (type, types.FunctionType, types.BuiltinFunctionType)):
-            return by_reference(obj)
+            by_reference(obj)
+            self.modules.add(obj.__module__)
+            return NotImplemented
         if kind in _SIMPLE:
             return NotImplemented
         if is_plain(kind) and kind not in copyreg.dispatch_table:
@@ -49,11 +58,11 @@ class PlainPickler(Pickler):
 
 
 def by_reference(obj):
-    """Leave what a module has by that name to pickle."""
+    """Make sure that a module has it by its name; raises `Elaborate` otherwise."""
     module = sys.modules.get(obj.__module__) if isinstance(obj.__module__, str) else None
     name = str(getattr(obj, "__qualname__", ""))
     if obj.__module__ != "__main__" and isinstance(module, types.ModuleType) and vars(module).get(name) is obj:
-        return NotImplemented
+        return
     raise Elaborate
 
 
@@ -96,23 +105,28 @@ class Dumper:
         self._script = script
 
     def dump(self, value, file, protocol=5, buffer_callback=None, begin=None):
-        """Pickle a value into a file; ``begin`` is called if it begins anew, for the callback has seen buffers then."""
+        """Pickle a value into a file; return the modules to which it refers by name.
+
+        ``begin`` is called if it begins anew, for the callback has seen buffers then.
+        """
         if "cloudpickle" not in sys.modules:
             held = Held()
             try:
-                PlainPickler(held, 5, buffer_callback=buffer_callback).dump(value)
+                plain = PlainPickler(held, 5, buffer_callback=buffer_callback)
+                plain.dump(value)
             except Exception:  # Elaborate; whatever else there is to say of it, the whole says
                 if begin is not None:
                     begin()
             else:
                 for piece in held.pieces:
                     file.write(piece)
-                return
+                return plain.modules
         from .dumping import Marker, ScriptPickler
 
         pickler = ScriptPickler(file, Marker(self._script.origin), buffer_callback)
         pickler.places = self._script.places
         pickler.dump(value)
+        return pickler.modules
 
     def dumps(self, value, protocol=5):
         """Return the pickle of a value."""

@@ -10,7 +10,7 @@ import sys
 import time
 
 from .lean import dump_plain
-from .wire import ALIGNMENT, LARGE_BUFFER, NO_CALL
+from .wire import ALIGNMENT, LARGE_BUFFER, LARGE_RESULT, NO_CALL
 
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
@@ -40,13 +40,15 @@ def dump_out_of_band(cloudpickle, value, file):
             return False
         return True
 
-    cloudpickle.dump(value, file, 5, stays_inside, views.clear)
-    facts = {"pickle": file.size, "buffers": []}
+    modules = cloudpickle.dump(value, file, 5, stays_inside, views.clear)
+    facts = {"pickle": file.size, "buffers": []} if views else {}
     for view in views:
         file.write(bytes(-file.size % ALIGNMENT))
         facts["buffers"].append([file.size, view.nbytes, view.readonly])
         file.write(view)
-    return facts if views else {}
+    if file.size > LARGE_RESULT:
+        facts["modules"] = sorted(modules or ())  # another job may fetch it, and need them
+    return facts
 
 
 def write_exception(outcomes, cloudpickle, call, error, began, position, kind="exception"):

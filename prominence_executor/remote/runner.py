@@ -8,6 +8,8 @@ The way of a job, in its working directory:
     pxjob.json      who this is (run, job, attempt), the key to sign with, the Python wanted, names and digests
     <calls>         the function and the arguments of each call (see payload/calls.py, which writes it)
     <modules>       the user's own modules, unpacked into a directory (see payload/modules.py)
+    <results>       of other jobs' calls, fetched from the object store (see results.py)
+    <packages>      installed packages, likewise (see environments/archive.py)
     <objects>       large arguments, each in a file of its own (see payload/pickling.py)
     pxrun.py, .bin  this program: see start.py
     <bundle>        of an array: the second of these, and the calls and modules of all its jobs (see payload/bundle.py)

@@ -229,6 +229,7 @@ class ChunkRunner:
         self.load = loader({"objects": self.objects})
         self.inheritance = None  # type: Inheritance | None  # what the initializer, once it has run, has left
         self.between = Between()
+        self.has_packages = "packages" not in job
 
     def run(self, requests):
         """Handle the supervisor's frames, one after the other, until it closes the pipe."""
@@ -309,6 +310,11 @@ class ChunkRunner:
 
     def run_calls(self, records, chunk, body):
         """Run the initializer, if that has not been done, and the calls of a chunk."""
+        if not self.has_packages:
+            from .environment import add_packages  # behind the modules, which stand before it all the same
+
+            add_packages(self.job["packages"], self.home)
+            self.has_packages = True
         script, function, initializer, initargs = self.function(chunk["function"])
         dumper = Dumper(script)
         if initializer is not None and self.inheritance is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from ..client.model import Resources
 from ..payload.calls import Identity, Payload
-from .future import ProminenceFuture, bind, note_attempt, settle
+from .future import ProminenceFuture, bind, is_needed, note_attempt, settle
 from .names import CallRange, job_name
 from .options import Options
 
@@ -172,6 +172,10 @@ class Chunk:
     def is_wanted(self) -> bool:
         """Return whether a call is not done; False whatever became of them."""
         return not all(call.done() for call in self.calls)
+
+    def stays(self) -> bool:
+        """Return whether other calls need the results of all that are open: large ones may stay at the service."""
+        return all(is_needed(call) for call in self.calls if not call.done())
 
     def unsettled(self) -> list[int]:
         """Return the positions of the calls that have no outcome."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
+from .environments import Environments
 from .images import LocalImages
 from .journal import Journal, NullJournal
+from .lazy import Deferred
 from .objects import Objects
 from .uploads import UploadCache
 
@@ -28,6 +30,7 @@ class RunContext:
     journal: Journal | NullJournal
     objects: Objects
     images: LocalImages
+    environments: Environments
     uploads: UploadCache
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
@@ -35,6 +38,7 @@ class RunContext:
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
+    deferred: Deferred = field(default_factory=lambda: Deferred(keeps=False))
 
     @property
     def client(self) -> ProminenceClient:
@@ -71,7 +75,9 @@ def new_context(
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
+        environments=Environments(uploads),
         uploads=uploads,
+        deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,
         attached=attached,
         lasts=lasts,

@@ -51,6 +51,9 @@ _REASONS: tuple[tuple[str, type[JobError], str], ...] = (
 )
 
 
+# What the runner calls it when a result of another job, which its calls are to be given, does not come.
+_NOT_FETCHED = "pxremote.results.NotFetched"
+
 # What udocker says of a program that the image does not have; its exit code is then 2, singularity's 255.
 _UDOCKER_HAS_NONE = "command not found or has no execute bit set"
 
@@ -173,6 +176,8 @@ def call_error(outcomes: OutcomeFile, call: int, first: int, job: dict[str, Any]
     facts = _facts(job, stderr)
     if record is not None and record.kind == "python":
         return _python_mismatch(record, job)
+    if record is not None and record.kind == "failure" and record.header.get("type") == _NOT_FETCHED:
+        return ArtifactError(str(record.header.get("error")), **facts)
     if record is not None and record.kind == "failure":
         return _load_failure(record, job)
     running = outcomes.running

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 from ..client.model import Resources
 from ..client.transfers import appearing_whole
 from ..errors import JobError
+from ..payload.dependencies import StoredResult
 from ..payload.pickling import dumps_out_of_band
 from ..public import public
 from .retry import Attempt
@@ -98,6 +99,8 @@ class ProminenceFuture(Future[T]):
         self._files: OutputFiles | None = None
         self._past: tuple[Attempt, ...] = ()  # what was tried before the present attempt
         self._seconds: float | None = None  # that the present one took
+        self._needed = False  # by another call
+        self._stored: StoredResult | None = None  # where a large result is
 
     @property
     def index(self) -> int:
@@ -212,12 +215,14 @@ class ProminenceFuture(Future[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the call and return its result, or raise its exception, as the base class does.
 
-        With ``lazy=True`` a large result is fetched now, which takes its time beyond ``timeout`` seconds.
+        With ``lazy=True``, or where other calls have this future as an argument, a large result is fetched now, which
+        takes its time beyond ``timeout`` seconds.
 
         Raises:
             TimeoutError: the call has not ended in time.
             CancelledError: the call was cancelled.
             JobError: the platform ended the call's job, or lost it; its subclass says how.
+            DependencyError: a future among the call's arguments has no result.
             ServiceUnavailableError, TransferError: a result that is still at the service did not come; it may be asked
                 for again.
             Exception: what the call raised; its ``__cause__`` is the remote traceback.
@@ -294,7 +299,9 @@ class ProminenceFuture(Future[T]):
             return super().set_running_or_notify_cancel()
 
     def __reduce__(self) -> Any:
-        raise TypeError("a future cannot be pickled: it belongs to this process; pass its result instead")
+        raise TypeError(
+            "a future cannot be pickled: it belongs to this process; as an argument of a call it stands for its result"
+        )
 
 
 # -- for what carries the call -----------------------------------------------------------------------------------------
@@ -355,6 +362,33 @@ def own_part(future: ProminenceFuture[Any], stream: Literal["stdout", "stderr"],
     began, ended = future._streams
     column = 0 if stream == "stdout" else 1
     return content[began[column] : ended[column]]
+
+
+def need(future: ProminenceFuture[Any]) -> None:
+    """Note that another call needs the result: if it is large, it may stay at the service until somebody here asks."""
+    future._needed = True
+
+
+def is_needed(future: ProminenceFuture[Any]) -> bool:
+    """Return whether another call needs the result."""
+    return future._needed
+
+
+def set_stored(future: ProminenceFuture[Any], stored: StoredResult) -> None:
+    """Say where a call's large result is."""
+    future._stored = stored
+
+
+def stored_result(future: ProminenceFuture[Any]) -> StoredResult | None:
+    """Return where the result is, if it is a large one of a job."""
+    return future._stored
+
+
+def call_of(future: Future[Any]) -> tuple[str, int] | None:
+    """Return run and number of a future's call; None if it is none of an executor here."""
+    if not isinstance(future, ProminenceFuture) or future._handle is None:
+        return None
+    return future._handle.run_id, future.index
 
 
 def set_files(future: ProminenceFuture[Any], files: OutputFiles) -> None:

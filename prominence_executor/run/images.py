@@ -9,6 +9,7 @@ import threading
 
 from ..client.client import ProminenceClient
 from ..images.files import image_file, is_local, missing_object, object_name, upload
+from ..images.sif import sif_of
 from .uploads import UploadCache
 
 
@@ -18,11 +19,13 @@ class LocalImages:
     def __init__(self, uploads: UploadCache) -> None:
         self._uploads = uploads
         self._lock = threading.Lock()
-        self._placed: dict[str, str] = {}  # name by path
+        self._placed: dict[tuple[str, str | None], str] = {}  # name by path and runtime
         self._told: set[str] = set()  # images of which it was said what they cost
 
-    def place(self, client: ProminenceClient, image: str) -> str:
+    def place(self, client: ProminenceClient, image: str, runtime: str | None = None) -> str:
         """See that an image is at the service, if it is a file; blocks for that. Return the name to give to a task.
+
+        For Singularity an archive goes as a .sif, where one can be made.
 
         Raises:
             FileNotFoundError: the file is not there any more.
@@ -31,11 +34,12 @@ class LocalImages:
         if not is_local(image):
             return image
         try:
-            file = image_file(image)
+            made = sif_of(image) if runtime == "singularity" else None
+            file = image_file(made or image)
         except FileNotFoundError:
             with self._lock:
-                if image in self._placed:
-                    return self._placed[image]
+                if (image, runtime) in self._placed:
+                    return self._placed[image, runtime]
             raise
         name = object_name(file)
 
@@ -44,7 +48,7 @@ class LocalImages:
 
         self._uploads.ensure(client, name, file.size, upload_it)
         with self._lock:
-            self._placed[image] = name
+            self._placed[image, runtime] = name
         return name
 
     def is_slow(self, image: str, runtime: str | None) -> bool:
@@ -56,10 +60,10 @@ class LocalImages:
             self._told.add(image)
             return first
 
-    def name_of(self, image: str) -> str:
+    def name_of(self, image: str, runtime: str | None = None) -> str:
         """Return the name that a task was given for an image."""
         with self._lock:
-            return self._placed.get(image, image)
+            return self._placed.get((image, runtime), image)
 
     def missing(self, refusal: str) -> bool:
         """Tell whether a job was refused because the service has an image no longer, which is to be uploaded again."""

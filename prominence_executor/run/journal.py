@@ -14,11 +14,12 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..client.model import JobPolicies, Resources
+from ..environments.locks import lock_from
 from ..errors import RunExistsError
 from ..formats import newer
 from ..payload.blob import Blob
@@ -28,10 +29,14 @@ from ..payload.modules import ModuleZip
 from ..payload.pickling import ObjectRef
 from . import retry
 from .chunk import Chunk
+from .needs import Needs, kept_needs, needs_from
 from .objects import Objects
 from .options import Options
 
-FORMAT = 1  # as SQLite's user_version; the first version of this package left that at 0
+# As SQLite's user_version: 2 once a call that needs results of others has been in it, which an earlier version would
+# send without them. The first version of this package left it at 0.
+FORMAT = 2
+_WITHOUT_NEEDS = 1
 
 _PIECE = 1 << 26  # bytes of an object in one row: SQLite takes no more than a gigabyte
 _TABLES = """
@@ -45,6 +50,7 @@ _TABLES = """
         sending INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE IF NOT EXISTS uses (chunk TEXT NOT NULL, object TEXT NOT NULL, size INTEGER, shared INTEGER);
+    CREATE TABLE IF NOT EXISTS needs (chunk TEXT PRIMARY KEY, facts TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS piece (object TEXT NOT NULL, number INTEGER, content BLOB, PRIMARY KEY (object, number));
 """
 
@@ -57,6 +63,7 @@ class Kept:
     payload: Payload
     options: Options
     sending: bool  # its job may exist: it was about to be created
+    needs: Needs = field(default_factory=Needs)
 
 
 class NullJournal:
@@ -87,6 +94,7 @@ class Journal:
         self._modules: set[str] = set()
         self._objects: set[str] = set()  # whose content is in it
         self._has_uses = True
+        self._has_needs = True
         made = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if not os.fstat(made).st_size:  # it was made now, or is nobody's: SQLite's other files are like this one
@@ -101,7 +109,8 @@ class Journal:
             if found > FORMAT:
                 self._db.close()
                 raise ValueError(newer(f"the journal {path}", found, FORMAT))
-            for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"user_version = {FORMAT}"):
+            version = f"user_version = {max(found, _WITHOUT_NEEDS)}"
+            for setting in ("journal_mode = WAL", "synchronous = NORMAL", version):
                 self._db.execute(f"PRAGMA {setting}")
             self._db.executescript(_TABLES)
             self._make_private()
@@ -178,6 +187,7 @@ class Journal:
                 "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, 0)",
                 (chunk.name, calls_file(payload).tobytes(), modules and modules.sha256, options),
             )
+            self._put_needs(chunk.name, kept_needs(self.run_id, payload))
             for reference in payload.objects:
                 self._has_uses = True
                 use = (chunk.name, reference.sha256, reference.size, reference.shared)
@@ -190,6 +200,14 @@ class Journal:
                     self._objects.add(reference.sha256)
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
+    def _put_needs(self, name: str, facts: str | None) -> None:
+        if facts is not None:
+            self._has_needs = True
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            self._db.execute("INSERT OR REPLACE INTO needs VALUES (?, ?)", (name, facts))
+        elif self._has_needs:
+            self._db.execute("DELETE FROM needs WHERE chunk = ?", (name,))
+
     def sending(self, names: Iterable[str]) -> None:
         """Note that the jobs of these chunks are about to be created."""
         with self._writing() as db:
@@ -200,6 +218,9 @@ class Journal:
         names = list(names)
         with self._writing() as db:
             db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
+            if self._has_needs:
+                db.executemany("DELETE FROM needs WHERE chunk = ?", ((name,) for name in names))
+                self._has_needs = db.execute("SELECT count(*) FROM needs").fetchone()[0] > 0
             if self._has_uses:
                 db.executemany("DELETE FROM uses WHERE chunk = ?", ((name,) for name in names))
                 db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
@@ -214,21 +235,20 @@ class Journal:
                 sha256: ModuleZip(content, sha256, frozenset(json.loads(names)))
                 for sha256, content, names in db.execute("SELECT sha256, content, names FROM modules")
             }
+            needs = {name: needs_from(facts) for name, facts in db.execute("SELECT chunk, facts FROM needs")}
             uses: dict[str, set[ObjectRef]] = {}
             for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
                 found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
                 content = Blob(row[0] for row in found)
                 reference = objects.restore(sha256, size, bool(shared), content if content.size else None)
                 uses.setdefault(name, set()).add(reference)
-        return [
-            Kept(
-                name,
-                read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ()))),
-                options_from(json.loads(options)),
-                bool(sending),
-            )
-            for name, calls, modules, options, sending in rows
-        ]
+        kept = []
+        for name, calls, modules, options, sending in rows:
+            needed = needs.get(name, Needs())
+            payload = read_calls_file(calls, zips.get(modules), frozenset(uses.get(name, ())))
+            payload = needed.added_to(payload)
+            kept.append(Kept(name, payload, options_from(json.loads(options)), bool(sending), needed))
+        return kept
 
     def close(self) -> None:
         """Let go of the file, and remove it when everything in it has reached the service."""
@@ -274,7 +294,14 @@ def plain_options(options: Options) -> dict[str, object]:
         "env": dict(options.env),
         "files": {name: _plain_file(source) for name, source in options.files.items()},
         **{name: getattr(options, name) for name in ("outputs", "outputs_dir", "task_type", "procs_per_node")},
+        **_plain_requirements(options),
     }
+
+
+def _plain_requirements(options: Options) -> dict[str, object]:
+    if options.requirements is None:  # else older versions could not read it, and there is no need
+        return {}
+    return {"requirements": options.requirements.plain(), "requirements_limit": options.requirements_limit}
 
 
 def _plain_file(source: FileSource) -> dict[str, object]:
@@ -292,6 +319,8 @@ def _file(plain: dict[str, Any]) -> FileSource:
 def options_from(plain: dict[str, Any]) -> Options:
     """Invert `plain_options`."""
     resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
+    if "requirements" in plain:
+        plain["requirements"] = lock_from(plain["requirements"], "the lock in the journal")
     files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
     retries = retry.from_plain(plain.pop("retries", 0))
     return Options(

@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import threading
+import weakref
 from typing import Any
 
 from ..client.client import ProminenceClient
@@ -19,11 +20,12 @@ from ..errors import OutcomeLostError
 from ..payload.outcomes import Outcome, verify_body
 from ..payload.pickling import object_header
 from ..payload.results import unpack
+from ..remote.wire import LARGE_RESULT
 from . import diagnosis
 from .connection import Connection
 from .future import DeferredResult
 
-LARGE = 1 << 20  # bytes of a result's pickle from which on it stays where it is
+LARGE = LARGE_RESULT  # bytes of a result from which on it stays where it is
 _BLOCK = 1 << 16  # bytes that are read at once
 
 
@@ -62,6 +64,33 @@ class RemoteFile(io.RawIOBase):
         buffer[:count] = self._client.download(self._url, part=(self._at, count))
         self._at += count
         return count
+
+
+class Deferred:
+    """The results of a run that are still at the service, as far as somebody may ask for them. A lock guards it.
+
+    ``keeps``: they are to be had after the end of the run, though the service ends with it.
+    """
+
+    def __init__(self, keeps: bool) -> None:
+        self._keeps = keeps
+        self._lock = threading.Lock()
+        self._results: weakref.WeakSet[LazyResult] = weakref.WeakSet()
+
+    def add(self, result: LazyResult) -> LazyResult:
+        """Note one more; return it."""
+        if self._keeps:
+            with self._lock:
+                self._results.add(result)
+        return result
+
+    def fetch(self) -> None:
+        """Fetch what somebody may still ask for: the service is about to end. Blocks for that."""
+        with self._lock:
+            results = list(self._results)
+        for result in results:
+            with contextlib.suppress(Exception):  # who asks for it is told then
+                result.value()
 
 
 class LazyResult(DeferredResult):

@@ -23,11 +23,19 @@ from ..images.files import PREFIX as IMAGE_PREFIX
 from ..payload.blob import Blob, sha256_of
 from ..payload.files import FileSource
 from ..payload.pickling import ObjectRef, OutOfBandPickle, Pickled, dumps, dumps_out_of_band
+from .environments import PREFIX as PACKAGES_PREFIX
 from .uploads import UploadCache
 
 PREFIX = "px-"
 MODULES_PREFIX = "pxmods-"
-PREFIXES = (PREFIX, "pxarray-", "pxcalls-", MODULES_PREFIX, "pxonce-")  # of everything that executors upload
+PREFIXES = (
+    PREFIX,
+    "pxarray-",
+    "pxcalls-",
+    MODULES_PREFIX,
+    "pxonce-",
+    PACKAGES_PREFIX,
+)  # of everything that executors upload
 LARGE = 1 << 20  # bytes from which on an argument travels apart: an artifact costs a second at the start of a job
 
 _HESITATION = 0.25  # seconds that an upload waits for a second call with the same argument, at least
@@ -58,7 +66,9 @@ class Objects:
         self._scattered = True
         return self._refer(dumps_out_of_band(value), shared=True)
 
-    def dumps(self, value: Any, parts: Sequence[Any], known: RefCache | None = None) -> Pickled:
+    def dumps(
+        self, value: Any, parts: Sequence[Any], known: RefCache | None = None, *, takes_futures: bool = False
+    ) -> Pickled:
         """Pickle a value, and those of its parts apart that are large. Raises what pickling raises.
 
         Args:
@@ -66,19 +76,30 @@ class Objects:
             parts: what in it may be stored apart: the arguments of a call, or the whole.
             known: remembers parts that were pickled before; to be given only where none of them can have been changed
                 since.
+            takes_futures: futures may stand in it, and are listed in what is returned.
         """
         heavy = [part for part in parts if _weight(part) >= LARGE]
         if not heavy:
-            pickled = dumps(value, {} if self._scattered else None)
+            pickled = self._dumps(value, {} if self._scattered else None, takes_futures)
             if pickled.blob.size < LARGE:
                 return pickled
             del pickled
             heavy = list(parts)  # the weight lies deeper
-        references = {id(part): reference for part in heavy if (reference := self._out_of_band(part, known))}
-        return dumps(value, references)
+        references = {id(part): ref for part in heavy if (ref := self._out_of_band(part, known, takes_futures))}
+        return self._dumps(value, references, takes_futures)
 
-    def _out_of_band(self, value: Any, known: RefCache | None) -> ObjectRef | None:
-        """Make the reference to a large argument, or None if it turns out to be small."""
+    @staticmethod
+    def _dumps(value: Any, references: dict[int, ObjectRef] | None, takes_futures: bool) -> Pickled:
+        """Pickle a value. With a future in it that fails; only then is each object looked at, which takes its time."""
+        try:
+            return dumps(value, references)
+        except Exception:  # __reduce__ is somebody else's code
+            if not takes_futures:
+                raise
+        return dumps(value, references or {}, takes_futures=True)
+
+    def _out_of_band(self, value: Any, known: RefCache | None, may_have_futures: bool) -> ObjectRef | None:
+        """Make the reference to a large argument, or None if it turns out to be small, or there are futures in it."""
         if type(value) is ObjectRef or type(value) in _LIGHT:
             return None
         if known is not None and id(value) in known:
@@ -86,7 +107,12 @@ class Objects:
             self.used(reference)
             return reference
         began = time.monotonic()
-        stored = dumps_out_of_band(value)
+        try:
+            stored = dumps_out_of_band(value)
+        except Exception:  # likewise; if it is not for a future, pickling the whole fails, too
+            if not may_have_futures:
+                raise
+            return None
         if stored.size < LARGE:
             return None
         reference = self._refer(stored, shared=False)

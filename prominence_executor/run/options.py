@@ -14,6 +14,9 @@ from typing import Any
 
 from ..client.model import JobPolicies, Resources, Task
 from ..client.validation import check_labels
+from ..environments.locks import Lock
+from ..environments.platforms import target
+from ..environments.store import LIMIT, lock_of, locked
 from ..images.files import resolved
 from ..payload.files import Files, checked_files, checked_outputs, seen_again
 from ..payload.instructions import PYTHON
@@ -43,6 +46,8 @@ class Options:
     task_type: str = "basic"
     procs_per_node: int | None = None
     package_data: float = field(default=DATA_LIMIT, compare=False)  # MB of it at most; modules are packed at submit
+    requirements: Lock | None = None  # packages that travel, in the versions that were chosen
+    requirements_limit: float = field(default=LIMIT, compare=False)  # MB of them at most
 
     def changed(self, **changes: Any) -> Options:
         """Return a checked copy with some options replaced; None leaves one as it is.
@@ -50,6 +55,7 @@ class Options:
         Raises:
             ValueError: a value that the service would not take.
             FileNotFoundError: a file that is not there, or an image that is to be a file of this machine.
+            RequirementsError: versions that are to be chosen now for ``requirements`` cannot be.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         for name, check in (("files", checked_files), ("outputs", checked_outputs), ("outputs_dir", os.path.abspath)):
@@ -59,9 +65,22 @@ class Options:
             changes["image"] = resolved(changes["image"])
         if changes.get("time_limit") == math.inf:
             changes["time_limit"] = None
+        platform = changes.pop("requirements_platform", None)
+        requirements = changes.pop("requirements", None)
         changed = replace(self, **changes)
         changed.check()
+        if requirements is not None or platform is not None:
+            changed = replace(changed, requirements=self._locked(requirements, platform))
         return changed
+
+    def _locked(self, requirements: Any, platform: str | None) -> Lock | None:
+        """Choose versions, for the machines that these options are for already if nobody says otherwise."""
+        if requirements is not None:
+            usual = self.requirements.wanted.target.name if self.requirements is not None else None
+            return locked(requirements, platform or usual)
+        if self.requirements is None:
+            raise ValueError("requirements_platform says for which machines requirements= are: there are none")
+        return lock_of(replace(self.requirements.wanted, target=target(platform)))
 
     @cached_property
     def of_worker(self) -> Options:
@@ -88,6 +107,8 @@ class Options:
         self._check_limit()
         if not isinstance(self.package_data, (int, float)) or not self.package_data >= 0:
             raise ValueError(f"package_data must be 0 MB or more, not {self.package_data!r}")
+        if not isinstance(self.requirements_limit, (int, float)) or not self.requirements_limit > 0:
+            raise ValueError(f"requirements_limit must be above 0 MB, not {self.requirements_limit!r}")
         self.task("true").json()
         self.resources.json()
         if self.policies is not None:

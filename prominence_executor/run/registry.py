@@ -7,7 +7,7 @@ bookkeeping only: never across HTTP, and never while a future is settled, whose 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..errors import BrokenRunError
@@ -74,6 +74,15 @@ class ChunkRegistry:
             if self._open.pop(chunk.name, None) is None:
                 return []
             return self.add(make)
+
+    def merge(self, chunks: Sequence[Chunk], make: Callable[[], Chunk]) -> Chunk | None:
+        """Open one chunk in the place of several, which are closed; None if one of these is not open any more."""
+        with self.changed:
+            if not all(self._open.get(chunk.name) is chunk for chunk in chunks):
+                return None
+            for chunk in chunks:
+                del self._open[chunk.name]
+            return self.add(lambda: [make()])[0]
 
     def close(self, chunk: Chunk) -> None:
         """Close a chunk that is over; it lets go of its calls."""

@@ -20,9 +20,10 @@ from . import diagnosis, retry
 from .advice import advice, task_seconds
 from .chunk import Chunk
 from .context import RunContext
-from .future import ProminenceFuture, note_attempt, set_files, set_seconds, set_streams, settle
+from .future import ProminenceFuture, note_attempt, set_files, set_seconds, set_stored, set_streams, settle
 from .lazy import LARGE, LazyResult
 from .outputs import DownloadedFiles
+from .stored import reference_to
 
 Resend = Callable[[Chunk, list[retry.Again]], None]
 
@@ -46,12 +47,14 @@ class Settler:
         job_id: int | None,
         *,
         lazily: bool = False,
+        url: str | None = None,
         files_url: str | None = None,
     ) -> None:
         """Settle the calls of a chunk that have a verified outcome.
 
         Args:
             lazily: large results stay where they are until somebody asks.
+            url: where the outcome file is, which other jobs can fetch it from; None: they cannot.
             files_url: where the calls' output files are; they are fetched now, unless the run is lazy.
         """
         for position, call in enumerate(chunk.calls):
@@ -60,8 +63,12 @@ class Settler:
                 set_streams(call, outcome.header.get("streams"))
                 set_seconds(call, outcome.header.get("seconds"))
                 self._take_files(call, outcome, chunk, job_id, files_url)
+                stored = None if url is None else reference_to(self._context, call, outcome, job_id, url)
+                if stored is not None:
+                    set_stored(call, stored)
                 if lazily and job_id is not None and outcome.kind == "result" and outcome.header["size"] > LARGE:
-                    settle(call, True, LazyResult(self._context.connection, job_id, outcome))
+                    deferred = LazyResult(self._context.connection, job_id, outcome)
+                    settle(call, True, self._context.deferred.add(deferred))
                     continue
                 succeeded, value = self._unpacked(file, outcome, chunk, job_id)
                 if not succeeded and self._is_to_run_again(chunk, call, value):
@@ -103,7 +110,7 @@ class Settler:
     def _image_of(self, chunk: Chunk) -> str | None:
         """Return the image of a chunk's job; None when another program has chosen it."""
         unknown = self._context.attached and chunk.payload is None
-        return None if unknown else self._context.images.name_of(chunk.options.image)
+        return None if unknown else self._context.images.name_of(chunk.options.image, chunk.options.runtime)
 
     def _take_files(
         self, call: ProminenceFuture[Any], outcome: Outcome, chunk: Chunk, job_id: int | None, url: str | None

@@ -10,9 +10,9 @@ before it:
                   items (names, labels, policies), parameters, resources, task, files, job, factory, workflow (and which
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
-                  clock, shortage (errors that are worth another try), directory (who may write there), store (SQLite),
-                  workflow_rows, pairs (keys and values), objects (files), tokens (and signed URLs), representations
-                  (rows as the service's JSON)
+                  clock, shortage (errors that are worth another try), vital (threads that must live), directory
+                  (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects (files), tokens
+                  (and signed URLs), representations (rows as the service's JSON)
     sandbox/      one job's files and processes
                   sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
                   staging (files in and out), downloads (past proxies where they lie here), removal (without following
@@ -21,19 +21,26 @@ before it:
                   base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
                   PRoot), tasks (whichever of them a task names)
-    engines/      where a job's processes run
-                  local (this machine: slots and sandboxes), job_processes (those of one run)
+    node/         one job on the machine where it runs
+                  outcome (what follows from a run), platform (how the real one behaves, by option), logs, spec (what a
+                  run knows of its job), mpi, machine, job_processes (those of one run), tasks (of one run), job_run;
+                  ticket, elsewhere, program (the same on another machine)
+    engines/      where jobs run, and when they start
+                  base (the interface), queue (what starts next), sandboxes, memory (that is enforced, by option), local
+                  (this machine); system (what a batch system is), ends (why a job ended), batches (on disk), ledger
+                  (what is submitted), sending, listening, batch (an engine of these), slurm
     execution/    from a stored job to its end
-                  vital (threads that must live), context (what the rooms share), postponed (for lack of room), logs,
-                  spec (what a run knows of its job), mpi, machine, outcome (what follows from a run), tasks (of one
-                  run), job_run (one running job), queue (what starts next), scheduler (one thread decides), due (which
-                  jobs of a workflow), workflows, notifications (mails);
-                  platform (how the real one behaves, by option), pace and memory (what it needs for that)
+                  context (what the rooms share), postponed (for lack of room), facts (of a job, for its run), scheduler
+                  (submitted, given to the engine, ended, repeated), due (which jobs of a workflow), workflows,
+                  notifications (mails); pace (of the real platform, by option)
     http/         requests and answers
                   server (an event loop in a thread that ends), context (what views share), routes, transfer (bytes from
                   and to files), jobs, workflows, data, keys, app (who may ask, and which view answers), costs (of
                   requests, by option)
+    assembly      the parts put together
     service       LocalService: the life of one service (directory, threads, port)
+    serving       where it serves, said in its directory
+    found         the service that outlives its programs, for url="slurm"
     launch        the service as the child of another program, for url="local"
     __main__      the service as a program
 
@@ -41,7 +48,7 @@ This package imports nothing of the rest of `prominence_executor`, and nothing t
 behind url="local" and the command `serve`: a schema that is written twice can be tested.
 """
 
-from .execution.platform import Platform
+from .node.platform import Platform
 from .service import LocalService
 
 __all__ = ["LocalService", "Platform"]

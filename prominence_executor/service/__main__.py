@@ -16,12 +16,13 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from .execution.platform import Platform
-from .service import LocalService, check_numbers
+from .node.platform import Platform
+from .service import ENGINES, LocalService, check_numbers
+from .serving import said
 from .state.directory import write_whole
 from .state.shortage import shortage
 
@@ -29,7 +30,9 @@ _NOTICES = {
     "process": "Tasks run as plain processes of this machine, with your rights: not in containers.",
     "real": "Tasks run on this machine in the containers of their images.",
 }
+_ON_SLURM = "Jobs go to Slurm, and run on its nodes with your rights."
 _PARENT_SECONDS = 0.5
+_IDLE_LOOK = 5.0  # seconds between two looks whether the service is idle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,12 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory = Path.home() / ".prominence" / "local"
     parent = os.getppid()
     _load_server()
-    with _signals() as ended:
+    with _signals() as ended, ExitStack() as stack:
         try:
             service = LocalService(
                 directory, options.port, options.cpus, options.memory, options.seconds_per_minute,
                 containers=options.containers, smtp=options.smtp, platform=options.like_real,
                 certfile=options.certfile, keyfile=options.keyfile, cafile=options.cafile,
+                engine=options.engine, engine_options=dict(options.engine_option),
+                bind=options.bind, public_url=options.public_url,
             )  # fmt: skip
             service.start()
         except (ImportError, RuntimeError, OSError, ValueError) as error:
@@ -65,8 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say_ready(service, options.says)
                 _await_orphaned(ended, parent)
             else:
-                _introduce(service, None if options.quiet else _NOTICES[options.containers], options.cafile)
-                os.read(ended, 1)
+                _write_token(service)
+                stack.enter_context(said(service.dir, service.url))
+                notice = _ON_SLURM if options.engine == "slurm" else _NOTICES[options.containers]
+                _introduce(service, None if options.quiet else notice, options.cafile)
+                _await_end(service, ended, options.ends_when_idle)
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
         except OSError as error:
@@ -124,7 +132,7 @@ def _say_ready(service: LocalService, descriptor: int | None) -> None:
 
 
 def _introduce(service: LocalService, notice: str | None, cafile: Path | None) -> None:
-    token_file = _write_token(service)
+    token_file = service.dir / "token"
     if notice:
         _print_line(f"# {notice}")
     _print_line(f"export PROMINENCE_URL={service.url}")
@@ -150,6 +158,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="real: tasks run in containers, by udocker or Apptainer as their runtime says "
         "(default: $PROMINENCE_CONTAINERS or process)",
     )  # fmt: skip
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="where it listens; all but 127.0.0.1 needs a certificate",
+    )
+    parser.add_argument("--public-url", metavar="URL", help="what clients and jobs are told, up to /prominence/v1")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="where jobs run (default: this machine)")
+    parser.add_argument(
+        "--engine-option", metavar="NAME=VALUE", action="append", default=[], type=_pair,
+        help="what is said to Slurm for every job: partition, account, qos, constraint, gres, ..., or extra='--more'",
+    )  # fmt: skip
     parser.add_argument("--smtp", metavar="HOST:PORT", help="sends notifications (default: files in DIR/mail)")
     parser.add_argument("--certfile", type=Path, help="a certificate for 127.0.0.1 (PEM): the service speaks HTTPS")
     parser.add_argument("--keyfile", type=Path, help="its key, unless that is in the same file")
@@ -161,6 +181,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print the two export lines only")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--ends-when-idle", type=float, metavar="SECONDS", help="end after so long without jobs and requests"
+    )
     parser.add_argument("--says", type=int, help=argparse.SUPPRESS)
 
 
@@ -171,15 +194,27 @@ def _platform(changes: str) -> Platform:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _write_token(service: LocalService) -> Path:
-    path = service.dir / "token"
-    write_whole(path, service.token.encode())
-    return path
+def _write_token(service: LocalService) -> None:
+    write_whole(service.dir / "token", service.token.encode())
+
+
+def _await_end(service: LocalService, ended: int, idle: float | None) -> None:
+    """Return when a signal comes, or when nothing has run, waited or been asked for so many seconds."""
+    while not select.select([ended], [], [], None if idle is None else min(idle, _IDLE_LOOK))[0]:
+        if idle is not None and service.idle_seconds() >= idle:
+            return
 
 
 def _await_orphaned(ended: int, parent: int) -> None:

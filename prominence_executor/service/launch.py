@@ -25,7 +25,7 @@ from .service import MOST_SLOTS, machine_memory
 _START = 60.0  # seconds that a loaded machine may need to start an interpreter and the service
 _STOP = 15.0  # seconds that the service has to end its jobs and remove its folder
 # This very package, from its own place; nothing is ever imported from the directory in which the program was started.
-_PROGRAM = """\
+PROGRAM = """\
 import sys
 sys.path[:] = filter(None, sys.path)
 from importlib.util import module_from_spec, spec_from_file_location
@@ -152,7 +152,7 @@ def launch(cpus: int = 0, memory: int = 0) -> Child:
 def _start(options: list[str], says: int) -> subprocess.Popen[bytes]:
     """Start the program; it says through a descriptor when it is ready, and where."""
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", _PROGRAM, str(Path(__file__).parents[1]), "--child", f"--says={says}", *options],
+        [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1]), "--child", f"--says={says}", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=(says,),

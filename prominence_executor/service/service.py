@@ -9,20 +9,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .execution.platform import Platform
+from .node.platform import Platform
+from .serving import keep_port, last_port, nobody_serves, who_serves
 from .state.clock import Clock
 from .state.directory import lock_directory
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
+    from .engines.base import Engine
+
 DEFAULT_USER = "local"
+ENGINES = ("local", "slurm")
 MOST_SLOTS = 1_000_000
 _TOKEN_SECONDS = 365 * 86400
 _MISSING = "the embedded service needs aiohttp and PyJWT: pip install 'prominence-executor[local]'"
@@ -59,6 +64,13 @@ class LocalService:
     clock: what tells it the time, for tests.
     url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.
 
+    engine: "local" runs jobs on this machine; "slurm" submits them to Slurm, and needs a `dir` that all nodes see.
+    engine_options: what is said to Slurm for every job, by sbatch's names (partition, account, qos, constraint, gres,
+    ...), `extra` (more words for sbatch), and `poll_seconds` between two looks at the queue.
+
+    bind: the address (IPv4) at which it listens; any but 127.0.0.1 needs a certificate, as others would read along.
+    public_url: its URL for clients, jobs and signed objects, where that is not the address, as behind a name.
+
     `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
     is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
     and ValueError when a newer version has written it, or a number is none that a service can have.
@@ -80,12 +92,26 @@ class LocalService:
         platform: Platform | None = None,
         clock: Clock | None = None,
         url_for_jobs: str | None = None,
+        engine: str = "local",
+        engine_options: Mapping[str, str] | None = None,
+        bind: str = "127.0.0.1",
+        public_url: str | None = None,
     ) -> None:
         if certfile is None and (keyfile or cafile):
             raise ValueError("keyfile and cafile belong to a certificate: certfile is missing")
         if containers not in ("process", "real"):
             raise ValueError(f"containers must be 'process' or 'real', not {containers!r}")
         check_numbers(port, cpus, memory, seconds_per_minute)
+        if engine not in ENGINES:
+            raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, not {engine!r}")
+        if engine != "local" and dir is None:
+            raise ValueError(f"engine={engine!r} needs a directory that all nodes see: dir is missing")
+        if not bind.startswith("127.") and certfile is None:
+            raise ValueError(f"bind={bind!r} needs a certificate, as others would read along: certfile is missing")
+        if public_url is not None and not public_url.startswith(("http://", "https://")):
+            raise ValueError(f"public_url must begin with http:// or https://, not {public_url!r}")
+        self._bind, self._public_url = bind, public_url
+        self._engine, self._engine_options = engine, dict(engine_options or {})
         self._clock = clock or Clock()
         self._wanted_dir = None if dir is None else Path(dir)
         self._port = port
@@ -132,18 +158,15 @@ class LocalService:
 
     def _start(self) -> None:
         try:
+            from . import assembly
             from .containers.base import PlainProcesses
             from .containers.tasks import ContainerRuntimes
-            from .engines.local import LocalEngine
             from .execution.context import ServiceContext
-            from .execution.notifications import Mail
-            from .execution.scheduler import Scheduler
-            from .execution.workflows import Workflows
             from .http import server
-            from .http.app import Application
             from .state.objects import ObjectStore
             from .state.store import Store
             from .state.tokens import Signer, load_secret
+            from .state.vital import VitalThreads
         except ImportError as error:
             if (error.name or "").partition(".")[0] in ("aiohttp", "jwt"):
                 raise ImportError(_MISSING, name=error.name) from error
@@ -151,14 +174,22 @@ class LocalService:
         with ExitStack() as stack:
             self.dir = self._take_directory(stack)
             self._signer = Signer(load_secret(self.dir / "secret"), self._clock)
-            store = Store(self.dir / "state.sqlite", self._clock)
+            store = Store(self.dir / "state.sqlite", self._clock, alone=self._engine != "local")
             stack.callback(store.close)
             secured = self._secured(server.tls)
-            listener = stack.enter_context(server.bind(self._port))
-            self.url = f"http{'s' if secured else ''}://127.0.0.1:{listener.getsockname()[1]}/prominence/v1"
+            listener = stack.enter_context(self._listener(server.bind))
+            address = f"http{'s' if secured else ''}://{self._bind}:{listener.getsockname()[1]}/prominence/v1"
+            self.url = address if self._public_url is None else self._public_url.rstrip("/")
             objects = ObjectStore(self.dir / "objects")
             containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
-            engine = LocalEngine(self.dir, self.cpus, self.memory, self._clock)
+            vital = VitalThreads()
+            how = assembly.Place(
+                self.dir, objects, containers, self._platform, self.seconds_per_minute, self._clock, vital
+            )
+            if self._engine == "slurm":
+                engine: Engine = assembly.slurm(how, self._containers, self._engine_options)
+            else:
+                engine = assembly.local(how, self.cpus, self.memory)
             context = ServiceContext(
                 self.dir,
                 store,
@@ -171,22 +202,12 @@ class LocalService:
                 self._platform,
                 self._clock,
                 self._url_for_jobs or self.url,
+                vital,
+                None if self._engine == "local" else self._username,
                 self._cafile,
             )
-            scheduler = Scheduler(context)
-            workflows = Workflows(store, scheduler, engine.cpus)
-            mail = Mail(store, self.dir / "mail", self._smtp, context.vital)
-            scheduler.on_ended = (workflows.job_ended, mail.job_ended)
-            application = stack.enter_context(closing(Application(context, scheduler, workflows)))
-            http = server.Server(application, application.wake, listener, secured)
-            stack.callback(http.stop)
-            mail.start()
-            stack.callback(mail.stop)
-            scheduler.start()
-            stack.callback(scheduler.stop)
-            workflows.recover()
-            http.start()
-            stack.callback(context.vital.close)
+            self._store, self._busy_at = store, self._clock.monotonic()
+            self._asked_at = assembly.run(stack, context, listener, secured, self._smtp)
             self.token = self.token_for(self._username)
             self._stack = stack.pop_all()
 
@@ -198,6 +219,12 @@ class LocalService:
         """Make a bearer token for a user of this service; it expires in so many seconds."""
         return self._signer.token(username, expires_in, groups=groups)
 
+    def idle_seconds(self) -> float:
+        """Return for how long nobody has asked for anything; 0 while there are jobs that have not ended."""
+        if self._store.has_open_jobs():
+            self._busy_at = self._clock.monotonic()
+        return self._clock.monotonic() - max(self._busy_at, self._asked_at())
+
     def _secured(self, tls: Callable[[Path, Path | None], ssl.SSLContext]) -> ssl.SSLContext | None:
         if self._certfile is None:
             return None
@@ -208,6 +235,17 @@ class LocalService:
         except OSError as error:
             raise ValueError(f"the certificate {self._certfile} or its key cannot be used: {error}") from error
 
+    def _listener(self, bind: Callable[[int, str], socket.socket]) -> socket.socket:
+        """Listen at the wanted port; where jobs outlive the service, at the last one again, which they know."""
+        if self._engine == "local" or self._port:
+            return bind(self._port, self._bind)
+        try:
+            listener = bind(last_port(self.dir), self._bind)
+        except OSError:
+            listener = bind(0, self._bind)
+        keep_port(self.dir, listener.getsockname()[1])
+        return listener
+
     def _take_directory(self, stack: ExitStack) -> Path:
         if self._wanted_dir is None:
             directory = Path(tempfile.mkdtemp(prefix="prominence-"))
@@ -215,5 +253,10 @@ class LocalService:
         else:
             directory = self._wanted_dir
         directory = directory.resolve()
-        stack.callback(os.close, lock_directory(directory))
+        try:
+            stack.callback(os.close, lock_directory(directory))
+        except RuntimeError as error:
+            serving = who_serves(directory)
+            raise RuntimeError(f"{error}: {serving}" if serving else str(error)) from error
+        nobody_serves(directory)
         return directory

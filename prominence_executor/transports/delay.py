@@ -43,6 +43,8 @@ class DelayedChunks:
             over = self._over
         if over:
             self.give_up()
+        elif not chunk.is_wanted():  # it was cancelled before it waited here, where nobody found it
+            self.discard(chunk)
 
     def due(self) -> float | None:
         """Send what has waited for long enough; return the seconds until there is more, None if nothing waits."""

@@ -18,6 +18,7 @@ from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
 from ..remote.wire import FILES_FILE, OUTCOME_FILE
 from ..run.context import RunContext
+from ..run.environments import Packages
 from ..run.objects import MODULES_PREFIX
 from ..run.options import RUN_LABEL, Options
 
@@ -27,13 +28,14 @@ _INLINE_FILE = 1 << 17  # bytes of a file of the user's that may travel inside t
 
 def describe(context: RunContext, options: Options, command: str, inputs: Mapping[str, bytes]) -> dict[str, Any]:
     """Describe a job, or the member of an array, without its name; uploads its image if that is a local file."""
-    if context.images.is_slow(options.image, options.runtime):
+    image = context.images.place(context.client, options.image, options.runtime)
+    if context.images.is_slow(image, options.runtime):
         text = (
             "run %s: the image %s is an archive, which singularity converts anew for every job, in tens of seconds; "
             "a .sif file is used as it is: apptainer build IMAGE.sif docker-archive://IMAGE.tar"
         )
         context.log.warning(text, context.run_id, options.image)
-    options = replace(options, image=context.images.place(context.client, options.image))
+    options = replace(options, image=image)
     description: dict[str, Any] = {
         "tasks": [options.task(command).json()],
         "resources": options.resources.json(),
@@ -48,17 +50,19 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
     return description
 
 
-def parts_of_runner(options: Options, modules: bool) -> list[str]:
-    """Name what the runner needs for these options, and for modules of the user's own."""
+def parts_of_runner(options: Options, modules: bool, results: bool = False) -> list[str]:
+    """Name what the runner needs for these options, for modules of the user's own, and to fetch results."""
     parts = ["files"] if options.files or options.outputs else []
     parts += ["limits"] if options.time_limit is not None else []
     parts += ["modules"] if modules else []
+    parts += ["results"] if results else []
+    parts += ["packages"] if options.requirements is not None else []
     return [*parts, "mpi"] if options.task_type != "basic" else parts
 
 
-def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, Any]:
-    """Tell the runner where it finds files of the user's (``names`` are by digest), and what it collects."""
-    extras: dict[str, Any] = {}
+def extra_instructions(options: Options, names: Mapping[str, str], packages: Packages | None) -> dict[str, Any]:
+    """Tell the runner where it finds files (``names`` are by digest) and packages, and what it collects."""
+    extras = packages_instructions(options, packages)
     if options.files:
         extras["files"] = {
             name: {"sha256": source.sha256, "name": names[source.sha256]} for name, source in options.files.items()
@@ -70,6 +74,28 @@ def extra_instructions(options: Options, names: Mapping[str, str]) -> dict[str, 
     if options.task_type != "basic":
         extras["mpi"] = {"nodes": options.resources.json().get("nodes")}
     return extras
+
+
+def packages_instructions(options: Options, packages: Packages | None) -> dict[str, Any]:
+    """Tell the runner where it finds packages, if there are any, and for which machines they are."""
+    if packages is None or options.requirements is None:
+        return {}
+    target = options.requirements.wanted.target
+    facts = {"name": packages.name, "sha256": packages.sha256, "machine": target.machine, "glibc": target.glibc}
+    return {"packages": facts}
+
+
+def place_packages(context: RunContext, options: Options, single: int = 0) -> Packages | None:
+    """See that the packages of ``requirements=`` are at the service, if there are any.
+
+    ``single``: how many jobs are being described that need them for one call alone.
+    """
+    if options.requirements is None:
+        return None
+    packages = context.environments.place(context.client, options.requirements, options.requirements_limit)
+    if single and (advice := context.environments.advice(packages, single)):
+        context.log.warning("run %s: %s", context.run_id, advice)
+    return packages
 
 
 def small_files(options: Options) -> dict[str, FileSource]:

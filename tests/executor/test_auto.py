@@ -108,7 +108,7 @@ def test_wrong_arguments(executor: ProminenceExecutor) -> None:
     with pytest.raises(ValueError, match="buffersize"):
         executor.map(square, [1], chunksize="auto", buffersize=2)
     with pytest.raises(ValueError, match="auto"):
-        executor.map(square, [1], chunksize="largest")  # type: ignore[arg-type]
+        executor.map(square, [1], chunksize="largest")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(

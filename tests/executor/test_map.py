@@ -97,7 +97,7 @@ def test_a_buffer_larger_than_the_iterable_is_no_problem(executor: ProminenceExe
 def test_a_chunksize_is_an_integer_of_whatever_kind(executor: ProminenceExecutor) -> None:
     for wrong in (1.5, 2.0, None):
         with pytest.raises(TypeError, match=f"chunksize must be an integer, not {wrong}"):
-            executor.map(square, [1], chunksize=wrong)  # type: ignore[arg-type]
+            executor.map(square, [1], chunksize=wrong)  # type: ignore[call-overload]
     assert list(executor.map(square, [2, 3], chunksize=numpy.int64(2))) == [4, 9]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,12 @@ def test_folders_stand_in_the_order_of_the_path(
         ("left@", "it is your own (/.*/left@.py), and did not travel: no import statement"),
         ("whole@.there", "it is your own (/.*/whole@/there.py), and did not travel"),
         ("whole@.other", "your own 'whole@' (/.*/whole@) has no such module"),
-        ("requests", "here it is installed"),
-        ("requests.nothing", "here it is installed; the image has no requests, or another version of it"),
+        ("requests", f"here it is installed; requirements=['requests=={version('requests')}'] has it travel"),
+        ("jwt", f"here it is installed; requirements=['PyJWT=={version('PyJWT')}'] has it travel"),
+        (
+            "requests.nothing",
+            "here it is installed; the image has no requests, or another version of it; requirements=",
+        ),
         ("no_such_module", "this machine has none, either"),
     ],
 )

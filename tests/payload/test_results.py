@@ -20,8 +20,10 @@ from prominence_executor import RemotePicklingError, RemoteTraceback
 from prominence_executor.payload.calls import Identity
 from prominence_executor.payload.outcomes import read_outcomes
 from prominence_executor.payload.results import unpack
+from prominence_executor.remote.plain import Dumper
 from prominence_executor.remote.records import write_record
 from prominence_executor.remote.reporting import write_exception, write_result
+from prominence_executor.remote.script import Script
 from prominence_executor.remote.wire import OUTCOME_MAGIC
 
 KEY = bytes(32)
@@ -53,10 +55,8 @@ class Memory:
 
 
 def returned(value: Any) -> tuple[bool, Any]:
-    import cloudpickle
-
     outcomes = Memory()
-    write_result(outcomes, cloudpickle, 0, value, 0.0, None)
+    write_result(outcomes, Dumper(Script()), 0, value, 0.0, None)
     return outcomes.value()
 
 

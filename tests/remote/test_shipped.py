@@ -17,7 +17,17 @@ from prominence_executor.remote import reporting, worker_batch
 
 SOURCES = sorted(Path(remote.__file__).parent.glob("*.py"))
 CORE = {"_sha2", "_sha256"}  # of which each Python has one
-PARTS = [(), ("modules",), ("files",), ("files", "modules", "mpi"), ("worker",), ("courier",)]
+PARTS = [
+    (),
+    ("modules",),
+    ("files",),
+    ("files", "modules", "mpi"),
+    ("worker",),
+    ("courier",),
+    ("packages",),
+    ("modules", "packages"),
+    ("worker", "packages"),
+]
 
 
 def shipped(*parts: str) -> dict[str, tuple[str, bytes | None, bytes | None]]:

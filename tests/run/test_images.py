@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,28 @@ def test_the_table_says_what_is_the_same_differs_and_is_missing() -> None:
     assert rows["dask"].split(maxsplit=3) == ["dask", "2024.1", "-", "missing there"]
     assert rows["only"].split(maxsplit=3) == ["only", "-", "1", "only there"]
     assert rows["pip"].endswith("same")
+
+
+SCRIPT = """
+import pathlib
+import yarl
+from prominence_executor import ImageReport
+here = {"python": "3.11.7", "executable": "/py", "platform": "Linux-5", "packages": {}}
+for packages in ({}, {"yarl": "0.1"}):
+    report = ImageReport("some.sif", 7, "3.11.7", "/usr/bin/python3", "Linux-6", "x86_64", packages, here)
+    print(report.requirements, str(report).splitlines()[-1])
+def later():
+    import requests
+"""
+
+
+def test_what_a_script_imports_and_an_image_lacks_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
+    without, outdated = done.stdout.splitlines()
+    lines = [f"{name}=={metadata.version(name)}" for name in ("requests", "yarl")]
+    assert without == f"{lines} to have travel what this script imports: requirements={lines}"
+    assert outdated.endswith(f"requirements={lines[:1]}")
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])

@@ -30,17 +30,20 @@ def test_an_image_has_python_and_the_requirements_and_nothing_of_the_machine_tha
     printed, *steps = (image.parent / "container-image.txt").read_text().splitlines()
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
     assert printed == f"{image.parent / 'building.tar'}  {image.stat().st_size} bytes  sha256:{digest}"
-    assert [line.partition(":")[0] for line in steps] == ["debootstrap", "pip", "packing"]
+    assert [line.partition(":")[0] for line in steps] == ["debootstrap", "pip", "byte code", "packing"]
     members = layer_of(image, "building:latest")
     site = f"usr/local/lib/python{images.PYTHON}/dist-packages/numpy"
     assert {"usr/bin/env", "usr/bin/python3", "usr/bin/sh", f"{site}/__init__.py"} <= members.keys()
     gone = ("usr/share/doc/", "usr/share/man/", "var/lib/apt/lists/", "var/cache/", "var/log/", "root/", "dev/", "tmp/")
-    left = [name for name in members if name.startswith(gone) or name.endswith((".pyc", "pip.conf", "resolv.conf"))]
+    left = [name for name in members if name.startswith(gone) or name.endswith(("pip.conf", "resolv.conf"))]
     assert left == []
     assert members["tmp"].mode == 0o1777
     assert sum(member.size for name, member in members.items() if "/numpy" not in name) < 130_000_000
     tree = tmp_path / "tree"
     unpack(image, tree)
+    for source in (f"usr/lib/python{images.PYTHON}/json", f"{site}"):
+        code = tree / source / "__pycache__" / f"__init__.cpython-{images.PYTHON.replace('.', '')}.pyc"
+        assert code.read_bytes()[4:8] == bytes([1, 0, 0, 0])  # PEP 552: it is taken without a look at its source
     sources = (tree / "etc/apt/sources.list").read_text()
     assert sources == f"deb http://deb.debian.org/debian {images.SUITE} main\n"
     program = "import ctypes, hmac, json, mmap, numpy, sqlite3, ssl, sys; print('%d.%d' % sys.version_info[:2])"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prominence_executor.service.execution.outcome import Outcome, forgiven, runs_again, succeeded
-from prominence_executor.service.execution.queue import Deadlines, JobQueue, QueuedJob
+from prominence_executor.service.engines.queue import Deadlines, JobQueue, QueuedJob
+from prominence_executor.service.node.outcome import Outcome, forgiven, runs_again, succeeded
 
 CPUS, MEMORY = 4, 8
 

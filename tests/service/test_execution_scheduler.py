@@ -14,7 +14,7 @@ from people import ENDED, Person
 
 from prominence_executor.service import LocalService
 from prominence_executor.service.containers.base import Command
-from prominence_executor.service.engines.job_processes import JobProcesses, RunStopped
+from prominence_executor.service.node.job_processes import JobProcesses, RunStopped
 
 
 @pytest.fixture

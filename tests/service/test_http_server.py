@@ -437,6 +437,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "certificate.pem", folder / "key.pem"
 
 
+def test_a_service_listens_elsewhere_with_a_certificate_alone(certificate: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="needs a certificate"):
+        LocalService(bind="0.0.0.0")
+    certfile, keyfile = certificate
+    with LocalService(bind="0.0.0.0", certfile=certfile, keyfile=keyfile) as found:
+        port = int(found.url.split(":")[2].split("/")[0])
+    public = f"https://127.0.0.1:{port}/prominence/v1/"
+    with LocalService(bind="0.0.0.0", port=port, public_url=public, certfile=certfile, keyfile=keyfile) as service:
+        assert service.url == public.rstrip("/")
+        assert requests.get(f"{service.url}/health", verify=str(certfile), timeout=30).json() == {}
+
+
 def test_with_a_certificate_clients_and_warm_workers_come_by_https_alone(
     certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 
 class SetClock(Clock):
-    """A machine whose clock is set while the service runs, and whose scheduler can be made to fail at reading it."""
+    """A machine whose clock is set while the service runs, and whose engine can be made to fail at reading it."""
 
     ahead = 0.0
     failure: BaseException | None = None
@@ -34,7 +34,7 @@ class SetClock(Clock):
         return super().time() + self.ahead
 
     def monotonic(self) -> float:
-        if self.failure is not None and threading.current_thread().name == "scheduler":
+        if self.failure is not None and threading.current_thread().name == "engine":
             raise self.failure
         return super().monotonic()
 
@@ -92,7 +92,7 @@ def test_a_thread_that_fails_is_told_by_health_and_goes_on(person: Person, clock
     clock.failure = OverflowError("timestamp too large")
     job = person.create("true")
     until(lambda: health().status_code == 503)
-    reason = "the thread scheduler fails again and again: OverflowError: timestamp too large"
+    reason = "the thread engine fails again and again: OverflowError: timestamp too large"
     assert health().json() == {"error": reason}
     clock.failure = None
     assert person.ended(job)["status"] == "completed"
@@ -104,7 +104,7 @@ def test_a_thread_that_is_dead_is_told_by_health(person: Person, clock: SetClock
     clock.failure = SystemExit("no more")
     person.create("true")
     until(lambda: person("GET", "/health").status_code == 503)
-    assert person("GET", "/health").json() == {"error": "the thread scheduler has ended: SystemExit: no more"}
+    assert person("GET", "/health").json() == {"error": "the thread engine has ended: SystemExit: no more"}
 
 
 def test_few_descriptors_cost_no_job_and_no_flood_of_messages(tmp_path: Path) -> None:

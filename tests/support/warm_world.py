@@ -27,6 +27,7 @@ from prominence_executor.remote.wire import sign, split, verify
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.connection import Connection, ServiceHealth
 from prominence_executor.run.context import LOG, RunContext
+from prominence_executor.run.environments import Environments
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.images import LocalImages
 from prominence_executor.run.journal import NullJournal
@@ -282,6 +283,7 @@ class Pool:
             journal=NullJournal(),
             objects=Objects(uploads),
             images=LocalImages(uploads),
+            environments=Environments(uploads),
             uploads=uploads,
             lazy=False,
             attached=False,

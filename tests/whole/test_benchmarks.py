@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from paths import ROOT
+from wheels import only_these, wheel_of_installed
 
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -117,3 +118,21 @@ def test_start_counts_what_a_plain_call_imports() -> None:
     text = printed("start.py", "--times", "1")
     rows = dict(re.findall(r"^(.+?)  .* (\d+)$", text, re.MULTILINE))
     assert int(rows["job: nothing()"]) < int(rows["import cloudpickle"])
+
+
+@pytest.mark.slow
+def test_gridsearch_finds_the_same_with_every_backend() -> None:
+    text = printed("gridsearch.py", "--fits", "5", "--samples", "100", "--trees", "2")
+    for who in ("one after the other +[\\d.]+ +-", "loky +[\\d.]+ +1.00", r"ProminenceExecutor, jobs( +[\d.]+){4}"):
+        assert re.search(rf"^{who}$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
+def test_environments_compares_with_packages_in_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel_of_installed(tmp_path, "packaging")
+    for name, value in {**only_these(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "caches")}.items():
+        monkeypatch.setenv(name, value)
+    text = printed("environments.py", "--requirement", "packaging", "--calls", "1")
+    for who in ("in the image", "requirements="):
+        assert re.search(rf"^{who}, one job a call +[\d.]+ +[\d.]+$", text, re.MULTILINE), text
+        assert re.search(rf"^{who}, warm worker +[\d.]+ +[\d.]+$", text, re.MULTILINE), text

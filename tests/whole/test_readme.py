@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from wheels import only_these, wheel_of_installed
 
 from prominence_executor.local import LocalService
 
@@ -18,12 +19,23 @@ pytestmark = pytest.mark.once
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables with which uv and pip have what the examples require, without a network."""
+    folder = tmp_path_factory.mktemp("wheels")
+    wheel_of_installed(folder, "packaging")
+    return {**only_these(folder), "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("caches"))}
+
+
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_of_the_readme_runs(number: int, service: LocalService, tmp_path: Path) -> None:
+def test_an_example_of_the_readme_runs(
+    number: int, service: LocalService, tmp_path: Path, packages: dict[str, str]
+) -> None:
     script = tmp_path / "example.py"
     script.write_text(EXAMPLES[number])
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
+        **os.environ, **packages,
+        "PYTHONPATH": str(ROOT), "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=120,
@@ -65,7 +77,7 @@ print(job.stdout())
 
 
 @pytest.mark.parametrize("options", [[], ["--url", "local", "--image", "any:1", "--workers", "2", "--warm"]])
-def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str]) -> None:
+def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str], tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -73,8 +85,21 @@ def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str]) -
     }
     done = subprocess.run(
         [sys.executable, "-m", "prominence_executor.examples.morse", "--levels", "1", *options],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "14 levels" in done.stdout
     assert "within the tolerance" in done.stdout
+
+
+@pytest.mark.parametrize("options", [["--pieces", "3", "--bins", "400000"], ["--pieces", "9", "--warm"]])
+def test_a_tree_reduction_loses_nothing(service: LocalService, options: list[str]) -> None:
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "prominence_executor.examples.tree", "--rows", "1000", *options],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "none is missing" in done.stdout

@@ -23,11 +23,11 @@ DIRECTION = [
     {"errors"},
     {"remote"},
     {"client"},
-    {"payload", "images"},
+    {"payload", "images", "environments"},
     {"run"},
     {"transports"},
     {"executor"},
-    {"sweeps"},
+    {"sweeps", "integrations"},
     {"cli"},
 ]
 # Likewise within the embedded service; "" are the modules beside its folders.
@@ -36,6 +36,7 @@ SERVICE_DIRECTION = [
     {"state"},
     {"sandbox"},
     {"containers"},
+    {"node"},
     {"engines"},
     {"execution"},
     {"http"},
@@ -44,7 +45,11 @@ SERVICE_DIRECTION = [
 # They use the package as anybody does; `local` is the embedded service's old name.
 GUESTS = {"examples", "local"}
 # Who imports to the right, inside a function: the service is started for url="local" and by the command line.
-LAZY = {("executor.settings", "service.launch"), ("cli.serve", "service.__main__")}
+LAZY = {
+    ("executor.settings", "service.launch"),
+    ("executor.settings", "service.found"),
+    ("cli.serve", "service.__main__"),
+}
 
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 

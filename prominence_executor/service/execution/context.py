@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..containers.base import Containers
-from ..engines.local import LocalEngine
+from ..engines.base import Engine
+from ..node.logs import node_log
+from ..node.platform import Platform
 from ..state.clock import Clock
 from ..state.objects import ObjectStore
 from ..state.store import Store
 from ..state.tokens import Signer
-from .logs import node_log
-from .platform import Platform
-from .vital import VitalThreads
+from ..state.vital import VitalThreads
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class ServiceContext:
     objects: ObjectStore
     signer: Signer
     url: str
-    engine: LocalEngine
+    engine: Engine
     containers: Containers
     seconds_per_minute: float
     platform: Platform
     clock: Clock
     url_for_jobs: str
+    vital: VitalThreads
+    only_user: str | None = None  # None: any user whom a token of this service names
     cafile: Path | None = None  # the authority behind the service's certificate, if no public one
-    vital: VitalThreads = field(default_factory=VitalThreads)
 
     def is_open(self, job: int) -> bool:
         """Return whether there is such a job that has not ended: its token is good for so long."""

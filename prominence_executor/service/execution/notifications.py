@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ..state.directory import own_directory, write_whole
 from ..state.store import Store
-from .vital import VitalThreads
+from ..state.vital import VitalThreads
 
 log = logging.getLogger("prominence_executor.local")
 

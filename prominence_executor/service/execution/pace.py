@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..node.platform import Platform
 from ..state.workflow_rows import WorkflowRows
 from .context import ServiceContext
-from .platform import Platform
 
 _LONGEST = 3600.0  # seconds between two looks: a condition cannot wait for years
 

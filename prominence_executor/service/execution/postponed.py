@@ -12,21 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 from ..state.clock import Clock
-from ..state.shortage import shortage
+from ..state.shortage import AGAIN, shortage
 
 log = logging.getLogger("prominence_executor.local")
-
-AGAIN = 1.0  # seconds until it is tried again
-
-
-class NotNow(Exception):
-    """Something could not begin, and nothing has changed; the text names what there was not enough of."""
-
-
-def not_now(error: Exception) -> Exception:
-    """Return NotNow for an error that is a shortage, else the error itself."""
-    sentence = shortage(error)
-    return error if sentence is None else NotNow(sentence)
 
 
 class Postponed:

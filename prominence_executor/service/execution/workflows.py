@@ -11,13 +11,14 @@ import threading
 import uuid
 from typing import Any
 
+from ..engines.base import Engine
+from ..node.outcome import DELETED_WITH_WORKFLOW, WORKFLOW_DELETED
 from ..schema.allocation import allocate
 from ..schema.items import Refused
 from ..schema.workflow import Member, members
 from ..state.store import Store
 from ..state.workflow_rows import WorkflowRows
 from .due import WorkflowPlace, instances, next_step, progress, states_of
-from .outcome import DELETED_WITH_WORKFLOW, WORKFLOW_DELETED
 from .scheduler import Scheduler
 
 
@@ -27,8 +28,8 @@ class Workflows:
     `_lock` is held while deciding what is due, so that nothing is submitted twice.
     """
 
-    def __init__(self, store: Store, scheduler: Scheduler, cpus: int) -> None:
-        self._store, self._scheduler, self._cpus = store, scheduler, cpus  # of the machine
+    def __init__(self, store: Store, scheduler: Scheduler, engine: Engine) -> None:
+        self._store, self._scheduler, self._engine = store, scheduler, engine
         self.rows = WorkflowRows(store)
         self._lock = threading.Lock()
 
@@ -118,7 +119,7 @@ class Workflows:
             job
             for member in step.due
             for job in instances(
-                member, place, done.get(member.name, []), allocate(member.body["resources"], self._cpus)
+                member, place, done.get(member.name, []), allocate(member.body["resources"], self._engine.limits().cpus)
             )
         ]  # fmt: skip
         ids = self._store.add_jobs(jobs, unmade=self._scheduler.pace.bounded)

@@ -48,6 +48,7 @@ class Application:
     def __init__(self, context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> None:
         costs = RequestCosts(context.platform)
         self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes(), costs)
+        self.asked_at = context.clock.monotonic()  # when a request came last
         self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
         self._pool = ThreadPoolExecutor(_THREADS, "http-view")
         self._long = ThreadPoolExecutor(_LONG_THREADS, "http-long")
@@ -63,6 +64,7 @@ class Application:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; runs in the server's event loop."""
+        self.asked_at = self._api.service.clock.monotonic()
         path, query = _target(request)
         ask = Ask(self._api, request, query, self._pool)
         try:
@@ -142,6 +144,8 @@ def _identify(api: Api, authorization: str | None, path: str) -> Identity | None
     A job's token ends with its job, but for the job's own outputs: as on the real service, it can overwrite those.
     """
     identity = api.service.signer.identify(authorization)
+    if identity is not None and api.service.only_user not in (None, identity.username):
+        return None
     if identity is None or identity.job is None or path == f"{BASE}/data/output":
         return identity
     run = api.scheduler.run_of(identity.job)
@@ -174,8 +178,7 @@ async def health(ask: Ask) -> Answer:
 
 @routes.get(f"{BASE}/resources")
 def resources(ask: Ask) -> Answer:
-    """Return the slots of this machine and how many are free."""
-    engine = ask.api.service.engine
-    cpus, memory = engine.free()
-    capacity = {"cpus": engine.cpus, "memory": engine.memory}
-    return jsonify({"existing": [{"capacity": capacity, "free": {"cpus": cpus, "memory": memory}, "site": SITE}]})
+    """Return what jobs can have, and how much of it is free."""
+    room = ask.api.service.engine.room()
+    capacity, free = {"cpus": room.cpus, "memory": room.memory}, {"cpus": room.free_cpus, "memory": room.free_memory}
+    return jsonify({"existing": [{"capacity": capacity, "free": free, "site": SITE}]})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from ..execution.platform import Platform
+from ..node.platform import Platform
 from ..state.store import Store
 
 

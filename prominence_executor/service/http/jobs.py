@@ -6,7 +6,8 @@ import sqlite3
 import uuid
 from typing import Any
 
-from ..execution.job_run import JobRun
+from ..engines.base import Run
+from ..node.job_run import snapshot_key
 from ..schema.allocation import allocate
 from ..schema.bounds import LONGEST_WORD
 from ..schema.files import check_mounts, check_objects
@@ -111,21 +112,15 @@ def create_snapshot(ask: Ask, job: int) -> Answer:
         return refuse("A path to snapshot must be specified")
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         return refuse("Invalid path")
-    packed = None if ask.api.service.platform.without_sshd else run.snapshot(path)
-    if packed is None:
-        return refuse("Unable to create snapshot")
-    try:
-        ask.api.service.objects.put_file(_snapshot_key(run), packed)
-        packed.unlink()
-    except FileNotFoundError:  # the job ended meanwhile
-        return refuse("Unable to create snapshot")
-    return jsonify({})
+    made = not ask.api.service.platform.without_sshd and run.snapshot(path)
+    return jsonify({}) if made else refuse("Unable to create snapshot")
 
 
 @routes.get(f"{BASE}/jobs/<int:job>/snapshot")
 def snapshot_url(ask: Ask, job: int) -> Answer:
     """Return where the snapshot of a running job lies."""
-    key = _snapshot_key(_running(ask, job))
+    _running(ask, job)
+    key = snapshot_key(_own(ask, job)["place"])
     return jsonify({"url": ask.api.service.signer.signed_url(ask.api.object_base, "GET", key, OUTPUT_SECONDS)})
 
 
@@ -138,7 +133,7 @@ def create(ask: Ask, body: Any) -> int:
     if not ask.api.service.platform.splits_env:
         check_words(body)
     ask.api.costs.create()
-    allocation = allocate(body["resources"], ask.api.service.engine.cpus)
+    allocation = allocate(body["resources"], ask.api.service.engine.limits().cpus)
     job = NewJob(
         user=ask.me.username, body=body, place=str(uuid.uuid4()), name=body.get("name", ""), allocation=allocation
     )
@@ -187,12 +182,8 @@ def _own(ask: Ask, job: int) -> sqlite3.Row:
     return row
 
 
-def _running(ask: Ask, job: int) -> JobRun:
+def _running(ask: Ask, job: int) -> Run:
     row, run = _own(ask, job), ask.api.scheduler.run_of(job)
     if run is None or row["status"] != "running":
         raise Aborted(refuse("Job is not running"))
     return run
-
-
-def _snapshot_key(run: JobRun) -> str:
-    return f"snapshots/{run.spec.place}/snapshot.tgz"

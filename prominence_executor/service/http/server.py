@@ -34,12 +34,12 @@ log = logging.getLogger("prominence_executor.local")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def bind(port: int) -> socket.socket:
-    """Bind a socket to a port of 127.0.0.1, so that the URL is known before the application is made."""
+def bind(port: int, address: str = "127.0.0.1") -> socket.socket:
+    """Bind a socket to a port of this machine, so that the URL is known before the application is made."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio looks at the protocol
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        listener.bind((address, port))
     except BaseException:
         listener.close()
         raise

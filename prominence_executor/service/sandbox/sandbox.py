@@ -34,8 +34,8 @@ def install_shims(directory: Path) -> None:
 class Sandbox:
     """One run's directory. Its name carries a random mark by which the run's processes are known."""
 
-    def __init__(self, parent: Path, shims: Path) -> None:
-        self.mark = uuid.uuid4().hex
+    def __init__(self, parent: Path, shims: Path, mark: str | None = None) -> None:
+        self.mark = mark or uuid.uuid4().hex  # given: that of a run that goes on
         # Resolved once: a mark of where the sandbox ends that links cannot move.
         self.root = Path(os.path.realpath(parent)) / self.mark
         self.home = self.root / "home" / "user"

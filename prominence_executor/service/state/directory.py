@@ -21,13 +21,28 @@ def lock_directory(directory: Path) -> int:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_if_shared(directory, directory.stat())
-    lock = os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
         raise RuntimeError(f"another service uses the directory {directory}") from error
     return lock
+
+
+def is_locked(directory: Path) -> bool:
+    """Return whether a service holds the directory: what was said by one that does not is not to be trusted."""
+    try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_NOFOLLOW)  # which NFS wants for either kind of lock
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def own_directory(path: Path) -> Path:

@@ -43,11 +43,16 @@ def sha256_of(path: Path) -> str:
 
 
 class ObjectStore:
-    """Every method may be called from any thread."""
+    """Every method may be called from any thread.
 
-    def __init__(self, root: Path) -> None:
+    owner: what an earlier owner has half received is removed; others than the service leave everything as it is.
+    """
+
+    def __init__(self, root: Path, *, owner: bool = True) -> None:
         self._root = root
         self._incoming = root / "incoming"
+        if not owner:
+            return
         own_directory(root)
         shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
         self._incoming.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
+AGAIN = 1.0  # seconds until it is tried again
 _FULL = "no space is left on the service's disk"
 _SENTENCES = {
     errno.ENOSPC: _FULL,
@@ -33,6 +34,16 @@ def shortage(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         return _SENTENCES.get(error.errno)
     return None
+
+
+class NotNow(Exception):
+    """Something could not begin, and nothing has changed; the text names what there was not enough of."""
+
+
+def not_now(error: Exception) -> Exception:
+    """Return NotNow for an error that is a shortage, else the error itself."""
+    sentence = shortage(error)
+    return error if sentence is None else NotNow(sentence)
 
 
 def is_full(sentence: str) -> bool:

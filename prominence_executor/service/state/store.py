@@ -23,9 +23,12 @@ from .directory import own_file, write_whole
 
 FORMAT = 1  # as SQLite's user_version; it goes up when earlier versions would misread what is stored
 
+# The second, for one process alone, is what network file systems bear: no memory that several map, one lock.
+_MODES = {
+    False: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+    True: "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;",
+}
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
     active INTEGER NOT NULL DEFAULT 1, leave INTEGER NOT NULL DEFAULT 0,
@@ -88,7 +91,7 @@ class Query:
     limit: int = -1
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, alone: bool) -> sqlite3.Connection:
     """Open the database.
 
     Raises:
@@ -105,7 +108,7 @@ def _open(path: Path) -> sqlite3.Connection:
             (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if sound != "ok":
                 raise sqlite3.DatabaseError("it is damaged")
-            db.executescript(_SCHEMA)
+            db.executescript(_MODES[alone] + _SCHEMA)
             db.execute(f"PRAGMA user_version = {FORMAT}")
             return db
     except sqlite3.Error as error:
@@ -118,12 +121,15 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """Every method may be called from any thread. `_lock` guards the connection, the last id and the last body."""
+    """Every method may be called from any thread. `_lock` guards the connection, the last id and the last body.
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    alone: the database may lie on a network file system, and is for this process only.
+    """
+
+    def __init__(self, path: Path, clock: Clock, alone: bool = False) -> None:
         self.clock = clock
         self._lock = threading.RLock()
-        self._db = _open(path)
+        self._db = _open(path, alone)
         self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
 
@@ -212,6 +218,10 @@ class Store:
             "INSERT INTO labels (job, user, key, value) VALUES (?,?,?,?)",
             [(job_id, job.user, key, value) for key, value in labels],
         )
+
+    def has_open_jobs(self) -> bool:
+        """Return whether a job has not ended."""
+        return self.row("SELECT 1 FROM jobs WHERE ended IS NULL LIMIT 1") is not None
 
     def job(self, job_id: int) -> sqlite3.Row | None:
         """Return a job's row, or None."""

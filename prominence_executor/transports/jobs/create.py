@@ -130,7 +130,8 @@ def create_once(
 
 def _was_purged(context: RunContext, refusal: str) -> bool:
     """Return whether the service has refused a job because an object is there no longer; it is uploaded again then."""
-    return context.objects.missing(refusal) or context.images.missing(refusal)
+    parts = (context.objects, context.images, context.environments)
+    return any(part.missing(refusal) for part in parts)
 
 
 def find_job(context: RunContext, name: str) -> int | None:

@@ -18,8 +18,10 @@ from ...payload.instructions import array_file, job_file
 from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.chunk import Chunk
 from ...run.context import RunContext
+from ...run.environments import Packages
 from ...run.names import MEMBER
 from ...run.options import RUN_LABEL
+from ...run.stored import how_to_fetch, told
 from ..describe import (
     INLINE_LIMIT,
     describe,
@@ -29,6 +31,7 @@ from ..describe import (
     parts_of_runner,
     place_files,
     place_modules,
+    place_packages,
     runner_seconds,
     small_files,
 )
@@ -51,6 +54,7 @@ class JobDescriber:
         context, chunks = self._context, list(array.left.values())
         options = chunks[0].options
         objects = self._placed(chunks)
+        packages = place_packages(context, options, sum(chunk.size == 1 for chunk in chunks))
         small = small_files(options)
         placed = place_files(context, options, small)
         modules = {item.sha256: item for chunk in chunks if (item := _payload(chunk).modules)}
@@ -59,8 +63,10 @@ class JobDescriber:
             for sha256, item in modules.items()
             if len(item.content) > _MODULES_IN_BUNDLE
         }
-        parts = parts_of_runner(options, bool(modules))
-        content, start, size = array_bundle(((chunk.identity, _wanted(chunk)) for chunk in chunks), parts, small, apart)
+        results = {result for chunk in chunks for result in _payload(chunk).results}
+        parts = parts_of_runner(options, bool(modules), bool(results))
+        jobs = ((chunk.identity, _wanted(chunk)) for chunk in chunks)
+        content, start, size = array_bundle(jobs, parts, small, apart, told(context, results))
         for source in small.values():
             source.check()
         array.bundle = f"pxarray-{array.name}"
@@ -72,13 +78,15 @@ class JobDescriber:
             bundle=(array.bundle, sha256),
             objects=objects,
             seconds=runner_seconds(options),
-            **extra_instructions(options, {**placed, **{sha256: f"files/{sha256}" for sha256 in small}}),
+            **extra_instructions(options, {**placed, **{sha256: f"files/{sha256}" for sha256 in small}}, packages),
+            **(how_to_fetch(context, results) if results else {}),
         )
         inputs = {RUNNER_FILE: start_program((array.bundle, sha256, start, size)), JOB_FILE: instructions}
         member = describe(context, options, f"python3 {RUNNER_FILE} ${{{_INDEX}}}", inputs)
         member["name"] = MEMBER
         member["artifacts"] = [
-            {"url": name} for name in (array.bundle, *apart.values(), *objects.values(), *placed.values())
+            {"url": name}
+            for name in (array.bundle, *apart.values(), *objects.values(), *placed.values(), *_names(packages))
         ]
         positions = {"name": _INDEX, "values": list(array.left)}
         return {
@@ -91,10 +99,11 @@ class JobDescriber:
     def job(self, chunk: Chunk) -> dict[str, Any]:
         """Describe a job of its own; what does not fit into one request is uploaded, the largest first."""
         context, payload, options = self._context, _wanted(chunk), chunk.options
-        calls, modules = calls_file(payload), payload.modules
+        calls, modules, results = calls_file(payload), payload.modules, payload.results
+        packages = place_packages(context, options, int(chunk.size == 1))
         runner = {
             RUNNER_FILE: start_program(),
-            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None)),
+            RUNNER_DATA: runner_data(*parts_of_runner(options, modules is not None, bool(results))),
         }
         small = small_files(options)
         sizes = {"calls": calls.size, "modules": len(modules.content) if modules else 0}
@@ -119,7 +128,8 @@ class JobDescriber:
             modules=[(name, modules.sha256) for name in names_of_modules if modules],
             objects=objects,
             seconds=runner_seconds(options),
-            **extra_instructions(options, {**placed, **{sha256: _staged_name(sha256) for sha256 in small}}),
+            **extra_instructions(options, {**placed, **{sha256: _staged_name(sha256) for sha256 in small}}, packages),
+            **({"results": told(context, results), **how_to_fetch(context, results)} if results else {}),
         )
         inputs = {**runner, JOB_FILE: instructions}
         for sha256, source in small.items():
@@ -130,7 +140,7 @@ class JobDescriber:
         if modules and "modules" not in apart:
             inputs[modules_name(modules)] = modules.content
         description = {"name": chunk.name, **describe(context, options, f"python3 {RUNNER_FILE}", inputs)}
-        artifacts += [*placed.values(), *objects.values()]
+        artifacts += [*placed.values(), *objects.values(), *_names(packages)]
         if artifacts:
             description["artifacts"] = [{"url": name} for name in artifacts]
         size = len(encode(description))
@@ -162,6 +172,10 @@ def _too_large(sizes: dict[str, int], room: int) -> set[str]:
         sizes[what] = 0
         apart.add(what)
     return apart
+
+
+def _names(packages: Packages | None) -> list[str]:
+    return [] if packages is None else [packages.name]
 
 
 def _payload(chunk: Chunk) -> Payload:

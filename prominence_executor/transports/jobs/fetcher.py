@@ -179,12 +179,13 @@ class Fetcher:
     def _settle_from(self, url: str, chunk: Chunk, job: dict[str, Any]) -> None:
         """Download the outcome file, verify it, and settle call by call."""
         client, size = self._context.client, diagnosis.outcome_size(job)
-        lazily = self._context.lazy and size > LARGE and self.progress.is_first(chunk)
+        stays = self._context.lazy or chunk.stays()
+        lazily = stays and size > LARGE and self.progress.is_first(chunk)
         with RemoteFile.buffered(client, url, size) if lazily else _spool(size) as file:
             if not lazily:
                 client.download(url, file, limit=size + _MORE if size else None)
             came = size if lazily else file.tell()
-            outcomes = self._settle_those_in(file, chunk, diagnosis.output_url(job, FILES_FILE))
+            outcomes = self._settle_those_in(file, chunk, stays, url, diagnosis.output_url(job, FILES_FILE))
             observer, chunk.observer = chunk.observer, None
             if observer is not None:
                 seconds = [call.header.get("seconds") for call in outcomes.calls.values()]
@@ -195,12 +196,13 @@ class Fetcher:
                 self._believe(file, chunk, lazily)
         self._settler.finish_unsettled(chunk, outcomes, job, lambda: self._stderr_of(chunk))
 
-    def _settle_those_in(self, file: BinaryIO, chunk: Chunk, files_url: str | None) -> OutcomeFile:
-        """Verify an outcome file, and settle the calls that have one in it."""
+    def _settle_those_in(
+        self, file: BinaryIO, chunk: Chunk, lazily: bool, url: str, files_url: str | None
+    ) -> OutcomeFile:
+        """Verify an outcome file, and settle the calls that have one in it; ``lazily``: large results stay there."""
         file.seek(0)
         outcomes = read_outcomes(file, self._context.key, chunk.identity)
-        lazily = self._context.lazy
-        self._settler.settle_from(file, outcomes, chunk, chunk.job_id, lazily=lazily, files_url=files_url)
+        self._settler.settle_from(file, outcomes, chunk, chunk.job_id, lazily=lazily, url=url, files_url=files_url)
         return outcomes
 
     def _believe(self, file: BinaryIO, chunk: Chunk, lazily: bool) -> None:

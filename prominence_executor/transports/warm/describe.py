@@ -16,7 +16,17 @@ from ...remote.wire import JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.context import RunContext
 from ...run.names import worker_name
 from ...run.options import WORKER_LABEL, Options
-from ..describe import INLINE_LIMIT, describe, in_base64, modules_name, place_modules, runner_seconds
+from ..describe import (
+    INLINE_LIMIT,
+    describe,
+    in_base64,
+    modules_name,
+    packages_instructions,
+    parts_of_runner,
+    place_modules,
+    place_packages,
+    runner_seconds,
+)
 
 _OWN = ("PROMINENCE_URL", "PROMINENCE_TOKEN")  # the service's variables that a worker needs as the service sets them
 
@@ -26,8 +36,11 @@ def describe_worker(
 ) -> dict[str, Any]:
     """Describe a worker, which has some modules from its start; ``settings`` are those of its instructions."""
     seconds = runner_seconds(options)
-    inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("worker")}
-    artifacts = []
+    packages = place_packages(context, options)
+    parts = parts_of_runner(options, modules=False)
+    inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("worker", *parts)}
+    artifacts = [] if packages is None else [{"url": packages.name}]
+    settings |= packages_instructions(options, packages)
     brought = None
     if context.client.url.startswith("https:") and (tls := trust_elsewhere(context.client.api.verify)):
         settings["tls"] = tls
@@ -35,7 +48,7 @@ def describe_worker(
         brought = {"name": modules_name(modules), "sha256": modules.sha256}
         sizes = (len(modules.content), *map(len, inputs.values()), len(repr(settings)))
         if sum(map(in_base64, sizes)) > INLINE_LIMIT:
-            artifacts = [{"url": place_modules(context, modules)}]
+            artifacts.append({"url": place_modules(context, modules)})
         else:
             inputs[modules_name(modules)] = modules.content
     of_calls = {name: value for name, value in options.env.items() if name in _OWN}

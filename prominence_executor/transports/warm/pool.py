@@ -72,7 +72,7 @@ class WarmPool:
 
     def accepts(self, payload: Payload, options: Options) -> bool:
         """Whether such calls are small enough for their way, and need nothing that only comes with a job."""
-        if options.needs_job or not self._context.objects.are_here(payload.objects):
+        if options.needs_job or payload.results or not self._context.objects.are_here(payload.objects):
             return False
         return load_of(payload) <= (MOST_STORED if self._places.usable else MOST_BY_KEYS)
 

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..containers.base import TaskRunner, Unstartable
-from ..engines.job_processes import JobProcesses, RunStopped
 from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
 from ..schema.parameters import substituted
 from ..schema.words import split
+from .job_processes import JobProcesses, RunStopped
 from .logs import copy_into
 from .mpi import nodes_of, with_mpirun
 from .spec import JobSpec

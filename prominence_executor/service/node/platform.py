@@ -23,7 +23,7 @@ class Platform:
     """That each output of a job costs which is described in detail: its URL is signed."""
     requests_at_once: int = 3
     """Such requests that the service works on at once; others wait."""
-    # execution/job_run.py, scheduler.py
+    # node/job_run.py, engines/, execution/scheduler.py
     job_seconds: float = 0.0
     """For which a job is running before its first task begins."""
     memory_enforced: bool = False
@@ -43,7 +43,7 @@ class Platform:
     """Seconds until it makes the first one."""
     workflow_idle: int = 20
     """Jobs of it that may be idle; it makes no more until one starts."""
-    # execution/tasks.py
+    # schema/task.py
     splits_env: bool = False
     """Whether a task's environment is accepted as it is under udocker, whose command line is split by shlex: a value
     with quotes or backslashes arrives altered, one with white space breaks the task, an unbalanced quote the job."""

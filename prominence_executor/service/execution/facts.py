@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from ..schema.bounds import MOST_MINUTES
+from ..node.logs import JobLogs
+from ..node.spec import JobSpec, walltime_of
 from ..state.representations import parameter_texts
 from .context import ServiceContext
-from .logs import JobLogs
-from .platform import Platform
 
-DEFAULT_WALLTIME = 720  # minutes
 _TOKEN_SECONDS = 7 * 86400  # that a job's token outlives its walltime
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """A job as its run knows it; nothing of this changes while it runs."""
-
-    job: int
-    user: str
-    place: str  # of its outputs
-    nodes: int  # all of them this machine
-    values: dict[str, str]  # the factory's parameters as text
-    body: dict[str, Any]
-    env: dict[str, str]  # PROMINENCE_* for the environment
-    logs: JobLogs
-    platform: Platform
-    memory: int  # bytes that its tasks may use, on all of its nodes
-
-    @property
-    def policies(self) -> dict[str, Any]:
-        """The policies of the description."""
-        policies: dict[str, Any] = self.body.get("policies", {})
-        return policies
-
-    @property
-    def walltime(self) -> float:
-        """Minutes."""
-        return _minutes(self.body)
-
-
-def _minutes(body: dict[str, Any]) -> float:
-    """Return a walltime that a clock can tell, whatever an earlier version has accepted."""
-    return min(float(body["resources"].get("walltime", DEFAULT_WALLTIME)), MOST_MINUTES)
 
 
 def read_spec(context: ServiceContext, job: int) -> JobSpec:
@@ -53,7 +16,7 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     if row is None:
         raise LookupError(job)
     body, values = context.store.body(row), parameter_texts(row)
-    seconds = _TOKEN_SECONDS + _minutes(body) * 60
+    seconds = _TOKEN_SECONDS + walltime_of(body) * 60
     env = {
         "PROMINENCE_URL": context.url_for_jobs,
         "PROMINENCE_TOKEN": context.signer.token(row["user"], seconds, job=job),

@@ -12,18 +12,17 @@ import tarfile
 import threading
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 from ..containers.base import Containers, PullFailed
-from ..engines.job_processes import JobProcesses, RunStopped
 from ..sandbox.archives import Budget
 from ..sandbox.sandbox import Sandbox
 from ..sandbox.staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
 from ..state.objects import ObjectStore
+from ..state.shortage import NotNow, not_now
+from .job_processes import JobProcesses, RunStopped
 from .machine import processor
 from .outcome import NO_ARTIFACT, NO_IMAGE, WAITS, Outcome
-from .postponed import NotNow, not_now
 from .spec import JobSpec
 from .tasks import Tasks, WorkerCrashed
 
@@ -72,13 +71,9 @@ class JobRun:
         start = self._runner.beside(command.split(","), self.spec.env)
         return None if start is None else self._processes.output(start, _EXEC_SECONDS)
 
-    def snapshot(self, path: str) -> Path | None:
-        """Make a .tgz of a path of the running job's sandbox, or None when there is nothing of that name."""
-        real = self.sandbox.resolved(path)
-        try:
-            return None if real is None else pack(real, os.path.basename(path.rstrip("/")) or "home", self.sandbox)
-        except (OSError, ValueError, tarfile.TarError):  # its files change while they are read, or the job has ended
-            return None
+    def snapshot(self, path: str) -> bool:
+        """Store a .tgz of a path of the running job's sandbox; whether there is something of that name."""
+        return take_snapshot(self.sandbox, self._objects, self.spec.place, path)
 
     # The run itself
 
@@ -156,6 +151,28 @@ class JobRun:
             self._execution["stageOutTime"] = time.monotonic() - began
         status = "failed" if out.reason else "completed"
         return Outcome(status, out.reason, uploaded=out.uploaded, task_failed=task_failed)
+
+
+def snapshot_key(place: str) -> str:
+    """Return under which key a job's snapshot is stored; the place is that of its outputs."""
+    return f"snapshots/{place}/snapshot.tgz"
+
+
+def take_snapshot(sandbox: Sandbox, objects: ObjectStore, place: str, path: str) -> bool:
+    """Store a .tgz of a path of a sandbox; whether there is something of that name."""
+    real = sandbox.resolved(path)
+    if real is None:
+        return False
+    try:
+        packed = pack(real, os.path.basename(path.rstrip("/")) or "home", sandbox)
+    except (OSError, ValueError, tarfile.TarError):  # its files change while they are read, or the job has ended
+        return False
+    try:
+        objects.put_file(snapshot_key(place), packed)
+        packed.unlink()
+    except FileNotFoundError:  # the job ended meanwhile
+        return False
+    return True
 
 
 def _say(log: int, sentence: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from ..node.job_run import JobRun
+from ..node.outcome import OVER_MEMORY
 from ..sandbox.memory import used
-from .job_run import JobRun
-from .outcome import OVER_MEMORY
-from .vital import VitalThreads
+from ..state.vital import VitalThreads
 
 _LOOK_SECONDS = 0.25
 

@@ -1,0 +1,1 @@
+"""Slurm as the batch system behind the service, through its commands alone."""

@@ -1,0 +1,185 @@
+"""Slurm's commands: sbatch, squeue, scancel, srun, sinfo, scontrol. Each under a time limit, since they wait for munge.
+
+Knows no tickets. What a command has printed is understood in `words`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pwd
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..base import Limits, Room
+from ..system import Batch, Place, Shape, State, SystemAway, SystemRefuses
+from . import words
+from .options import arguments, check_options
+
+_SECONDS = 30.0  # that one command may take
+_MOST_NICE = 2_000_000_000
+_NEEDED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
+
+
+class Slurm:
+    """The Slurm that this machine's commands reach. Every method may be called from any thread.
+
+    options: what is said to sbatch for every job, unless a job says otherwise.
+    """
+
+    id_variable = "SLURM_JOB_ID"
+    passed: tuple[str, ...] = ("SLURM_", "PMI", "OMPI_")
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self._options = dict(options)
+        check_options(self._options)
+        missing = [name for name in _NEEDED if shutil.which(name) is None]
+        if missing:
+            raise RuntimeError(
+                f"there is no {missing[0]} here: start the service where Slurm's commands are, as on a login node"
+            )
+        self._user = pwd.getpwuid(os.getuid()).pw_name
+        self._table: str | None = None  # of partitions
+        self._array = 1
+        self._has_tmp = False
+
+    def limits(self) -> Limits:
+        """Return what the chosen partition has. Raises RuntimeError when there is none of that name."""
+        if self._table is None:
+            self._table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
+            config = self._asked(["scontrol", "show", "config"])
+            array = next((line.split("=")[1] for line in config.splitlines() if line.startswith("MaxArraySize")), "1")
+            self._array = max(1, int(array))
+            disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
+            self._has_tmp = any(int(size) for size in disks if size.isdigit())
+        return words.limits(self._table, self._options.get("partition"), self._array)
+
+    def room(self) -> Room:
+        """Return how much the chosen partition has, and how much of it is free."""
+        chosen = ["-p", self._options["partition"]] if "partition" in self._options else []
+        cpus = free = memory = allocated = 0
+        for line in set(
+            self._asked(["sinfo", "-h", "-N", *chosen, "-O", "NodeHost:|,CPUsState:|,Memory:|,AllocMem:|"]).splitlines()
+        ):
+            _, state, megabytes, used, *_ = line.split("|")
+            counts = [int(number) for number in state.split("/")]  # allocated, idle, other, all
+            cpus, free = cpus + counts[3], free + counts[1]
+            memory, allocated = memory + int(megabytes), allocated + int(used)
+        return Room(cpus, memory // 1024, free, max(0, memory - allocated) // 1024)
+
+    def check(self, shape: Shape) -> None:
+        """Raise SystemRefuses for options that may not be, and a walltime above the partition's."""
+        options = {**self._options, **dict(shape.options)}
+        try:
+            check_options(options)
+            there = words.limits(self._table or "", options.get("partition"), self._array)
+        except (ValueError, RuntimeError) as error:
+            raise SystemRefuses(str(error)) from None
+        for what, wanted, most in (("CPUs", shape.cpus, there.cpus), ("GB of memory", shape.memory, there.memory)):
+            if wanted > most:
+                raise SystemRefuses(f"no node has {wanted} {what}; the largest of the partition has {most}")
+        limit = there.walltime
+        if limit is not None and shape.seconds > limit * 60:
+            raise SystemRefuses(
+                f"a walltime of {math.ceil(shape.seconds / 60)} minutes is above the partition's limit of {limit:g}"
+            )
+
+    def submit(self, batch: Batch) -> str:
+        """Submit a batch as an array; return its number. Raises SystemRefuses and SystemAway."""
+        command = ["sbatch", *self._words(batch)]
+        done = self._run(command, script(batch))
+        if done.returncode == 0:
+            return done.stdout.strip().partition(";")[0]
+        why = words.refusal(done.stderr)
+        raise SystemAway(done.stderr.strip()) if why is None else SystemRefuses(why)
+
+    def _words(self, batch: Batch) -> list[str]:
+        shape = batch.shape
+        wide = shape.nodes > 1
+        # The node's program ends a job at its walltime, to the second; Slurm, a minute later, what it could not end.
+        minutes = max(1, math.ceil(shape.seconds / 60))
+        partition = {**self._options, **dict(shape.options)}.get("partition")
+        limit = words.limits(self._table or "", partition, self._array).walltime
+        minutes = minutes if limit is not None and minutes + 1 > limit else minutes + 1
+        found = [
+            "--parsable", f"--job-name={batch.name}", "--output=/dev/null", "--error=/dev/null", "--export=ALL",
+            "--no-requeue", "--chdir=/", f"--nodes={shape.nodes}",
+            f"--ntasks-per-node={shape.cpus if wide else 1}", f"--cpus-per-task={1 if wide else shape.cpus}",
+            f"--mem={shape.memory}G", f"--time={minutes}",
+            f"--nice={min(max(0, -shape.priority), _MOST_NICE)}",
+        ]  # fmt: skip
+        if self._has_tmp:
+            found.append(f"--tmp={shape.disk}G")
+        if batch.size > 1:
+            found.append(f"--array=0-{batch.size - 1}")
+        return found + arguments({**self._options, **dict(shape.options)})
+
+    def poll(self, prefix: str) -> dict[Place, State]:
+        """Return the states of jobs, by one squeue."""
+        return words.states(self._queue(), prefix)
+
+    def find_by_name(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the numbers of batches that Slurm knows still."""
+        return words.numbers(self._queue(), set(names))
+
+    def why_gone(self, job_id: str) -> str:
+        """Return why a job is gone, as far as Slurm still knows: the controller, then the accounting."""
+        done = self._run(["scontrol", "show", "job", job_id])
+        return words.exit_cause(done.stdout) if done.returncode == 0 else ""
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End jobs; those that are gone do no harm."""
+        for start in range(0, len(ids), 500):
+            self._run(["scancel", "--quiet", *ids[start : start + 500]])
+
+    def numbers(self, place: Place, batch_id: str, size: int) -> str:
+        """Return what scancel calls one job of a batch."""
+        return f"{batch_id}_{place[1]}" if size > 1 else batch_id
+
+    def exec_command(self, job_id: str, argv: Sequence[str]) -> list[str]:
+        """Return what runs words on a job's first node, within its limits."""
+        return ["srun", f"--jobid={job_id}", "--overlap", "--nodes=1", "--ntasks=1", "--quiet", "--mem=0", *argv]
+
+    def _queue(self) -> str:
+        return self._asked(["squeue", "-h", "-r", "-t", "all", "-u", self._user, "-o", words.LINE])
+
+    def _asked(self, command: list[str]) -> str:
+        done = self._run(command)
+        if done.returncode:
+            raise SystemAway(f"{command[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    @staticmethod
+    def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(  # noqa: S603
+                command, input=given, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
+                env=_environment(),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise SystemAway(f"{command[0]} did not answer within {_SECONDS:g} s") from error
+        except OSError as error:
+            raise SystemAway(f"{command[0]}: {error}") from error
+
+
+def _environment() -> dict[str, str]:
+    """Return what commands see, and sbatch passes on to jobs: nothing of the service's own secrets and settings.
+
+    That is what --export=NONE is for, with which a job waits for a login shell first: two seconds.
+    """
+    kept = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_CLUSTERS")
+    return {"LC_ALL": "C", **{name: os.environ[name] for name in kept if name in os.environ}}
+
+
+def script(batch: Batch) -> str:
+    """Return the script of a batch. It says by its exit status what a node does not see."""
+    directory, program = batch.needs
+    return "\n".join([
+        "#!/bin/sh",
+        f"[ -r {shlex.quote(str(directory))} ] || exit 77",
+        f"[ -x {shlex.quote(str(program))} ] || exit 78",
+        f"exec {shlex.join(batch.command)} ${{SLURM_ARRAY_TASK_ID:-0}} >>{shlex.quote(str(directory / 'log'))} 2>&1",
+        "",
+    ])  # fmt: skip

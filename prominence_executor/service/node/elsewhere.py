@@ -1,0 +1,139 @@
+"""What the node's program does: takes a ticket, runs its job, and says what became of it. One job a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..containers.base import Containers, PlainProcesses
+from ..sandbox import processes
+from ..sandbox.sandbox import Sandbox
+from ..state.directory import own_directory
+from ..state.objects import ObjectStore
+from .job_run import JobRun, take_snapshot
+from .outcome import OVER_WALLTIME, Outcome
+from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
+from .ticket import got as read_file
+
+_FAILED = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the command line says; 0 when it could be tried."""
+    verb, directory, name, what = arguments
+    places = Places(Path(directory))
+    if verb == "run":
+        batch = read_file(places.batches / f"{name}.json")
+        name = batch["tickets"][int(what)] if batch else name
+    document = read_file(places.ticket(name))
+    if document is None:  # it was cancelled
+        return 0
+    ticket = read(document)
+    return _run(places, ticket) if verb == "run" else _inside(places, ticket, verb, what)
+
+
+def _run(places: Places, ticket: Ticket) -> int:
+    if not places.claim(ticket.name):
+        return 0
+    objects = ObjectStore(places.directory / "objects", owner=False)
+    sandbox = Sandbox(_parent(places, ticket), places.directory / "bin")
+    began = {
+        "node": socket.gethostname(), "id": os.environ.get(ticket.id_variable, ""), "mark": sandbox.mark,
+        "parent": str(sandbox.root.parent), "time": time.time(),
+    }  # fmt: skip
+    try:
+        sandbox.create()
+        run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
+        places.say(ticket.name, BEGAN, began)
+        with _Ends(run, ticket.seconds):
+            outcome = run()
+    except Exception as error:  # noqa: BLE001 (whatever it is, the service waits for a word)
+        outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
+    try:
+        places.say(ticket.name, ENDED, asdict(outcome))
+    finally:
+        processes.kill_all({sandbox.mark: sandbox.root})
+        sandbox.remove()
+    return 0
+
+
+def _spec(ticket: Ticket) -> Any:
+    """Return the spec with the engine's variables that its tasks are to see."""
+    seen = {name: value for name, value in os.environ.items() if name.startswith(ticket.passed)}
+    return replace(ticket.spec, env={**seen, **ticket.spec.env}) if ticket.passed else ticket.spec
+
+
+def _parent(places: Places, ticket: Ticket) -> Path:
+    """Return where sandboxes are made: on the node itself, or, where several share one, in the shared directory."""
+    if ticket.spec.nodes > 1:
+        return own_directory(places.directory / "sandboxes")
+    return own_directory(Path(tempfile.gettempdir()) / f"prominence-{os.getuid()}")
+
+
+def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Containers:
+    if ticket.containers == "process":
+        return PlainProcesses()
+    from ..containers.tasks import ContainerRuntimes
+
+    return ContainerRuntimes(places.directory, objects)
+
+
+class _Ends:
+    """Ends a run at its walltime, or when the engine asks for it by a signal. Those are heard in a thread.
+
+    A handler would run in the thread of the job, between any two of its steps, locks held.
+    """
+
+    def __init__(self, run: JobRun, seconds: float) -> None:
+        self._run = run
+        self._timer = threading.Timer(seconds, run.end_with, ("killed", OVER_WALLTIME))
+        self._timer.daemon = True
+        self._hears, self._tells = os.pipe()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> None:
+        os.set_blocking(self._tells, False)
+        signal.set_wakeup_fd(self._tells, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
+            signal.signal(number, lambda *_: None)
+        self._thread.start()
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _listen(self) -> None:
+        while numbers := os.read(self._hears, 1):
+            if numbers[0] in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
+                self._run.end_with(SIGNALLED, None)
+
+
+def _inside(places: Places, ticket: Ticket, verb: str, what: str) -> int:
+    """Do something next to the tasks of a job that runs here."""
+    began = places.heard(ticket.name, BEGAN)
+    if began is None:
+        return _FAILED
+    objects = ObjectStore(places.directory / "objects", owner=False)
+    sandbox = Sandbox(Path(began["parent"]), places.directory / "bin", began["mark"])
+    if not sandbox.home.is_dir():
+        return _FAILED
+    if verb == "snapshot":
+        return 0 if take_snapshot(sandbox, objects, ticket.spec.place, what) else _FAILED
+    spec = _spec(ticket)
+    runner = _containers(places, ticket, objects).task_runner(sandbox, spec.user, spec.body["tasks"], lambda: False)
+    if ticket.containers != "process":
+        runner.pull(0, {})
+    command = runner.beside(what.split(","), spec.env)
+    if command is None:
+        return _FAILED
+    os.dup2(1, 2)
+    os.chdir(command.cwd)
+    return os.execvpe(command.argv[0], command.argv, command.env)  # noqa: S606 (the command of the job's user)
