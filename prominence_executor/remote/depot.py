@@ -14,7 +14,8 @@ from .courier import unseal
 from .key_value import connection_to
 from .lean import Digest, dumps, loads
 
-FRESH = 240.0  # seconds for which an address to write to is used; the service's are good for ten minutes at least
+FRESH = 1800.0  # seconds for which an address to write to is used; the service's are good for two hours
+TRIES, AGAIN = 3, 0.5  # times that something is fetched or put, and seconds between two
 SHORT = 1 << 16  # bytes of an answer of the service's
 
 
@@ -35,6 +36,10 @@ class Depot:
 
     def fetch(self, stored):
         """Return the content that ``stored`` describes: url, size, sha256."""
+        return attempted(lambda: self.fetch_once(stored))
+
+    def fetch_once(self, stored):
+        """Try it."""
         status, content = self.exchange("GET", stored["url"], limit=stored["size"] + 1)
         if status != 200 or len(content) != stored["size"] or Digest(content).hexdigest() != stored["sha256"]:
             raise ValueError("what was stored did not arrive as it was sent (status %d)" % status)
@@ -42,11 +47,15 @@ class Depot:
 
     def put(self, name, content):
         """Store content in a place; return what describes it."""
+        attempted(lambda: self.put_once(name, content))
+        return {"name": name, "size": len(content), "sha256": Digest(content).hexdigest()}
+
+    def put_once(self, name, content):
+        """Try it."""
         status, _ = self.exchange("PUT", self.address(name), content, {"x-ms-blob-type": "BlockBlob"})
         if status // 100 != 2:
             self.addresses.pop(name, None)
             raise ValueError("the object store answers %d" % status)
-        return {"name": name, "size": len(content), "sha256": Digest(content).hexdigest()}
 
     def address(self, name):
         """Return where to write to a place."""
@@ -71,20 +80,29 @@ class Depot:
         if place not in self.connections:
             self.connections[place] = connection_to(parts, self.tls)
         connection = self.connections[place]
-        try:
-            return answer_of(connection, method, target, body, headers or {}, limit)
-        except (OSError, http.client.HTTPException):
-            connection.close()
-        try:
-            return answer_of(connection, method, target, body, headers or {}, limit)
-        except BaseException:
-            connection.close()
-            raise
+        for is_new in (connection.sock is None, True):
+            try:
+                return answer_of(connection, method, target, body, headers or {}, limit)
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                if is_new:
+                    raise
+        raise AssertionError("unreachable")
 
     def close(self):
         """Close the connections."""
         for connection in self.connections.values():
             connection.close()
+
+
+def attempted(once):
+    """Return what ``once`` returns, tried a few times."""
+    for _ in range(TRIES - 1):
+        try:
+            return once()
+        except (OSError, ValueError, http.client.HTTPException):
+            time.sleep(AGAIN)
+    return once()
 
 
 def answer_of(connection, method, target, body, headers, limit):

@@ -104,7 +104,7 @@ class Worker:
                 body = self.depot.fetch(header["stored"])
         except (OSError, ValueError, HTTPException):
             everything = list(range(len(header["chunks"])))
-            self.report({"final": True, "ended": [], "running": None, "returned": everything, "unfetched": True}, b"")
+            self.report({"final": True, "ended": [], "running": None, "returned": everything, "unreached": True}, b"")
             return
         contents, at = [], 0
         for chunk in header["chunks"]:

@@ -46,6 +46,7 @@ class Batch:
         self.room = worker.job["room"]
         self.place = place  # in the object store, for what is too large for a report; good for one use
         self.large = []  # type: list[object]  # chunks whose records are to go there
+        self.unreached = False  # the object store could not be reached
         self.stored = {}  # type: dict[object, bytes]  # such that lie there, and are not in the standard output yet
 
     def run(self):
@@ -194,6 +195,7 @@ class Batch:
         try:
             described = self.worker.depot.put(self.place, b"".join(self.records[number] for number in self.large))
         except (OSError, ValueError, HTTPException):
+            self.unreached = True
             if self.current is None:
                 self.print_large()  # else when the child writes nothing
         else:
@@ -236,6 +238,7 @@ class Batch:
             "ended": [[number, len(data), self.places.get(number)] for number, data in ready.items()],
             "running": self.current,
             "returned": self.returned,
+            "unreached": self.unreached,
         }
         self.worker.report(header, b"".join(ready.values()))
         if self.current is None:

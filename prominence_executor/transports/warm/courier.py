@@ -6,6 +6,7 @@ A part of the scheduler, in whose thread all of it runs but what is done in the 
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,18 +17,16 @@ from ...payload.archive import runner_data, start_program
 from ...payload.instructions import worker_file
 from ...remote.wire import JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.context import RunContext
-from ...run.names import worker_name
+from ...run.names import COURIER, worker_name
 from ...run.options import WORKER_LABEL, Options
 from ...run.slots import Claim, Slots
 from ..describe import describe
 from .events import CourierCreated, CourierLooked, Event
 from .lifecycle import InBackground
-from .places import PLACE, Places, addresses_in
+from .places import LONGEST_MESSAGE, PLACE, Places, addresses_in
 
-_NUMBER = 0  # no worker's, though its job has the name of one: whoever looks for workers passes over it
 _MOST = 64  # places; each costs the service some 30 ms when the job is described, once
 _LOOKS = (0.05, 5.0)  # seconds between two looks whether it has ended: a part of the time since it was created
-_LONGEST = 1 << 16  # bytes of its message
 
 
 class Courier:
@@ -43,9 +42,10 @@ class Courier:
         self._context = context
         self._places = places
         self._slots = slots
-        self._names = [f"{PLACE}{number}" for number in range(min(2 * workers + 2, _MOST))]
+        self._number = min(2 * workers + 2, _MOST)  # places
         self._in_background = in_background
         self._counts = False  # its job does, against max_workers
+        self._names: list[str] = []  # of its places: nobody takes them for those of another courier
         self._began = 0.0  # time.monotonic() when it was created
         self._look_at = 0.0
         self._looking = False
@@ -78,6 +78,8 @@ class Courier:
                 self._in_background(self._look, self.job_id)
         elif options is not None and self._is_missing() and self._slots.take(1):
             self._counts, self._began, self._looking = True, now, False
+            group = secrets.token_hex(4)
+            self._names = [f"{PLACE}-{group}-{number:02d}" for number in range(self._number)]
             self._in_background(self._create, options)
 
     def pause(self) -> float | None:
@@ -109,10 +111,10 @@ class Courier:
     def _described(self, options: Options) -> dict[str, Any]:
         context = self._context
         own = {name: value for name, value in options.env.items() if name not in ("PROMINENCE_URL", "PROMINENCE_TOKEN")}
-        instructions = worker_file(context.run_id, context.key, _NUMBER, courier=self._names)
+        instructions = worker_file(context.run_id, context.key, COURIER, courier=self._names)
         inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("courier"), JOB_FILE: instructions}
         description = {
-            "name": worker_name(context.run_id, _NUMBER),
+            "name": worker_name(context.run_id, COURIER),
             **describe(context, replace(options, env=own), f"python3 {RUNNER_FILE}", inputs),
         }
         description["labels"][WORKER_LABEL] = context.run_id
@@ -133,7 +135,7 @@ class Courier:
             if jobs[0]["status"] != "completed" or len(addresses) < len(self._names):
                 reason = jobs[0].get("statusReason") or "it has not left all of its places"
                 raise JobFailedError(f"the courier ended as {jobs[0]['status']}: {reason}", job_id=job_id)
-            message = client.download(addresses[self._names[0]], limit=_LONGEST)
+            message = client.download(addresses[self._names[0]], limit=LONGEST_MESSAGE)
             self._places.open(job_id, message.decode("ascii"), addresses)
         except (ProminenceError, ValueError) as error:
             self._places.fail(error)

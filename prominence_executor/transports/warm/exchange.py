@@ -232,8 +232,8 @@ class Exchange:
                 ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read
                 worker.result_place = None
             self._lifecycle.leave_places(worker)
-            if report.unfetched:
-                self._places.fail("a worker could not fetch what had been stored for it")
+            if report.unreached and self._places.ready:
+                self._places.fail("a worker could not reach it")
             if worker.chunks:  # it has not said what became of them
                 self._lifecycle.requeue_lost(worker, None)
         return ran, items

@@ -99,7 +99,7 @@ class Report:
     running: int | None  # the chunk that runs, by its place in the batch
     returned: tuple[int, ...]  # the chunks that it has given back
     ended: tuple[Ended, ...]
-    unfetched: bool = False  # the batch could not be fetched from the object store
+    unreached: bool = False  # it could not fetch the batch from the object store, or put results there
 
 
 def read_report(text: str, key: bytes, number: int) -> Report:
@@ -120,5 +120,5 @@ def read_report(text: str, key: bytes, number: int) -> Report:
         running=header.get("running"),
         returned=tuple(header.get("returned", ())),
         ended=tuple(ended),
-        unfetched=bool(header.get("unfetched")),
+        unreached=bool(header.get("unreached")),
     )

@@ -1,4 +1,7 @@
-"""Ending the warm workers of a run, and removing mailboxes that nobody reads any more. It blocks; no threads."""
+"""Ending the warm workers of a run, and removing what nobody reads any more: mailboxes, and large messages.
+
+It blocks; no threads.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from ...client.responses import read_keys
 from ...client.status import ENDED, has_ended
 from ...errors import NotFoundError, ServiceUnavailableError
 from ...run.chunk import YOUNG
+from ...run.names import COURIER, worker_name
 from ...run.options import RUN_LABEL, WORKER_LABEL
 from .mailboxes import ALL_MAILBOXES, mailboxes, run_of_mailbox
+from .places import empty_places
 
 _LOOK = 0.2  # seconds between two looks at whether young workers have ended
 
@@ -65,6 +70,8 @@ def _delete(client: ProminenceClient, ids: Collection[int]) -> None:
 def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str, log: logging.Logger) -> list[str]:
     """Remove the mailboxes of runs, but for one, that have no active job, and whose workers ended so many seconds ago.
 
+    What they have left of large messages is emptied before.
+
     The service lists nothing where there is too much: then those runs are looked at whose jobs it knows, and ``log``
     has a warning of what could not be looked at. Returns what the keys of each began with.
     """
@@ -78,6 +85,9 @@ def purge_mailboxes(client: ProminenceClient, older_than: float, spare: str, log
         ended = [float((job.get("events") or {}).get("endTime") or time.time()) for job in workers]
         if any(job["status"] not in ENDED for job in workers) or max(ended, default=0.0) > time.time() - older_than:
             continue
+        for job in workers:
+            if job["name"] == worker_name(run_id, COURIER):
+                empty_places(client, run_id, job["id"])
         client.kv_delete(mailboxes(run_id), prefix=True)
         removed.append(mailboxes(run_id))
     if whole is None and _runs_below(client, ALL_MAILBOXES) is None:

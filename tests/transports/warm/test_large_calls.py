@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy import FaultProxy, corrupted, status
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
@@ -17,15 +22,27 @@ from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.pickling import ObjectRef
 from prominence_executor.remote.courier import seal, unseal
+from prominence_executor.remote.depot import TRIES
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
-from prominence_executor.run.options import Options
+from prominence_executor.run.names import COURIER, worker_name
+from prominence_executor.run.options import WORKER_LABEL, Options
 from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
+from prominence_executor.transports.warm.places import PLACE, addresses_in
 from prominence_executor.transports.warm.printed import read_printed
 from prominence_executor.transports.warm.state import Worker
 
-Until = Callable[..., None]
 MB = 1_000_000
+PROGRAM = """
+import os, sys, time
+from prominence_executor import ProminenceExecutor
+url, token, run_id = sys.argv[1:]
+with ProminenceExecutor(url, token, run_id=run_id, workers="warm", max_workers=1) as executor:
+    for _ in range(2):
+        assert executor.submit(lambda content: content, bytes(2_000_000)).result() == bytes(2_000_000)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -36,6 +53,10 @@ def warm(service: LocalService) -> Iterator[ProminenceExecutor]:
 
 def echo(content: bytes) -> bytes:
     return content
+
+
+def made(seed: int) -> bytes:
+    return random.Random(seed).randbytes(3 * MB)
 
 
 def dies_with_a_large_result(marker: str) -> bytes:
@@ -57,6 +78,14 @@ def own_jobs(executor: ProminenceExecutor) -> int:
     """How many jobs were created that are neither workers nor the courier."""
     names = [str(job["name"]) for job in executor.client.list_jobs(all=True)]
     return sum(name.startswith(executor.run_id) and ".w" not in name for name in names)
+
+
+def left_in_places(executor: ProminenceExecutor, run_id: str) -> int:
+    """How many bytes lie in the places of a run."""
+    jobs = executor.client.list_jobs(all=True, name=worker_name(run_id, COURIER))
+    [courier] = [job for job in jobs if job["name"] == worker_name(run_id, COURIER)]
+    addresses = addresses_in(executor.client.describe_job(courier["id"]))
+    return sum(len(executor.client.download(address)) for address in addresses.values())
 
 
 def test_a_call_that_is_too_large_for_a_mailbox_waits_for_no_idle_worker(warm: ProminenceExecutor) -> None:
@@ -88,45 +117,71 @@ def test_no_large_message_is_left_behind(service: LocalService) -> None:
         content = os.urandom(2 * MB)
         assert executor.submit(echo, content).result(60) == content
         assert executor.submit(echo, content).result(60) == content
-        client = executor.client
-        courier = next(job for job in client.list_jobs(all=True) if job["name"] == f"{executor.run_id}.w0")
     with ProminenceExecutor(service.url, service.token) as other:
-        places = other.client.describe_job(courier["id"])["outputFiles"]
-        sizes = [len(other.client.download(place["url"])) for place in places if place["url"]]
-        assert sum(sizes) < 4096
+        assert left_in_places(other, executor.run_id) == 0
         assert other.client.kv_list("pxwarm") == []
 
 
-def test_what_somebody_puts_in_the_place_of_a_message_is_not_run(
-    warm: ProminenceExecutor, service: LocalService, until: Until
-) -> None:
+def test_many_calls_of_some_hundred_kilobytes_cost_few_requests(warm: ProminenceExecutor) -> None:
+    assert warm.submit(echo, os.urandom(2 * MB)).result(60)
+    before = warm.client.requests_sent
+    assert sum(warm.map(len, [os.urandom(300_000) for _ in range(40)])) == 40 * 300_000
+    sent = warm.client.requests_sent - before
+    assert sent["PUT upload"] <= 40
+    assert sent["POST /kv"] <= 60
+    assert own_jobs(warm) == 0
+
+
+@pytest.fixture
+def proxy(service: LocalService) -> Iterator[FaultProxy]:
+    with FaultProxy(service.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(proxy: FaultProxy, service: LocalService) -> Iterator[ProminenceExecutor]:
+    """Whose addresses to read from are the proxy's, for workers, too; workers write to the service itself."""
+    with ProminenceExecutor(proxy.url, service.token, workers="warm", max_workers=2) as executor:
+        yield executor
+
+
+def test_a_message_that_was_tampered_with_is_not_run(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
+    assert behind.submit(len, os.urandom(2 * MB)).result(60) == 2 * MB
+    reads = proxy.inject(corrupted(0), method="GET", path=PLACE)
     content = os.urandom(2 * MB)
-    assert warm.submit(echo, content).result(60) == content
-    places = warm._run._pool._places  # type: ignore[union-attr]
-    put = places.put
-
-    def tampered(name: str, body: bytes) -> object:
-        stored = put(name, body)
-        put(name, b"evil" * 1000)
-        return stored
-
-    places.put = tampered  # type: ignore[method-assign]
-    content = os.urandom(2 * MB)
-    assert warm.submit(echo, content).result(60) == content  # as a job of its own
-    assert not places.ready
+    assert behind.submit(len, content).result(60) == 2 * MB
+    assert reads.injected == TRIES
+    assert own_jobs(behind) == 1
 
 
-def test_a_result_that_was_tampered_with_comes_another_way(warm: ProminenceExecutor) -> None:
-    assert len(warm.submit(echo, os.urandom(2 * MB)).result(60)) == 2 * MB
-    places = warm._run._pool._places  # type: ignore[union-attr]
-    fetch = places.fetch
+def test_a_result_that_was_tampered_with_comes_another_way(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
+    assert behind.submit(len, os.urandom(2 * MB)).result(60) == 2 * MB
+    reads = proxy.inject(corrupted(0), method="GET", path=PLACE)
+    assert behind.submit(made, 1).result(60) == made(1)
+    assert reads.injected == 1
+    assert behind.submit(made, 2).result(60) == made(2)
+    assert own_jobs(behind) == 0
 
-    def tampered(stored: dict[str, object]) -> bytes:
-        places.put(str(stored["name"]), b"evil" * 1000)
-        return fetch(stored)
 
-    places.fetch = tampered  # type: ignore[method-assign]
-    assert len(warm.submit(os.urandom, 2 * MB).result(60)) == 2 * MB
+def test_where_there_are_no_places_large_calls_go_all_the_same(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
+    reads = proxy.inject(corrupted(0), method="GET", path=PLACE)  # what the courier has left, too
+    for seed in range(3):
+        assert behind.submit(made, seed).result(60) == made(seed)
+        boxes = behind.client.kv_list(f"pxwarm/{behind.run_id}/box", values=True)
+        assert sum(map(len, boxes.values())) < MB
+    assert behind.submit(len, os.urandom(2 * MB)).result(60) == 2 * MB
+    assert reads.injected == 1
+    assert own_jobs(behind) == 1
+
+
+def test_an_address_that_is_refused_is_asked_for_anew(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
+    assert behind.submit(len, os.urandom(2 * MB)).result(60) == 2 * MB
+    writes = proxy.inject(status(403), method="PUT", path=PLACE, times=1)
+    before = proxy.forwarded["POST /data/output"]
+    assert behind.submit(len, os.urandom(2 * MB)).result(60) == 2 * MB
+    assert writes.injected == 1
+    assert proxy.forwarded["POST /data/output"] > before
+    assert own_jobs(behind) == 0
 
 
 @pytest.mark.once
@@ -135,6 +190,27 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_large_result_is_replaced(
 ) -> None:
     assert len(warm.submit(echo, os.urandom(2 * MB)).result(60)) == 2 * MB
     assert len(warm.submit(dies_with_a_large_result, str(tmp_path / "marker")).result(100)) in (3 * MB, 30 * MB)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("way", ["attach", "purge"])
+def test_what_a_killed_program_has_left_is_removed(service: LocalService, way: str) -> None:
+    run_id = f"run-{uuid.uuid4()}"
+    arguments = [service.url, service.token, run_id]
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "ready\n"
+        program.kill()
+    with ProminenceExecutor(service.url, service.token) as other:
+        assert left_in_places(other, run_id) > 2 * MB
+        if way == "attach":
+            with ProminenceExecutor.attach(run_id, service.url, service.token, takeover=True):
+                pass
+        else:
+            other.client.delete_jobs(job["id"] for job in other.client.list_jobs(constraint=(WORKER_LABEL, run_id)))
+            assert other.purge(older_than=0) == [f"pxwarm/{run_id}/box"]
+        assert left_in_places(other, run_id) == 0
+        assert other.client.kv_list("pxwarm") == []
 
 
 def test_attach_finds_large_results(service: LocalService) -> None:
