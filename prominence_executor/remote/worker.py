@@ -10,6 +10,9 @@ The mailboxes are keys of the service's key-value store (see transports/warm, wh
     <place>/o/<worker>/<part>            what this worker has to say of its present batch, all of it, each time anew
     <place>/c/<worker>                   a call that is to be ended
 
+Where the service lets requests wait, the worker waits for its next batch, and while it is busy for a call that is to be
+ended; else it looks, ever less often.
+
 A mailbox is emptied once it has been read. Outcomes are in the job's standard output, too, each in a line that begins
 with a record separator, so that a program that attaches later finds them. A batch, or outcomes, that are too large
 for a mailbox lie in the object store (depot.py), and the message only says where; where that is not to be had, large
@@ -25,14 +28,14 @@ from http.client import HTTPException
 from . import wire
 from .depot import Depot
 from .inputs import check_digest
-from .key_value import Service
+from .key_value import WAIT, Service
 from .supervisor import seconds_left
 from .worker_batch import Batch
 from .worker_process import Child
 
 DAMAGED = 5  # times in a row that a message may not be as it was signed
 ENDING = 20.0  # seconds in which a process of calls may end by itself
-IDLE = (20.0, 1.0)  # a mailbox is looked into after this part of the time without a batch; at least once in so many s
+IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch
 
 
 class Worker:
@@ -50,6 +53,7 @@ class Worker:
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
+        self.waited = False  # the service has waited for the next batch, in vain
         self.damaged = 0  # times in a row that a message was not as it was signed
         if job["modules"]:
             check_digest(job["modules"]["name"], job["modules"]["sha256"])
@@ -90,7 +94,8 @@ class Worker:
             return True
         if self.until is not None and now > self.until:
             return True  # the last report is still to be read where it is
-        time.sleep(min(max(self.job["shortest"], idle / IDLE[0]), IDLE[1]))
+        if not self.waited:
+            time.sleep(min(max(self.job["shortest"], idle / IDLE), self.job["longest"]))
         return False
 
     def work(self, header, body):
@@ -152,7 +157,8 @@ class Worker:
     def receive(self):
         """Return the next batch, or None while there is none."""
         place = "%s/i/%05d/%d/" % (self.place, self.number, self.batch)
-        first = self.service.call("GET", place + "0")
+        first = self.service.call("GET", place + "0", wait=self.patience())
+        self.waited = first is None and self.service.waits
         if first is None:
             return None
         try:
@@ -164,6 +170,14 @@ class Worker:
             return None
         self.damaged = 0
         return message
+
+    def patience(self):
+        """Return for how many seconds a request may wait: it must not keep this worker from ending in time."""
+        if self.until is None:
+            return WAIT
+        left = self.until - time.monotonic()
+        reserved = self.job["reserve"]
+        return int(min(WAIT, max(1.0, left - reserved if left > reserved else left)))
 
     def whole(self, place, first):
         """Return the message whose first part this is, or None."""
@@ -192,9 +206,23 @@ class Worker:
         """Return whether the client has read the last report, and removed it."""
         return self.service.call("GET", "%s/o/%05d/0" % (self.place, self.number)) is None
 
-    def is_to_end(self, chunk):
-        """Return whether the client wants the running calls ended."""
-        text = self.service.call("GET", "%s/c/%05d" % (self.place, self.number))
+    def listen(self):
+        """Have a request stand that hears of a call that is to be ended; return what it comes to, or None."""
+        watch = self.service.watch
+        if self.service.waits and not watch.stands():
+            watch.ask("%s/c/%05d" % (self.place, self.number))
+        return watch if watch.stands() else None
+
+    def has_heard(self):
+        """Return what that request has brought, if anything."""
+        return self.service.watch.answer()
+
+    def look(self):
+        """Return what the client wants ended, if anything, where no request can wait for that."""
+        return self.service.call("GET", "%s/c/%05d" % (self.place, self.number))
+
+    def is_to_end(self, chunk, text):
+        """Return whether what the client wants ended is this chunk."""
         if text is None:
             return False
         header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)

@@ -7,9 +7,10 @@ batch goes to which worker batches.py decides; what a report says messages.py re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ...client.watching import Watch
 from ...errors import AuthenticationError, ProminenceError, SignatureError
 from ...payload.calls import Payload
 from ...run.chunk import Chunk
@@ -71,6 +72,7 @@ class Exchange:
         self._places = places
         self._in_background = in_background
         self._publish = publish
+        self._read_at = 0.0  # time.monotonic() when `read` had its last answer
 
     def dispatch(self) -> None:
         """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
@@ -80,7 +82,7 @@ class Exchange:
             if not self._find_places(worker, [payload for _, payload in parts]):
                 continue
             for chunk, _ in parts:
-                state.queue.pop(chunk)
+                state.take(chunk)
                 chunk.job_id, chunk.status = worker.job_id, "idle"
             worker.take(chunk for chunk, _ in parts)
             state.eventful_at = time.monotonic()
@@ -91,9 +93,8 @@ class Exchange:
                 known = frozenset(worker.known)
                 way = Way(worker.places[0] if worker.places else None, worker.result_place, extras)
                 self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate, way)
-        for worker in state.idle():
-            if worker.unread:
-                self._lifecycle.clear(worker)
+        for worker in batches.resting(state, time.monotonic()):
+            self._lifecycle.clear(worker)
 
     def _send(
         self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float, way: Way
@@ -174,10 +175,25 @@ class Exchange:
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        """Read all that the workers have said: one request."""
-        settlements = []
-        for number, text in self._mailboxes.reports().items():
+    def read(self) -> bool:
+        """Read all that the workers have said: one request. Whether the next word of theirs may be waited for."""
+        watch = Watch()
+        whole = self._take(self._mailboxes.reports(watch))
+        self._read_at = time.monotonic()
+        return watch.waits and whole
+
+    def hear(self, said: Mapping[int, str], at: float) -> bool:
+        """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""
+        return self.read() if at < self._read_at else self._take(said)  # if something was read since, it may be older
+
+    def silent(self) -> float:
+        """Return for how many seconds nothing has been read."""
+        return time.monotonic() - max(self._read_at, self._state.eventful_at)
+
+    def _take(self, said: Mapping[int, str]) -> bool:
+        """Take in what the workers say. False: something of it was damaged on its way, and is to be read again."""
+        settlements, whole = [], True
+        for number, text in said.items():
             worker = self._state.workers.get(number)
             if worker is None or text[:60] == worker.heard:
                 continue
@@ -186,7 +202,8 @@ class Exchange:
             except ValueError as error:
                 worker.unsigned += 1
                 if worker.unsigned < _UNSIGNED:
-                    continue  # it may have been damaged on its way
+                    whole = False
+                    continue
                 raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
             worker.heard, worker.unsigned = text[:60], 0
             settlements.append(self._handle_report(worker, report))
@@ -194,6 +211,7 @@ class Exchange:
         for ran, items in settlements:
             if items:
                 self._in_background(self._outcomes.settle, ran, items)
+        return whole
 
     def _handle_report(self, worker: Worker, report: Report) -> Settlement:
         """Take in what a worker has said; returns what is to be settled."""

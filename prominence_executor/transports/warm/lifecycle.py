@@ -6,6 +6,7 @@ A part of the scheduler, in whose thread all of it runs, and whose `PoolState` i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from ...run.slots import Claim, Slots
 from . import batches
 from .batches import Fate
 from .events import EndFailed, Event, MailboxCleared, WorkerCreated, WorkersEnded
+from .loads import is_too_large_for_keys
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, release
@@ -67,7 +69,7 @@ class Lifecycle:
         places: Places,
         *,
         in_background: InBackground,
-        read: Callable[[], None],
+        read: Callable[[], object],
         others: Callable[[Claim], Claim],
         count: Callable[[], int],
     ) -> None:
@@ -84,7 +86,7 @@ class Lifecycle:
         self._read = read
         self._others = others
         self._count = count
-        self._watch_at = 0.0  # time.monotonic()
+        self._watched = -math.inf  # time.monotonic() of the last look at the jobs
         self.numbers = range(1, 1)  # of the workers that were started
         self.in_doubt = False  # there may be a worker's job that nobody knows
 
@@ -196,7 +198,7 @@ class Lifecycle:
         self._state.failed_starts += isinstance(error, ProminenceError) and error.is_server_fault
         if batches.is_doubtful(error, self._state.failed_starts):
             worker.doubted = worker.began = time.monotonic()
-            self._watch_at, self.in_doubt = 0.0, True
+            self._watched, self.in_doubt = -math.inf, True
         else:
             self._start_failed(worker, error)
 
@@ -231,6 +233,7 @@ class Lifecycle:
         for chunk in again:
             chunk.job_id, chunk.status = None, "unsent"
         self._state.requeue(again)
+        self._state.large.update(filter(is_too_large_for_keys, again))
 
     def requeue_lost(self, worker: Worker, job: dict[str, Any] | None) -> None:
         """Have run again, elsewhere, what a worker had that is lost, or has forgotten its batch.
@@ -280,7 +283,7 @@ class Lifecycle:
     def watch(self) -> None:
         """Now and then: which workers' jobs are still there?"""
         state, now = self._state, time.monotonic()
-        if now < self._watch_at or not state.workers:
+        if not state.workers or now < self._watched + watch_pause(state, now):
             return
         compared = compare(state, self._jobs.active(), self._context.run_id, self.numbers, now)
         for number, job_id in compared.found.items():
@@ -299,7 +302,7 @@ class Lifecycle:
                 self._delete(worker)
                 self.remove(worker)
                 self.requeue_lost(worker, None)
-        self._watch_at = now + watch_pause(state, now)
+        self._watched = now
 
     def _delete(self, worker: Worker) -> None:
         if worker.job_id is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from ...payload.calls import Payload
+from ...run.chunk import Chunk
 from .state import Worker
 
 BY_KEYS = 48 << 10  # bytes of a batch that goes through a mailbox in any case
@@ -29,9 +30,9 @@ def load_of(payload: Payload, known: Collection[str] = ()) -> int:
     return size
 
 
-def is_too_large_for_keys(payload: Payload, known: Collection[str] = ()) -> bool:
+def is_too_large_for_keys(chunk: Chunk, known: Collection[str] = ()) -> bool:
     """Whether a chunk can only go through the object store."""
-    return load_of(payload, known) > MOST_BY_KEYS
+    return chunk.payload is not None and load_of(chunk.payload, known) > MOST_BY_KEYS
 
 
 def make_room_for(worker: Worker, payloads: Iterable[Payload]) -> list[str]:

@@ -61,9 +61,8 @@ class WarmPool:
         context.objects.keep(MOST_STORED)
         self._places = Places(context)
         outcomes = OutcomeSettler(context, registry, settler, self._places)
-        self._scheduler = Scheduler(
-            context, registry, outcomes, Mailboxes(context, rate), options, slots, self._places, overflow
-        )
+        mailboxes = Mailboxes(context, rate, options.bounded)
+        self._scheduler = Scheduler(context, registry, outcomes, mailboxes, options, slots, self._places, overflow)
         slots.wake = lambda: self._scheduler.post(RoomChanged())
 
     def start(self) -> None:

@@ -118,9 +118,11 @@ class PoolState:
     target: int  # workers that are wanted anyway
     workers: dict[int, Worker] = field(default_factory=dict)
     queue: OrderedDict[Chunk, None] = field(default_factory=OrderedDict)  # taken from its beginning
+    large: set[Chunk] = field(default_factory=set)  # of those that wait: they can only go through the object store
     needs: dict[Chunk, float] = field(default_factory=dict)  # seconds a worker must have left, as one had not enough
     kind: Kind | None = None  # of the next worker: what calls asked for last
     seconds: float | None = None  # of a call, a moving average
+    listening: bool = False  # what workers say is heard at once: the service lets requests wait
     shrinks: bool = False  # idle workers beyond the target end at once
     failed_starts: int = 0  # in a row
     room: Room | None = None  # None: all that there is
@@ -137,9 +139,14 @@ class PoolState:
             self.queue[chunk] = None
             self.queue.move_to_end(chunk, last=False)
 
+    def take(self, chunk: Chunk) -> None:
+        """Note that a chunk waits no more."""
+        self.queue.pop(chunk, None)
+        self.large.discard(chunk)
+
     def forget(self, chunk: Chunk) -> None:
         """Let go of a chunk that is over, and waits no more."""
-        self.queue.pop(chunk, None)
+        self.take(chunk)
         self.needs.pop(chunk, None)
 
     def learn(self, seconds: Iterable[float]) -> None:
