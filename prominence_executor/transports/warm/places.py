@@ -17,7 +17,7 @@ from typing import Any
 from ...client.client import ProminenceClient
 from ...client.responses import read_nothing
 from ...client.transfers import transferring
-from ...errors import ProminenceError, SignatureError, TransferError
+from ...errors import ProminenceError, SignatureError
 from ...payload.instructions import key_in
 from ...remote.courier import unseal
 from ...remote.depot import FRESH
@@ -116,7 +116,7 @@ class Places:
                 try:
                     _store(self._context.client, self._target(name), content)
                     break
-                except TransferError:
+                except ProminenceError:
                     self._of(name).targets.pop(name, None)  # it may have expired while the machine was asleep
                     if not left or self._context.stopping.wait(_AGAIN):
                         raise
