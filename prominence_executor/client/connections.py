@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout, connection
 from urllib3 import exceptions as urllib3_errors
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..version import __version__
 from .watching import interruptible
@@ -120,22 +119,29 @@ class Connections(requests.Session):
         return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
 
 
-class _Connection(HTTPConnection):
+# Errors show the names of these two.
+class HTTPConnection(connection.HTTPConnection):
+    """A connection whose wait for an answer can be ended."""
+
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        return interruptible(self, lambda: super(_Connection, self).getresponse(*args, **kwargs))
+        """Return the answer."""
+        return interruptible(self, lambda: super(HTTPConnection, self).getresponse(*args, **kwargs))
 
 
-class _SecureConnection(HTTPSConnection):
+class HTTPSConnection(connection.HTTPSConnection):
+    """A connection by TLS whose wait for an answer can be ended."""
+
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        return interruptible(self, lambda: super(_SecureConnection, self).getresponse(*args, **kwargs))
+        """Return the answer."""
+        return interruptible(self, lambda: super(HTTPSConnection, self).getresponse(*args, **kwargs))
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = HTTPConnection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls = HTTPSConnection
 
 
 class _Adapter(HTTPAdapter):

@@ -53,7 +53,8 @@ class Worker:
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
-        self.waited = False  # the service has waited for the next batch, in vain
+        self.asked = 0.0  # seconds that the last request for a batch has taken
+        self.to_end = None  # type: list[int] | None  # what the client has last wanted ended
         self.damaged = 0  # times in a row that a message was not as it was signed
         if job["modules"]:
             check_digest(job["modules"]["name"], job["modules"]["sha256"])
@@ -94,8 +95,7 @@ class Worker:
             return True
         if self.until is not None and now > self.until:
             return True  # the last report is still to be read where it is
-        if not self.waited:
-            time.sleep(min(max(self.job["shortest"], idle / IDLE), self.job["longest"]))
+        time.sleep(pause(idle, self.asked, self.service.waits, (self.job["shortest"], self.job["longest"])))
         return False
 
     def work(self, header, body):
@@ -157,8 +157,9 @@ class Worker:
     def receive(self):
         """Return the next batch, or None while there is none."""
         place = "%s/i/%05d/%d/" % (self.place, self.number, self.batch)
+        began = time.monotonic()
         first = self.service.call("GET", place + "0", wait=self.patience())
-        self.waited = first is None and self.service.waits
+        self.asked = time.monotonic() - began
         if first is None:
             return None
         try:
@@ -175,9 +176,7 @@ class Worker:
         """Return for how many seconds a request may wait: it must not keep this worker from ending in time."""
         if self.until is None:
             return WAIT
-        left = self.until - time.monotonic()
-        reserved = self.job["reserve"]
-        return int(min(WAIT, max(1.0, left - reserved if left > reserved else left)))
+        return int(min(WAIT, max(1.0, self.until - time.monotonic() - self.job["reserve"])))
 
     def whole(self, place, first):
         """Return the message whose first part this is, or None."""
@@ -213,17 +212,30 @@ class Worker:
             watch.ask("%s/c/%05d" % (self.place, self.number))
         return watch if watch.stands() else None
 
-    def has_heard(self):
-        """Return what that request has brought, if anything."""
-        return self.service.watch.answer()
+    def hear(self):
+        """Take in what that request has brought, if anything."""
+        self.note(self.service.watch.answer())
 
     def look(self):
-        """Return what the client wants ended, if anything, where no request can wait for that."""
-        return self.service.call("GET", "%s/c/%05d" % (self.place, self.number))
+        """Take in what the client wants ended, if anything, where no request can wait for that."""
+        self.note(self.service.call("GET", "%s/c/%05d" % (self.place, self.number)))
 
-    def is_to_end(self, chunk, text):
-        """Return whether what the client wants ended is this chunk."""
-        if text is None:
-            return False
-        header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)
-        return header["end"] == [chunk["job"], chunk["attempt"]]
+    def note(self, text):
+        """Keep what the client wants ended: it may be a chunk that has not begun."""
+        if text is not None:
+            header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)
+            self.to_end = header["end"]
+
+    def is_to_end(self, chunk):
+        """Return whether the client wants this chunk ended."""
+        return self.to_end == [chunk["job"], chunk["attempt"]]
+
+
+def pause(idle, asked, waits, bounds):
+    """Return for how many seconds to ask no more, after a request for a batch that took ``asked`` and brought none.
+
+    Looks become rare with the time that was ``idle``, and where answers take their time. A request that has waited was
+    a pause itself. ``bounds``: the shortest and the longest one.
+    """
+    usual = max(bounds[0], idle / IDLE)
+    return max(0.0, min(usual, bounds[1]) - asked) if waits else min(max(usual, asked / 2), bounds[1])

@@ -133,12 +133,11 @@ class Batch:
         now = time.monotonic()
         if self.current is None:
             return
-        text = None
         if self.worker.listen() is not None:
-            text = self.worker.has_heard()
+            self.worker.hear()
         elif now >= self.look_at:
-            text = self.worker.look()
-        if self.worker.is_to_end(self.chunks[self.current], text):
+            self.worker.look()
+        if self.worker.is_to_end(self.chunks[self.current]):
             self.worker.end_child()
             self.close("crashed", exit=-signal.SIGKILL)
         if now >= self.look_at:

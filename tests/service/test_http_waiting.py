@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -137,6 +140,41 @@ def test_one_that_waits_can_be_interrupted(client: ProminenceClient) -> None:
     seen.interrupt()  # before the next one has begun: that does not wait
     client.kv_list("w", wait=LONG, since=seen)
     assert time.monotonic() - began < LONG / 2
+
+
+def test_a_hundred_wait_at_once_and_who_is_gone_leaves_room(
+    service: LocalService, client: ProminenceClient, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("prominence_executor.service.http.waiting._MOST", 100)
+    url = urlsplit(service.url)
+    headers = {"Authorization": f"Bearer {service.token_for('waits')}", "Prefer": f"wait={LONG}"}
+
+    def has_room() -> bool:
+        return "Preference-Applied" in ask(service, "/kv/w?list=true", "wait=0").headers
+
+    with ExitStack() as stack:
+
+        def wait() -> HTTPConnection:
+            connection = stack.enter_context(closing(HTTPConnection(url.hostname or "", url.port, timeout=100)))
+            connection.request("GET", f"{url.path}/kv/w/{len(waiting)}", headers=headers)
+            return connection
+
+        waiting: list[HTTPConnection] = []
+        while len(waiting) < 100:
+            waiting.append(wait())
+        until(lambda: not has_room())
+        for gone in waiting[:40]:
+            gone.close()
+        until(has_room)
+        waiting[:40] = [wait()]
+        client.kv_set("w/50", "here")
+        answer = waiting[11].getresponse()  # each hears of its own key only
+        assert (answer.status, answer.read()) == (200, b"here")
+        began = time.monotonic()
+        for number in [number for number in range(40, 101) if number != 50]:
+            client.kv_set(f"w/{number}", "here")
+        assert [one.getresponse().status for one in waiting if one is not waiting[11]] == [200] * 60
+        assert time.monotonic() - began < LONG / 2
 
 
 def test_no_user_has_all_the_requests_that_wait(client: ProminenceClient, monkeypatch: pytest.MonkeyPatch) -> None:

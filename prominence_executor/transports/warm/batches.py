@@ -25,7 +25,7 @@ from .options import WarmOptions
 from .room import may_be_dealt_to
 from .state import Kind, PoolState, Worker
 
-SHORTEST = 0.002  # seconds between two looks into a mailbox, beside those that a look takes
+SHORTEST = 0.002  # seconds between two looks into a mailbox, and never less than half of those that a look takes
 LONGEST = 1.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
 BATCH_SIZE = 48 << 10  # bytes of a batch of several chunks
 BATCH_SECONDS = 0.25  # that a batch should take
@@ -37,7 +37,7 @@ _OTHERS = 10.0  # seconds without calls after which a worker makes room for one 
 _LOOKS = 20  # a look comes after one part in so many of the time for which nothing has happened,
 _RESTING = 0.5  # seconds without a batch after which what a worker has said is removed
 _UNBOUNDED = 1e6  # requests per second
-_QUEUED = 0.02  # seconds between two looks while chunks wait for a worker
+_QUEUED = 0.02  # seconds between two looks while chunks wait for a worker, or workers start
 _LONGEST_BUSY, _LONGEST_STARTING, _LONGEST_IDLE = 1.0, 5.0, 5.0  # and after so many seconds at the latest
 
 
@@ -141,17 +141,20 @@ def pause(state: PoolState, now: float) -> float | None:
         return _RESTING if any(worker.chunks or worker.unread or not worker.nonce for worker in workers) else 5.0
     if any(worker.chunks for worker in workers):
         # Where others wait, the next look finds several reports at once.
-        return max(_pause_since(state.eventful_at, now, _LONGEST_BUSY), _QUEUED if state.queue else 0.0)
+        shortest = max(state.took / 2, _QUEUED if state.queue else SHORTEST)
+        return _pause_since(state.eventful_at, now, (shortest, _LONGEST_BUSY))
     starting = [worker.began for worker in workers if not worker.nonce]
     if starting:
-        return _pause_since(max(starting), now, _LONGEST_STARTING)
+        return _pause_since(max(starting), now, (max(state.took / 2, _QUEUED), _LONGEST_STARTING))
     if state.queue and (state.room is None or not state.room.wanting):
         return _QUEUED  # workers are to be started
+    if any(worker.unread for worker in workers):
+        return _RESTING
     return _LONGEST_IDLE if workers or state.queue else None
 
 
-def _pause_since(since: float, now: float, longest: float) -> float:
-    return min(max(SHORTEST, (now - since) / _LOOKS), longest)
+def _pause_since(since: float, now: float, bounds: tuple[float, float]) -> float:
+    return min(max(bounds[0], (now - since) / _LOOKS), bounds[1])
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

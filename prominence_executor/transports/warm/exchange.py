@@ -177,10 +177,11 @@ class Exchange:
 
     def read(self) -> bool:
         """Read all that the workers have said: one request. Whether the next word of theirs may be waited for."""
-        watch = Watch()
-        whole = self._take(self._mailboxes.reports(watch))
+        watch, began = Watch(), time.monotonic()
+        said = self._mailboxes.reports(watch)
         self._read_at = time.monotonic()
-        return watch.waits and whole
+        self._state.took = self._read_at - began
+        return self._take(said) and watch.waits
 
     def hear(self, said: Mapping[int, str], at: float) -> bool:
         """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""

@@ -123,6 +123,7 @@ class PoolState:
     kind: Kind | None = None  # of the next worker: what calls asked for last
     seconds: float | None = None  # of a call, a moving average
     listening: bool = False  # what workers say is heard at once: the service lets requests wait
+    took: float = 0.0  # seconds that the last look into their mailboxes has taken
     shrinks: bool = False  # idle workers beyond the target end at once
     failed_starts: int = 0  # in a row
     room: Room | None = None  # None: all that there is
