@@ -244,8 +244,9 @@ class Batch:
             "ended": [[number, len(data), self.places.get(number)] for number, data in ready.items()],
             "running": self.current,
             "returned": self.returned,
-            "unreached": self.unreached,
         }
+        if self.unreached:
+            header["unreached"] = True
         self.worker.report(header, b"".join(ready.values()))
         if self.current is None:
             self.print_stored()

@@ -5,6 +5,7 @@ supervisor sends modules, objects and functions once, and one chunk of calls at 
 Nothing here speaks to the service.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
 FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
 CLOSED = object()
 FUNCTIONS = 50  # whose scripts are kept in memory; one that comes again after so many others is loaded again
+SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which fcntl has since Python 3.10
+PIPE_SIZE = 1 << 20  # bytes: as many as Linux gives an ordinary user
 ALIVE = 0.2  # seconds between two looks whether the process lives
+
+
+def wide_pipe():
+    """Return the two ends of a pipe; if it may, it holds so much that what is large goes through in few pieces."""
+    ends = os.pipe()
+    try:
+        fcntl.fcntl(ends[1], SET_PIPE_SIZE, PIPE_SIZE)
+    except OSError:
+        pass  # this user's pipes hold too much together
+    return ends
 
 
 def frame(header, body):
@@ -60,8 +73,8 @@ class Child:
         self.kept = kept
         self.sent = set()  # type: set[str]  # names of functions and objects
         self.modules = None
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
+        requests, self._requests = wide_pipe()
+        self._replies, replies = wide_pipe()
         self._received = bytearray()  # what a large answer is put together in, without copying it for each piece
         sys.stdout.flush()
         self.pid = os.fork()

@@ -89,7 +89,8 @@ class Exchange:
         rate = batches.request_share(state, self._options)
         for worker, parts in dealt:
             if worker.chunks:
-                extras = {"forget": make_room_for(worker, [payload for _, payload in parts])}
+                forgotten = make_room_for(worker, [payload for _, payload in parts])
+                extras = {"forget": forgotten} if forgotten else {}
                 known = frozenset(worker.known)
                 way = Way(worker.places[0] if worker.places else None, worker.result_place, extras)
                 self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate, way)
