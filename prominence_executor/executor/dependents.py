@@ -236,9 +236,8 @@ class Dependents:
         else:
             chunk.payload = payload
         try:
-            self._context.journal.put(chunk)
-            if len(run) > 1:
-                self._context.journal.remove([item[0].name for item in run])
+            # At once: whoever goes on from a journal with both would run the calls twice.
+            self._context.journal.put(chunk, instead_of=[item[0].name for item in run] if len(run) > 1 else ())
         except OSError as error:
             chunk.settle_all(error)
             self._close(chunk)

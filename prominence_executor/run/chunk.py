@@ -140,9 +140,9 @@ class Chunk:
                 call.set_running_or_notify_cancel()
 
     def settle_all(self, error: BaseException) -> None:
-        """Give the same exception to every call that has no outcome yet."""
-        for call in self.calls:
-            settle(call, False, error)
+        """Give the same exception to every call that has no outcome yet, but for those that have raised their own."""
+        for position, call in enumerate(self.calls):
+            settle(call, False, self.raised.get(position, error))
 
     def release(self) -> None:
         """Let go of payload and results: the chunk is over."""

@@ -72,7 +72,7 @@ class NullJournal:
     def __bool__(self) -> bool:
         return False
 
-    def put(self, chunk: Chunk) -> None:
+    def put(self, chunk: Chunk, instead_of: Iterable[str] = ()) -> None:
         """Keep nothing."""
 
     def sending(self, names: Iterable[str]) -> None:
@@ -172,8 +172,8 @@ class Journal:
         journal._db.close()  # and leave it as it is
         raise _emptied(path)
 
-    def put(self, chunk: Chunk) -> None:
-        """Keep a chunk. OSError: the journal cannot be written."""
+    def put(self, chunk: Chunk, instead_of: Iterable[str] = ()) -> None:
+        """Keep a chunk, in the place of others that are in it. OSError: the journal cannot be written."""
         payload = chunk.payload
         assert payload is not None  # noqa: S101  it is put before it is sent
         modules = payload.modules
@@ -199,6 +199,8 @@ class Journal:
                     db.executemany("INSERT OR IGNORE INTO piece VALUES (?, ?, ?)", rows)
                     self._objects.add(reference.sha256)
             db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
+            if instead_of:
+                self._drop(instead_of)
 
     def _put_needs(self, name: str, facts: str | None) -> None:
         if facts is not None:
@@ -215,17 +217,20 @@ class Journal:
 
     def remove(self, names: Iterable[str]) -> None:
         """Drop chunks that the service has, or that nobody wants any more."""
-        names = list(names)
-        with self._writing() as db:
-            db.executemany("DELETE FROM chunk WHERE name = ?", ((name,) for name in names))
-            if self._has_needs:
-                db.executemany("DELETE FROM needs WHERE chunk = ?", ((name,) for name in names))
-                self._has_needs = db.execute("SELECT count(*) FROM needs").fetchone()[0] > 0
-            if self._has_uses:
-                db.executemany("DELETE FROM uses WHERE chunk = ?", ((name,) for name in names))
-                db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
-                self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
-                self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
+        with self._writing():
+            self._drop(names)
+
+    def _drop(self, names: Iterable[str]) -> None:
+        db, rows = self._db, [(name,) for name in names]
+        db.executemany("DELETE FROM chunk WHERE name = ?", rows)
+        if self._has_needs:
+            db.executemany("DELETE FROM needs WHERE chunk = ?", rows)
+            self._has_needs = db.execute("SELECT count(*) FROM needs").fetchone()[0] > 0
+        if self._has_uses:
+            db.executemany("DELETE FROM uses WHERE chunk = ?", rows)
+            db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
+            self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
+            self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
 
     def kept(self, objects: Objects) -> list[Kept]:
         """Read what the service may not have; the objects that its calls use are made known to ``objects``."""

@@ -159,7 +159,9 @@ class Settler:
 
     def without_outcome(self, chunk: Chunk, error: BaseException, job: Mapping[str, Any] | None = None) -> None:
         """Give the calls of a job that has left nothing another one, or the error; ``job``: in detail, if known."""
-        self._repeat_or_settle(chunk, dict.fromkeys(chunk.unsettled(), error), None, job)
+        raised, chunk.raised = chunk.raised, {}  # an earlier outcome of the same job may have said so
+        errors = {position: raised.get(position, error) for position in chunk.unsettled()}
+        self._repeat_or_settle(chunk, errors, None, job, raised)
 
     def _repeat_or_settle(
         self,

@@ -92,7 +92,8 @@ def test_a_request_that_stands_is_answered_beside_others_and_rests_after_one_tha
     peer.answer(
         Answer(404, headers=waits, delay=0.3), Answer(body=b"other"), Answer(body=b"value", headers=waits), Answer()
     )
-    service, heard = Service(1000.0, told(verify=certificate)), []
+    service = Service(1000.0, told(verify=certificate))
+    heard: list[bytes | None] = []
     watch = service.watch
     for _ in range(3):
         watch.ask("key")

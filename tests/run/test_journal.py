@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,24 @@ def test_one_that_is_needed_no_more_is_removed_and_missing_is_no_error(left: Pat
     journal.close()  # which removes it: nothing is left in it
     assert not left.exists()
     assert Journal.open(left) is None
+
+
+def test_calls_that_come_to_share_a_job_are_at_no_moment_in_it_twice(tmp_path: Path) -> None:
+    """Whoever goes on from what a killed program has left runs each of them once."""
+    executor = ProminenceExecutor(NOBODY, "token", journal=tmp_path / "journal", on_interrupt="leave")
+    journal = executor._run.context.journal
+    assert isinstance(journal, Journal)
+    before = Future[int]()
+    with pytest.raises(KeyboardInterrupt):
+        with executor:
+            executor.submit_many(pow, [before] * 4, range(4), chunksize=4)
+            statements: list[str] = []
+            journal._db.set_trace_callback(statements.append)
+            before.set_result(2)
+            deadline = time.monotonic() + 30
+            while not any("DELETE FROM chunk" in text for text in statements) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            journal._db.set_trace_callback(None)
+            raise KeyboardInterrupt
+    kinds = [text.split()[0] for text in statements if text.split()[0] in ("BEGIN", "COMMIT") or " chunk" in text]
+    assert kinds[:6] == ["BEGIN", "INSERT", *["DELETE"] * 4], statements

@@ -32,7 +32,7 @@ _PATIENCE = 120.0  # seconds beyond idle_timeout for which a worker waits for a 
 _RESTART = 1.0  # seconds until another one is started in the place of one that the service has not seen
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
-_IDLE = 60.0  # likewise while no worker has anything to do, and what they say is heard
+_IDLE = 120.0  # likewise while no worker has anything to do, and what they say is heard
 _LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which its job is looked for, and given up
 
 
