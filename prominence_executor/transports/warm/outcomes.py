@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from ...errors import JobError, ProminenceError, WorkerLostError
+from ...errors import JobError, ProminenceError, SignatureError, WorkerLostError
 from ...payload.outcomes import OutcomeFile
 from ...run import diagnosis
 from ...run.chunk import Chunk
@@ -21,10 +21,11 @@ from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .batches import WHOLE
 from .events import ChunkReturned, ChunkSettled, Event
-from .mailboxes import without_outcomes
+from .mailboxes import outcomes_in, without_outcomes
 from .messages import Ended
 from .places import Places
-from .printed import read_printed
+
+_LOOKS = 100  # for an outcome in a job's standard output, which may be a second behind
 
 
 class Ran(NamedTuple):
@@ -166,3 +167,27 @@ def read_output(
     """Fetch a call's part of what its worker's job has printed, without outcomes; one request."""
     content = connection.read_stream(chunk.job_id or 0, stream)
     return without_outcomes(own_part(call, stream, content)).decode("utf-8", "replace")
+
+
+def read_printed(context: RunContext, chunk: Chunk, job_id: int | None, start: int, size: int) -> bytes:
+    """Fetch the records of a chunk from its worker's standard output; blocks until they are there.
+
+    Args:
+        start, size: where they are, in bytes; without a size, they begin there or somewhere behind it.
+
+    Raises:
+        SignatureError: they are not there.
+        ProminenceError: nothing came.
+    """
+    for attempt in range(_LOOKS):
+        content = context.client.stdout(job_id or 0, offset=start)
+        text = content[:size] if size else content[: content.rfind(b"\n") + 1]
+        if text and (len(text) == size or not size):
+            for described, records in outcomes_in(text, context.key):
+                if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
+                    return records
+            if size:
+                break
+        if context.stopping.wait(min(0.05 * 1.2**attempt, 2.0)):
+            break
+    raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")

@@ -28,8 +28,8 @@ from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.names import COURIER, worker_name
 from prominence_executor.run.options import WORKER_LABEL, Options
 from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
+from prominence_executor.transports.warm.outcomes import read_printed
 from prominence_executor.transports.warm.places import PLACE, addresses_in
-from prominence_executor.transports.warm.printed import read_printed
 from prominence_executor.transports.warm.state import Worker
 
 MB = 1_000_000
