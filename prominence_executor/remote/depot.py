@@ -6,6 +6,7 @@ fails: every method may raise OSError, ValueError or HTTPException.
 """
 
 import http.client
+import io
 import os
 import time
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from .lean import Digest, dumps, loads
 
 FRESH = 1800.0  # seconds for which an address to write to is used; the service's are good for two hours
 TRIES, AGAIN = 3, 0.5  # times that something is fetched or put, and seconds between two
+PIECE = 1 << 20  # bytes that are sent at once
 SHORT = 1 << 16  # bytes of an answer of the service's
 
 
@@ -107,6 +109,9 @@ def attempted(once):
 
 def answer_of(connection, method, target, body, headers, limit):
     """Send a request; return status and content of the answer, no more than ``limit`` bytes of it."""
+    if body is not None:  # in pieces: the connection's timeout is for each of them
+        connection.blocksize = PIECE
+        headers, body = dict(headers, **{"Content-Length": str(len(body))}), io.BytesIO(body)
     connection.request(method, target, body=body, headers=headers)
     response = connection.getresponse()
     content = response.read(limit)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...client.client import ProminenceClient
 from ...client.responses import read_nothing
-from ...client.transfers import transferring
+from ...client.transfers import Stream, transferring
 from ...errors import ProminenceError, SignatureError
 from ...payload.instructions import key_in
 from ...remote.courier import unseal
@@ -205,7 +205,8 @@ def _writer(client: ProminenceClient, message: str, key: bytes) -> ProminenceCli
 
 def _store(client: ProminenceClient, url: str, content: bytes) -> None:
     with transferring():
-        read_nothing(client.api.call_store("PUT", url, content, {"x-ms-blob-type": "BlockBlob"}))
+        data = Stream(content, None) if content else b""
+        read_nothing(client.api.call_store("PUT", url, data, {"x-ms-blob-type": "BlockBlob"}))
 
 
 def _empty(writer: ProminenceClient, names: Iterable[str]) -> None:
