@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from ...client.model import Resources
 from ...client.status import ENDED, has_ended
 from ...errors import JobFailedError, ProminenceError
 from ...payload.archive import runner_data, start_program
@@ -111,11 +112,13 @@ class Courier:
     def _described(self, options: Options) -> dict[str, Any]:
         context = self._context
         own = {name: value for name, value in options.env.items() if name not in ("PROMINENCE_URL", "PROMINENCE_TOKEN")}
+        small = Resources(disk=options.resources.disk, walltime=options.resources.walltime)  # no large node
+        options = replace(options, env=own, resources=small)
         instructions = worker_file(context.run_id, context.key, COURIER, courier=self._names)
         inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("courier"), JOB_FILE: instructions}
         description = {
             "name": worker_name(context.run_id, COURIER),
-            **describe(context, replace(options, env=own), f"python3 {RUNNER_FILE}", inputs),
+            **describe(context, options, f"python3 {RUNNER_FILE}", inputs),
         }
         description["labels"][WORKER_LABEL] = context.run_id
         description["outputFiles"] = self._names
