@@ -10,9 +10,9 @@ from typing import Any
 
 from ..client.client import ProminenceClient
 from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
-from ..payload.instructions import key_in
 from ..run.context import LOG
 from ..run.journal import Journal
+from ..run.keys import key_in
 from ..run.names import MOST_CALLS, ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan

@@ -5,13 +5,11 @@ Pure functions. The instructions travel in the job's description, where nobody e
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from typing import Any
 
-from ..formats import newer
-from ..remote.wire import FORMAT, JOB_FILE, OUTCOME_FILE
+from ..remote.wire import FORMAT, OUTCOME_FILE
 from .calls import Identity
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
@@ -83,24 +81,3 @@ def array_file(
             **extras,
         }
     ).encode()
-
-
-def key_in(job: dict[str, Any], run_id: str) -> bytes | None:
-    """Find the run's key in what a job was told, as its description has it; None in what somebody else has told it.
-
-    Raises:
-        ValueError: a newer version has told it.
-    """
-    for item in job.get("inputs") or ():
-        if item.get("filename") == JOB_FILE:
-            try:
-                instructions = json.loads(base64.b64decode(item["content"]))
-                number, run, key = instructions["format"], instructions["run"], bytes.fromhex(instructions["key"])
-                is_newer = number > FORMAT
-            except (KeyError, TypeError, ValueError, RecursionError):
-                continue
-            if is_newer:
-                raise ValueError(newer(f"run {run_id!r}", number, FORMAT))
-            if run == run_id:
-                return key
-    return None

@@ -18,10 +18,10 @@ from ...client.client import ProminenceClient
 from ...client.responses import read_nothing
 from ...client.transfers import Stream, transferring
 from ...errors import ProminenceError, SignatureError
-from ...payload.instructions import key_in
 from ...remote.courier import unseal
 from ...remote.depot import FRESH
 from ...run.context import RunContext
+from ...run.keys import key_in
 
 PLACE = "pxplace"
 """What the names of places begin with."""
