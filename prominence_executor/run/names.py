@@ -3,6 +3,7 @@
     RUN/7  RUN/7-11  RUN/7-11.2             a job of its own: one call, five calls, their second attempt
     RUN.0-99.10.1                           an array: a workflow of the calls 0 to 99, ten to a job, first attempt
     RUN.w3                                  a warm worker, the third one of the run
+    RUN.w0                                  a courier, which leaves places for large messages of warm workers
     RUN.0-99.10.1/pxcall/3                  the job at its position 3, with the calls 30 to 39
 
 Pure functions; each form has the function that reads it beside the one that makes it.
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 MOST_CALLS = 10_000_000
 """Of a run, as far as another program believes the names of its jobs: more futures than that no program could hold."""
+COURIER = 0
+"""What a courier's job has in place of a worker's number."""
 _NUMBER = "[0-9]{1,12}"
 MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
 
