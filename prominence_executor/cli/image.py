@@ -10,18 +10,27 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from .account import connected
+
 _BAR = 40  # characters
 
 
-def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_to(
+    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
+) -> None:
     """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
     group = add_parser(
         "image",
         description="Container images for calls.",
+        epilog="example: prominence-executor image push --help",
         help="build, upload and check container images (image --help)",
     )
     commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="make an image with Python on a Debian machine (needs root, debootstrap)")
+    build = commands.add_parser(
+        "build",
+        help="make an image with Python on a Debian machine (needs root, debootstrap)",
+        epilog="example: prominence-executor image build --python 3.11 -r requirements.txt -o py311.tar",
+    )
     build.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: NAME.tar or NAME.tgz")
     build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
     build.add_argument(
@@ -32,14 +41,24 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument("--mirror", metavar="URL", help="of Debian's packages; default: the one that apt uses here")
     build.add_argument("--from-python", metavar="PREFIX", help="copy the standard library of an installed Python")
     build.set_defaults(work=_build)
-    push = commands.add_parser("push", help="upload an image to the service, and print the name to use")
+    push = commands.add_parser(
+        "push",
+        help="upload an image to the service, and print the name to use",
+        epilog="example: prominence-executor image push py311.tar",
+    )
     push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
     push.add_argument("--name", help="the name to upload it under; default: one of its content")
     push.set_defaults(work=_push)
-    check = commands.add_parser("check", help="run a tiny job in an image, and compare it with this machine")
+    check = commands.add_parser(
+        "check",
+        help="run a tiny job in an image, and compare it with this machine",
+        epilog="example: prominence-executor image check python:3.11-slim",
+    )
     check.add_argument("image", help="a name, or the path of a file")
     check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
     check.set_defaults(work=_check)
+    for command in (build, push, check):
+        for_all(command)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -60,11 +79,10 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    from ..client.client import ProminenceClient
     from ..images.files import push
 
     bar = _bar if sys.stderr.isatty() else None
-    with ProminenceClient() as client:
+    with connected(arguments) as client:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -73,7 +91,7 @@ def _push(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from ..executor.executor import ProminenceExecutor
 
-    with ProminenceExecutor(image=arguments.image) as executor:
+    with ProminenceExecutor(image=arguments.image, profile=arguments.profile) as executor:
         report = executor.check_image(arguments.timeout)
     print(report)
     return 0 if report.usable else 1

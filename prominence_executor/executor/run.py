@@ -69,6 +69,7 @@ class Run:
             clock=self._clock.now,
             lasts=service.lasts,
             cancel_running=settings.cancel_running,
+            name=settings.name,
         )
         self.settings = settings
         self.connect = service.connect

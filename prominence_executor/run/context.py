@@ -38,6 +38,7 @@ class RunContext:
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
+    name: str | None = None  # what the user calls it; several runs may have the same
     deferred: Deferred = field(default_factory=lambda: Deferred(keeps=False))
 
     @property
@@ -58,6 +59,7 @@ def new_context(
     clock: Callable[[], float],
     lasts: bool = True,
     cancel_running: bool = False,
+    name: str | None = None,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -82,5 +84,6 @@ def new_context(
         attached=attached,
         lasts=lasts,
         cancel_running=cancel_running,
+        name=name,
         stopping=threading.Event(),
     )
