@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .account import connected
-from .terminal import duration, harmless, moment, print_json, print_table
+from .terminal import duration, harmless, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from . import AddParser
@@ -109,10 +109,16 @@ def _lines(name: str, value: Any) -> list[str]:
     if isinstance(value, dict):
         value = [f"{key}: {part}" for key, part in value.items()]
     if isinstance(value, list):
-        return [f"{name}:", *(f"    {part}" for part in value)] if value else []
+        return [f"{name}:", *(f"    {_fact(part)}" for part in value)] if value else []
+    if isinstance(value, range):
+        value = numbers(value)
     if name in ("created", "started", "ended"):
         value = moment(value)
     return [f"{name}: {value}"] if value not in (None, "") else []
+
+
+def _fact(part: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
 
 
 def _delete(arguments: argparse.Namespace) -> int:

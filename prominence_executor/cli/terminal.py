@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
     from dataclasses import asdict, is_dataclass  # it imports inspect
 
     if isinstance(value, range):
-        return [value.start, value.stop]
+        return {"first": value.start, "last": value.stop - 1} if value else None
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)

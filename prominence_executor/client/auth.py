@@ -166,7 +166,7 @@ def base_url(url: str | None = None, profile: str | None = None) -> str:
     url = url or service_url(profile)
     if not url:
         raise InvalidRequestError(
-            "there is no URL of the service: give the url argument, set PROMINENCE_URL, or have one in a profile "
+            "there is no URL of the service: give the url argument or set PROMINENCE_URL, or have one in a profile "
             "(prominence-executor config set url=...)"
         )
     parts = urlsplit(url)

@@ -29,7 +29,7 @@ def described(job: Mapping[str, Any]) -> dict[str, Any]:
         "reason": info.reason,
         "run": info.run_id,
         "function": labels.get(FUNCTION_LABEL, info.function),
-        "calls": [info.calls.start, info.calls.stop] if info.calls else None,
+        "calls": info.calls or None,
         "attempt": info.attempt if info.calls else None,
         "created": info.created,
         "started": info.started,
