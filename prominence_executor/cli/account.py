@@ -105,7 +105,7 @@ def _asked_for_token() -> str:
         from getpass import getpass
 
         return getpass("token: ")
-    return sys.stdin.readline()
+    return sys.stdin.readline().strip()
 
 
 def _show_profiles(arguments: argparse.Namespace) -> int:
