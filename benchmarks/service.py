@@ -31,15 +31,18 @@ def serve() -> None:
     from prominence_executor.service import __main__ as program
     from prominence_executor.service.http import app
     from prominence_executor.service.http.context import Answer, Ask, jsonify
+    from prominence_executor.service.http.waiting import Topic
+
+    topic = Topic("benchmark", "topic")
 
     @app.routes.get("/wait")
     async def wait(ask: Ask) -> Answer:
-        return jsonify(await ask.api.changes.after(ask.whole("since", 0), "topic", 100))
+        return jsonify(await ask.api.changes.after(ask.whole("since", 0), topic, 100))
 
     @app.routes.post("/change")
     async def change(ask: Ask) -> Answer:
-        ask.api.changes.announce("topic")
-        return jsonify(ask.api.changes.revision("topic"))
+        ask.api.changes.announce(topic)
+        return jsonify(ask.api.changes.revision())
 
     sys.exit(program.main(["--child"]))
 
@@ -128,7 +131,8 @@ async def waiting(server: Server) -> list[Client]:
     """100 requests that wait, woken 20 times."""
     clients = [await Client.at(server) for _ in range(100)]
     poker, late = await Client.at(server), []
-    for since in range(20):
+    since = int(await poker.ask("POST", "/change"))
+    for _ in range(20):
         for client in clients:
             client.say("GET", f"/wait?since={since}")
         await asyncio.sleep(0.1)
@@ -138,9 +142,10 @@ async def waiting(server: Server) -> list[Client]:
             await client.heard()
             late.append(time.perf_counter() - began)
 
-        await asyncio.gather(poker.ask("POST", "/change"), *map(woken, clients))
+        changed, *_ = await asyncio.gather(poker.ask("POST", "/change"), *map(woken, clients))
+        since = int(changed or b"0")
     for client in clients:
-        client.say("GET", "/wait?since=20")
+        client.say("GET", f"/wait?since={since}")
     poker.close()
     print(f"100 requests that wait are woken after {1e3 * at(late, 0.5):.1f} ms, p99 {1e3 * at(late, 0.99):.1f} ms")
     return clients

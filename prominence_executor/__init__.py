@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .client.client import ProminenceClient
     from .client.job import Job
     from .client.model import Artifact, InputFile, JobPolicies, Notification, Resources, Task
+    from .client.watching import Watch
     from .client.workflow import Dependency, ParameterSweep, Repeat, Workflow, WorkflowPolicies, Zip
     from .executor.executor import ProminenceExecutor
     from .executor.image_check import ImageReport
@@ -57,6 +58,7 @@ __all__ = [
     "Sweep",
     "Task",
     "Warm",
+    "Watch",
     "Workflow",
     "WorkflowPolicies",
     "Zip",
@@ -78,6 +80,7 @@ _HOMES = {
     "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload.pickling": ("load",),
     "payload.results": ("RemoteTraceback",),
+    "client.watching": ("Watch",),
     "sweeps.identity": ("Labelled",),
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),

@@ -6,6 +6,7 @@ It knows no calls and no pickles, and starts no threads.
     client, data, keys                             the verbs of the API
     session, request_parts, transfers              how a request goes out
     bodies, shapes, responses                      what comes back: how much of it, of what shape, what it means
+    watching                                       what a caller has seen, so that the service can wait for more
     auth                                           where the service is, who asks, whom to trust
 """
 

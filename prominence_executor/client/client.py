@@ -33,6 +33,7 @@ from .responses import (
 )
 from .session import ApiSession
 from .transfers import Source
+from .watching import Watch
 
 __all__ = ["KEY_VALUE_LIMIT", "ProminenceClient", "Source"]
 
@@ -127,6 +128,8 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         status: str | None = None,
         detail: bool = False,
         workflow_id: int | None = None,
+        wait: float | None = None,
+        since: Watch | None = None,
     ) -> list[dict[str, Any]]:
         """List jobs in short form, or in detail; without arguments the active ones, which is cheap at any history.
 
@@ -140,12 +143,21 @@ class ProminenceClient(DataVerbs, KeyVerbs):
             status: ``idle`` or ``running``.
             detail: with resources, inputs in base64, execution, and fresh URLs of outputs.
             workflow_id: the jobs of this workflow; excludes ``ids``.
+            wait: seconds for which the service may wait until a job with the label of ``constraint``, or else any, has
+                come, gone, or got another status, after what ``since`` has seen. It may not be able to, and answer at
+                once: ``since.waits`` tells. Not together with ``ids``.
+            since: what has been seen of it; needed for a wait.
         """
+        if since is not None and (ids is not None or workflow_id is not None):
+            raise ValueError("a list of some jobs by their ids cannot be waited for")
         if workflow_id is not None:
             if ids is not None:
                 raise ValueError("ids and workflow_id exclude each other: the service knows one parameter for both")
             ids = [workflow_id]
         given = {"all": all, "completed": completed, "num": num, "name": name, "status": status, "detail": detail}
+        if since is not None:
+            params = filters(constraint, given)
+            return self.api.call("GET", "/jobs", read_jobs, params=params, wait=wait, since=since)
         return self._list("/jobs", ids, constraint, {**given, "workflow": workflow_id is not None})
 
     def delete_jobs(self, ids: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, ip_address
 from typing import Any
@@ -14,10 +15,15 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout, connection
+from urllib3 import exceptions as urllib3_errors
 
 from ..version import __version__
+from .watching import interruptible
 
 _POOL_SIZE = 32
+_ANY = {"cert_reqs": "CERT_NONE"}  # any certificate will do
 
 
 class Connections(requests.Session):
@@ -29,11 +35,79 @@ class Connections(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.trust_env = False  # with it, requests would look into ~/.netrc, too; what else it means stands here
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=_POOL_SIZE)
+        adapter = _Adapter(pool_connections=4, pool_maxsize=_POOL_SIZE)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
+        self._manager = adapter.poolmanager
+        self._pools: dict[tuple[str, Any], HTTPConnectionPool] = {}
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["User-Agent"] = f"prominence-executor/{__version__} {requests.utils.default_user_agent()}"
+        self._always = {name: str(value) for name, value in self.headers.items()}
+
+    def send_directly(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: tuple[float, float],
+        verify: bool | str,
+    ) -> requests.Response | None:
+        """Exchange one request as `request` does, in a third of its time; the body of the answer is left to be read.
+
+        No redirect is followed. None: a proxy stands between, of which `request` knows more. Raises as `request`.
+        """
+        if _proxies_to(url):
+            return None
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        try:
+            found = self._pool(origin, trusted(verify)).urlopen(
+                method,
+                url[len(origin) :],
+                body=body,
+                headers={**self._always, **headers},
+                redirect=False,
+                retries=False,
+                timeout=Timeout(connect=timeout[0], read=timeout[1]),
+                preload_content=False,
+                decode_content=False,
+            )
+        except urllib3_errors.ReadTimeoutError as error:
+            raise requests.ReadTimeout(error) from error
+        except urllib3_errors.SSLError as error:
+            raise requests.exceptions.SSLError(error) from error
+        except urllib3_errors.LocationParseError as error:
+            raise requests.exceptions.InvalidURL(error) from error
+        except (urllib3_errors.HTTPError, OSError) as error:
+            raise requests.ConnectionError(error) from error
+        response = requests.Response()
+        response.status_code, response.reason, response.url = found.status, found.reason or "", url
+        response.headers = requests.structures.CaseInsensitiveDict(found.headers)
+        response.raw = found
+        response.request = requests.PreparedRequest()  # without the token, for whoever looks at it
+        response.request.method = method
+        return response
+
+    def close(self) -> None:
+        """Close the connections that are not in use, and the others when they are free."""
+        super().close()
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
+
+    def _pool(self, origin: str, verify: bool | str) -> HTTPConnectionPool:
+        """Return the connections to a service; made once for each way to trust it."""
+        if (origin, verify) not in self._pools:
+            parts = urlsplit(origin)
+            kwargs: dict[str, Any] = {}
+            if parts.scheme == "https":
+                authorities = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+                where = "ca_cert_dir" if os.path.isdir(authorities or "") else "ca_certs"
+                kwargs = {"cert_reqs": "CERT_REQUIRED", where: authorities} if authorities else _ANY
+            host, manager = parts.hostname or "", self._manager
+            self._pools[origin, verify] = manager.connection_from_host(host, parts.port, parts.scheme, kwargs)
+        return self._pools[origin, verify]
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Make the settings of one request; the session has none."""
@@ -43,6 +117,48 @@ class Connections(requests.Session):
         """Return the proxies of the address that a redirect leads to."""
         proxies = _proxies_to(prepared_request.url or "")
         return super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+
+
+# Errors show the names of these two.
+class HTTPConnection(connection.HTTPConnection):
+    """A connection whose wait for an answer can be ended."""
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the answer."""
+        return interruptible(self, lambda: super(HTTPConnection, self).getresponse(*args, **kwargs))
+
+
+class HTTPSConnection(connection.HTTPSConnection):
+    """A connection by TLS whose wait for an answer can be ended."""
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the answer."""
+        return interruptible(self, lambda: super(HTTPSConnection, self).getresponse(*args, **kwargs))
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = HTTPConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = HTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections whose wait for an answer can be ended, through proxies, too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _interruptible(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        return _interruptible(super().proxy_manager_for(proxy, **kwargs))
+
+
+def _interruptible(manager: PoolManager) -> PoolManager:
+    if not type(manager).__name__.startswith("SOCKS"):  # whose connections are made in a way of their own
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
 
 
 def trusted(verify: Any) -> Any:

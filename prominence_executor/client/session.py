@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -35,6 +36,7 @@ from .bodies import path_of, read_error, read_whole, unreachable
 from .connections import Connections, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
+from .watching import Watch, asking, preference, seen, take
 
 T = TypeVar("T")
 
@@ -122,6 +124,8 @@ class ApiSession:
         kind: str = "application/json",
         repeat: bool = True,
         accept: int = 200,
+        wait: float | None = None,
+        since: Watch | None = None,
     ) -> T:
         """Send a request to the API and return what ``read`` makes of the answer; blocks.
 
@@ -136,12 +140,20 @@ class ApiSession:
             kind: its Content-Type.
             repeat: False for what must not happen twice.
             accept: a status that is accepted besides 2xx.
+            wait: seconds for which the service may wait for a change before it answers, if it can; at most half of
+                the time in which an answer must begin. One that does so is not tried again.
+            since: what the caller has seen; it is told what the answer says of that.
         """
-        url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
         headers = {} if body is None else {"Content-Type": kind}
+        if since is not None:
+            params = {**(params or {}), **seen(since)}
+            headers |= preference(since, min(wait or 0.0, self._timeout[1] / 2))
+            repeat = repeat and not wait
+        url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 
         def once(token: str) -> T:
-            return read(self._send(method, path, url, token, body, headers, accept))
+            with asking(since) if since is not None else nullcontext():
+                return read(self._send(method, path, url, token, body, headers, accept, since))
 
         def with_token() -> T:
             token = self._tokens.get()
@@ -156,18 +168,22 @@ class ApiSession:
         return self.retry(with_token, repeat)
 
     def _send(
-        self, method: str, path: str, url: str, token: str, body: bytes | None, headers: dict[str, str], accept: int
+        self,
+        method: str,
+        path: str,
+        url: str,
+        token: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        accept: int,
+        since: Watch | None,
     ) -> requests.Response:
         """Exchange one request with the API; return a whole response of status 2xx, or of the accepted one."""
-
-        def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            # A callable: for a mere header, requests would take credentials that it finds elsewhere.
-            request.headers["Authorization"] = f"Bearer {token}"
-            return request
-
         # Redirects are not followed: the token is for this address and no other.
         kind = kind_of(method, path)
-        response = self._exchange(self._session, kind, method, url, body, headers, bearer, redirects=False)
+        response = self._exchange(kind, method, url, lambda: self._ask_api(method, url, token, body, headers))
+        if since is not None:
+            take(since, response.headers)
         if response.status_code // 100 != 2 and response.status_code != accept:
             raise refusal(read_error(response), token)
         return read_whole(response)
@@ -180,19 +196,34 @@ class ApiSession:
         It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
-        headers = {"Accept-Encoding": "identity", **(headers or {})}
         with transferring():
-            response = self._exchange(
-                self._bare, kind, method, url, data, headers, no_credentials, redirects=method == "GET"
-            )
+            response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
             if response.status_code // 100 != 2:
                 raise refusal(read_error(response))
             return response if stream else read_whole(response)
 
-    def _exchange(
+    def _ask_api(
+        self, method: str, url: str, token: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> requests.Response:
+        bearing = {**headers, "Authorization": f"Bearer {token}"}
+        response = self._session.send_directly(method, url, body, bearing, self._timeout, self._verify)
+        if response is not None:
+            return response
+
+        def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            # A callable: for a mere header, requests would take credentials that it finds elsewhere.
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+
+        return self._request(self._session, method, url, body, headers, bearer, redirects=False)
+
+    def _ask_store(self, method: str, url: str, data: Any, headers: Mapping[str, str] | None) -> requests.Response:
+        headers = {"Accept-Encoding": "identity", **(headers or {})}
+        return self._request(self._bare, method, url, data, headers, no_credentials, redirects=method == "GET")
+
+    def _request(
         self,
         session: requests.Session,
-        kind: str,
         method: str,
         url: str,
         data: Any,
@@ -201,6 +232,19 @@ class ApiSession:
         *,
         redirects: bool,
     ) -> requests.Response:
+        return session.request(
+            method,
+            url,
+            data=data,
+            headers=headers,
+            auth=auth,
+            timeout=self._timeout,
+            verify=self._verify,
+            stream=True,
+            allow_redirects=redirects,
+        )
+
+    def _exchange(self, kind: str, method: str, url: str, send: Callable[[], requests.Response]) -> requests.Response:
         """Exchange one request; the body of the answer is left to be read."""
         what = f"{method} {path_of(url)}"  # never the query: it may hold a signature
         if self._closed.is_set():
@@ -209,17 +253,7 @@ class ApiSession:
             self._counts[kind] += 1
         began = time.monotonic()
         try:
-            response = session.request(
-                method,
-                url,
-                data=data,
-                headers=headers,
-                auth=auth,
-                timeout=self._timeout,
-                verify=self._verify,
-                stream=True,
-                allow_redirects=redirects,
-            )
+            response = send()
         except requests.RequestException as error:
             raise unreachable(error, what) from error
         except ValueError as error:  # of an address that requests cannot take apart

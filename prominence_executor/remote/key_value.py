@@ -1,10 +1,15 @@
 """The service's key-value store, as a warm worker asks it: one connection, not more often than is fair to others.
 
+A service may let requests wait until there is something (`Prefer: wait`), and says so in its answer; one that does not
+answers at once.
+
 It knows nothing of mailboxes and their messages.
 """
 
 import http.client
+import io
 import os
+import ssl
 import sys
 import time
 from urllib.parse import quote, urlsplit
@@ -12,6 +17,9 @@ from urllib.parse import quote, urlsplit
 from .tls import ssl_context
 
 AWAY = 900.0  # seconds without an answer after which a worker ends
+SILENCE = 60.0  # seconds in which an answer begins, waits included
+PAUSE = 5.0  # seconds until a request is to stand again that could not
+WAIT = 50  # seconds that a request may wait for something to come
 
 
 class Service:
@@ -23,28 +31,39 @@ class Service:
     def __init__(self, rate, tls=None):
         self.rate = rate
         self.requests = 0
+        self.waits = False  # the last answer to a request that was to wait says that it can
         self.free_at = 0.0
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
+        self.connection = self.new_connection(url, tls)
+        self.watch = Watch(self, self.new_connection(url, tls))
+
+    def new_connection(self, url, tls):
+        """Return a connection to the service, which is not made yet."""
         host = url.hostname or ""
         if url.scheme == "https":
-            self.connection = http.client.HTTPSConnection(host, url.port, timeout=60, context=ssl_context(tls))
-        else:
-            self.connection = http.client.HTTPConnection(host, url.port, timeout=60)  # type: ignore[assignment]
+            return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
+        return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
 
-    def call(self, method, key, body=None):
-        """Return the answer's body, None for a key that is not there; wait for a service that is away for a while."""
+    def call(self, method, key, body=None, wait=0):
+        """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
+
+        ``wait``: seconds for which the service may let a request wait for the key, if it can: then `waits` is True.
+        """
+        headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
         path, _, query = key.partition("?")
         target = self.prefix + quote(path) + ("?" + query if query else "")
-        wait = 0.0  # a connection that the service has closed meanwhile is simply made again
+        pause = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
             self.keep_rate()
             try:
-                self.connection.request(method, target, body=body, headers=self.headers)
+                self.connection.request(method, target, body=body, headers=headers)
                 response = self.connection.getresponse()
                 content = response.read()
+                if wait > 0:
+                    self.waits = can_wait(response)
                 if response.status < 300 and not content.lstrip().startswith(b"<"):  # a page of somebody in between
                     return content
                 if response.status == 404:
@@ -53,17 +72,124 @@ class Service:
                 self.connection.close()
             if time.monotonic() > until:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
-            time.sleep(wait)
-            wait = min(max(wait * 2, 0.1), 10.0)
+            time.sleep(pause)
+            pause = min(max(pause * 2, 0.1), 10.0)
 
     def keep_rate(self):
         """Wait until the next request is due."""
-        now = time.monotonic()
         self.requests += 1
+        now = time.monotonic()
         self.free_at = max(self.free_at, now - 1.0) + 1.0 / self.rate
         if self.free_at > now:
             time.sleep(self.free_at - now)
 
     def close(self):
-        """Close the connection."""
+        """Close the connections."""
         self.connection.close()
+        self.watch.close()
+
+
+def can_wait(response):
+    """Return whether an answer comes from a service that lets requests wait."""
+    applied = response.headers.get("Preference-Applied") or ""
+    return any(part.partition("=")[0].strip().lower() == "wait" for part in applied.split(","))
+
+
+class Watch:
+    """A request that stands at the service until a key changes, while its worker does other things.
+
+    It has a connection of its own, which `fileno` tells to `select`. A request that has been made stands for as long
+    as the service lets it, whether anybody is interested or not: a key is asked for once in a while at most.
+    """
+
+    def __init__(self, service, connection):
+        self.service = service
+        self.connection = connection
+        self.key = None  # that is asked for now
+        self.not_before = 0.0  # when it may be tried again, by time.monotonic()
+        self.since = ""  # as the last answer says
+
+    def stands(self):
+        """Return whether there is a request without an answer."""
+        return self.key is not None
+
+    def fileno(self):
+        """Return the descriptor that becomes readable when an answer comes."""
+        return self.connection.sock.fileno()
+
+    def ask(self, key):
+        """Send the request, unless the service was away a moment ago, or could not let it wait."""
+        if time.monotonic() < self.not_before:
+            return
+        target = "%s%s%s" % (self.service.prefix, quote(key), self.since)
+        try:
+            if self.connection.sock is None:
+                self.connection.connect()
+            host = self.connection.host if ":" not in self.connection.host else "[%s]" % self.connection.host
+            lines = ["GET %s HTTP/1.1" % target, "Host: %s:%d" % (host, self.connection.port)]
+            lines += ["%s: %s" % header for header in self.service.headers.items()]
+            lines.append("Prefer: wait=%d" % WAIT)
+            self.service.requests += 1
+            self.connection.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+            self.key = key
+        except (OSError, http.client.HTTPException):
+            self.give_up()
+
+    def answer(self):
+        """Return the value that has come, or None: without one, or because the answer has not come yet."""
+        try:
+            self.connection.sock.settimeout(0.0)
+            try:
+                begun = self.connection.sock.recv(1)
+            except (BlockingIOError, ssl.SSLWantReadError):  # TLS has read something for itself
+                return None
+            finally:
+                self.connection.sock.settimeout(SILENCE)
+            response = http.client.HTTPResponse(Begun(begun, self.connection.sock), method="GET")  # type: ignore[arg-type]
+            response.begin()
+            content = response.read()
+        except (OSError, http.client.HTTPException):
+            self.give_up()
+            return None
+        self.key = None
+        revision = response.headers.get("X-Revision") or ""
+        self.since = "?since=" + revision if revision.isdigit() else ""
+        if not can_wait(response):
+            self.give_up()
+        elif response.will_close:
+            self.close()
+        return content if response.status == 200 else None
+
+    def give_up(self):
+        """Ask for nothing for a while."""
+        self.close()
+        self.not_before = time.monotonic() + PAUSE
+
+    def close(self):
+        """Close the connection, with a request that stands."""
+        self.connection.close()
+        self.key = None
+
+
+class Begun(io.RawIOBase):
+    """A socket whose first byte has been read already."""
+
+    def __init__(self, begun, sock):
+        self.begun = begun
+        self.sock = sock
+
+    def readable(self):
+        """Return True."""
+        return True
+
+    def readinto(self, buffer):
+        """Read what was read before, or what comes."""
+        if not self.begun:
+            return self.sock.recv_into(buffer)
+        begun, self.begun = self.begun, b""
+        buffer[: len(begun)] = begun
+        return len(begun)
+
+    def makefile(self, mode):
+        """Return what is read from, as a socket does."""
+        return io.BufferedReader(self)

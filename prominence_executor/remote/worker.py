@@ -10,6 +10,9 @@ The mailboxes are keys of the service's key-value store (see transports/warm, wh
     <place>/o/<worker>/<part>            what this worker has to say of its present batch, all of it, each time anew
     <place>/c/<worker>                   a call that is to be ended
 
+Where the service lets requests wait, the worker waits for its next batch, and while it is busy for a call that is to be
+ended; else it looks, ever less often.
+
 A mailbox is emptied once it has been read. Outcomes are in the job's standard output, too, each in a line that begins
 with a record separator: the large ones only there, the others so that a program that attaches later finds them.
 
@@ -21,14 +24,14 @@ import time
 
 from . import wire
 from .inputs import check_digest
-from .key_value import Service
+from .key_value import WAIT, Service
 from .supervisor import seconds_left
 from .worker_batch import Batch
 from .worker_process import Child
 
 DAMAGED = 5  # times in a row that a message may not be as it was signed
 ENDING = 20.0  # seconds in which a process of calls may end by itself
-IDLE = (20.0, 1.0)  # a mailbox is looked into after this part of the time without a batch; at least once in so many s
+IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch
 
 
 class Worker:
@@ -45,6 +48,8 @@ class Worker:
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
+        self.asked = 0.0  # seconds that the last request for a batch has taken
+        self.to_end = None  # type: list[int] | None  # what the client has last wanted ended
         self.damaged = 0  # times in a row that a message was not as it was signed
         if job["modules"]:
             check_digest(job["modules"]["name"], job["modules"]["sha256"])
@@ -85,7 +90,7 @@ class Worker:
             return True
         if self.until is not None and now > self.until:
             return True  # the last report is still to be read where it is
-        time.sleep(min(max(self.job["shortest"], idle / IDLE[0]), IDLE[1]))
+        time.sleep(pause(idle, self.asked, self.service.waits, (self.job["shortest"], self.job["longest"])))
         return False
 
     def work(self, header, body):
@@ -130,7 +135,9 @@ class Worker:
     def receive(self):
         """Return the next batch, or None while there is none."""
         place = "%s/i/%05d/%d/" % (self.place, self.number, self.batch)
-        first = self.service.call("GET", place + "0")
+        began = time.monotonic()
+        first = self.service.call("GET", place + "0", wait=self.patience())
+        self.asked = time.monotonic() - began
         if first is None:
             return None
         try:
@@ -142,6 +149,12 @@ class Worker:
             return None
         self.damaged = 0
         return message
+
+    def patience(self):
+        """Return for how many seconds a request may wait: it must not keep this worker from ending in time."""
+        if self.until is None:
+            return WAIT
+        return int(min(WAIT, max(1.0, self.until - time.monotonic() - self.job["reserve"])))
 
     def whole(self, place, first):
         """Return the message whose first part this is, or None."""
@@ -170,10 +183,37 @@ class Worker:
         """Return whether the client has read the last report, and removed it."""
         return self.service.call("GET", "%s/o/%05d/0" % (self.place, self.number)) is None
 
+    def listen(self):
+        """Have a request stand that hears of a call that is to be ended; return what it comes to, or None."""
+        watch = self.service.watch
+        if self.service.waits and not watch.stands():
+            watch.ask("%s/c/%05d" % (self.place, self.number))
+        return watch if watch.stands() else None
+
+    def hear(self):
+        """Take in what that request has brought, if anything."""
+        self.note(self.service.watch.answer())
+
+    def look(self):
+        """Take in what the client wants ended, if anything, where no request can wait for that."""
+        self.note(self.service.call("GET", "%s/c/%05d" % (self.place, self.number)))
+
+    def note(self, text):
+        """Keep what the client wants ended: it may be a chunk that has not begun."""
+        if text is not None:
+            header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)
+            self.to_end = header["end"]
+
     def is_to_end(self, chunk):
-        """Return whether the client wants the running calls ended."""
-        text = self.service.call("GET", "%s/c/%05d" % (self.place, self.number))
-        if text is None:
-            return False
-        header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)
-        return header["end"] == [chunk["job"], chunk["attempt"]]
+        """Return whether the client wants this chunk ended."""
+        return self.to_end == [chunk["job"], chunk["attempt"]]
+
+
+def pause(idle, asked, waits, bounds):
+    """Return for how many seconds to ask no more, after a request for a batch that took ``asked`` and brought none.
+
+    Looks become rare with the time that was ``idle``, and where answers take their time. A request that has waited was
+    a pause itself. ``bounds``: the shortest and the longest one.
+    """
+    usual = max(bounds[0], idle / IDLE)
+    return max(0.0, min(usual, bounds[1]) - asked) if waits else min(max(usual, asked / 2), bounds[1])

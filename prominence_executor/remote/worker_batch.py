@@ -45,7 +45,7 @@ class Batch:
     def run(self):
         """Run the batch, and report its progress and its end to the client."""
         while self.current is not None or self.start_next():
-            self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic())))
+            self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic()), self.worker.listen()))
             self.end_at_limit()
             self.end_at_walltime()
             self.end_if_wanted()
@@ -119,12 +119,18 @@ class Batch:
             self.give_back()
 
     def end_if_wanted(self):
-        """End the present chunk if the client wants that; asks ever less often."""
+        """End the present chunk if the client wants that; asks ever less often, unless it is told."""
         now = time.monotonic()
-        if self.current is not None and now >= self.look_at:
-            if self.worker.is_to_end(self.chunks[self.current]):
-                self.worker.end_child()
-                self.close("crashed", exit=-signal.SIGKILL)
+        if self.current is None:
+            return
+        if self.worker.listen() is not None:
+            self.worker.hear()
+        elif now >= self.look_at:
+            self.worker.look()
+        if self.worker.is_to_end(self.chunks[self.current]):
+            self.worker.end_child()
+            self.close("crashed", exit=-signal.SIGKILL)
+        if now >= self.look_at:
             self.look_at = time.monotonic() + min(max((now - self.began) / 10, LOOK[0]), LOOK[1])
 
     def report_progress(self):

@@ -112,8 +112,11 @@ class Child:
                 except BrokenPipeError:
                     return
 
-    def receive(self, timeout):
-        """Return the next frame, None when none came in time, or CLOSED when there will be no more."""
+    def receive(self, timeout, other=None):
+        """Return the next frame, None when none came in time, or CLOSED when there will be no more.
+
+        ``other``: a descriptor; None is returned, too, when it is readable before there is a frame.
+        """
         until = time.monotonic() + timeout
         ended = False
         while True:
@@ -121,7 +124,10 @@ class Child:
             if reply is not None:
                 return reply
             left = 0.0 if ended else min(ALIVE, max(0.0, until - time.monotonic()))
-            ready, _, _ = select.select([self._replies], [], [], left)
+            both = [self._replies] if other is None else [self._replies, other]
+            ready, _, _ = select.select(both, [], [], left)
+            if ready and self._replies not in ready:
+                return None
             data = os.read(self._replies, 1 << 20) if ready else b""
             self._received += data
             if (ready or ended) and not data:

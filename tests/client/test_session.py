@@ -17,6 +17,7 @@ import pytest
 from peer import HTML_500, TOKEN, Answer, Peer, a_peer, unused_port
 
 from prominence_executor.client import ProminenceClient
+from prominence_executor.client.watching import Watch
 from prominence_executor.errors import AuthenticationError, ProminenceError, ServiceError, ServiceUnavailableError
 
 Verb = Callable[[ProminenceClient], Any]
@@ -308,6 +309,15 @@ def test_certificates_are_verified_unless_told_otherwise(tmp_path: Path, monkeyp
             with monkeypatch.context() as environment, ProminenceClient(peer.url, TOKEN) as client:
                 environment.setenv(variable, str(certificate))
                 assert client.list_jobs() == []
+        with ProminenceClient(peer.url, TOKEN, verify=certificate, timeout=(10, 100)) as client:
+            peer.answer(Answer(body=[], delay=3))  # it comes, unless it is not waited for
+            seen = Watch()
+            ending = threading.Timer(0.2, seen.interrupt)
+            ending.start()
+            with pytest.raises(ServiceUnavailableError):
+                client.list_jobs(wait=50, since=seen)
+            ending.join()
+        peer.answer(Answer(body=[]))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(key))  # requests would let it overrule verify=False
         with ProminenceClient(peer.url, TOKEN, verify=False) as client:
             with pytest.warns(match="Unverified HTTPS request"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,29 @@ def test_without_being_told_a_worker_trusts_no_private_certificate(peer: Peer) -
         service.connection.request("GET", "/")
     service.close()
     assert not peer.asked
+
+
+def test_a_request_that_stands_is_answered_beside_others_and_rests_after_one_that_cannot_wait(
+    peer: Peer, certificate: Path, until: Callable[..., None]
+) -> None:
+    waits = {"Preference-Applied": "wait", "X-Revision": "7"}
+    peer.answer(
+        Answer(404, headers=waits, delay=0.3), Answer(body=b"other"), Answer(body=b"value", headers=waits), Answer()
+    )
+    service = Service(1000.0, told(verify=certificate))
+    heard: list[bytes | None] = []
+    watch = service.watch
+    for _ in range(3):
+        watch.ask("key")
+        while watch.stands():
+            if not heard:
+                until(lambda: peer.asked)
+                assert service.call("GET", "another") == b"other"
+            select.select([watch], [], [], 10.0)
+            heard.append(watch.answer())  # None as well while TLS has something to say for itself
+    assert [value for value in heard if value is not None] == [b"value", b"{}"]
+    assert [asked.query.get("since") for asked in peer.asked if asked.path.endswith("/key")] == [None, ["7"], ["7"]]
+    assert {asked.headers.get("Prefer") for asked in peer.asked if asked.path.endswith("/key")} == {"wait=50"}
+    watch.ask("key")
+    assert not watch.stands()
+    service.close()

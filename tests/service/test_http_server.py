@@ -31,7 +31,7 @@ from prominence_executor.service import LocalService
 from prominence_executor.service.http import app
 from prominence_executor.service.http.context import Answer, Ask, jsonify
 from prominence_executor.service.http.routes import Routes
-from prominence_executor.service.http.waiting import Changes
+from prominence_executor.service.http.waiting import Changes, Topic
 from prominence_executor.service.state.clock import Clock
 from prominence_executor.service.state.tokens import Signer, load_secret
 
@@ -39,6 +39,7 @@ pytestmark = pytest.mark.once
 
 BASE = "/prominence/v1"
 Until = Callable[..., None]
+TOPIC = Topic("room", "topic")
 
 
 class Raw:
@@ -375,12 +376,12 @@ def test_requests_that_wait_hold_no_thread_hear_of_a_change_and_are_answered_at_
 
     @waiting.get("/wait")
     async def wait(ask: Ask) -> Answer:
-        return jsonify(await ask.api.changes.after(ask.whole("since", 0), "topic", 100))
+        return jsonify(await ask.api.changes.after(ask.whole("since", 0), TOPIC, 100))
 
     @waiting.post("/change")
     def change(ask: Ask) -> Answer:
-        ask.api.changes.announce("topic")
-        return jsonify(ask.api.changes.revision("topic"))
+        ask.api.changes.announce(TOPIC)
+        return jsonify(ask.api.changes.revision())
 
     monkeypatch.setattr(app.routes, "entries", [*app.routes.entries, *waiting.entries])
     with LocalService(tmp_path / "state") as service, ExitStack() as stack:
@@ -388,37 +389,81 @@ def test_requests_that_wait_hold_no_thread_hear_of_a_change_and_are_answered_at_
         headers = {"Authorization": f"Bearer {service.token}"}
         waiters = [stack.enter_context(Raw(service.url)) for _ in range(60)]
 
-        def ask(since: int) -> None:
+        def ask(since: int, *last: str) -> None:
             for waiter in waiters:
-                waiter.head("GET", f"/wait?since={since}", good, "Connection: close" if since else "X: y")
+                waiter.head("GET", f"/wait?since={since}", good, *last)
 
-        ask(0)
-        assert requests.post(f"{base}/change", headers=headers, timeout=10).json() == 1
-        assert [waiter.answer() for waiter in waiters] == [b"1\n"] * 60
-        ask(0)  # it has changed since
-        assert [waiter.answer() for waiter in waiters] == [b"1\n"] * 60
-        ask(1)
+        before = requests.get(f"{base}/wait", headers=headers, timeout=10).json()  # of long ago: answered at once
+        ask(before)
+        now = requests.post(f"{base}/change", headers=headers, timeout=10).json()
+        assert now > before
+        assert [waiter.answer() for waiter in waiters] == [b"%d\n" % now] * 60
+        ask(before)  # it has changed since
+        assert [waiter.answer() for waiter in waiters] == [b"%d\n" % now] * 60
+        ask(now, "Connection: close")
         for gone in waiters[:30]:
             gone.close()
-        assert requests.get(f"{base}/wait", headers=headers, timeout=10).json() == 1
+        assert requests.get(f"{base}/wait", headers=headers, timeout=10).json() == now
         service.stop()
-        assert [waiter.answer() for waiter in waiters[30:]] == [b"1\n"] * 30
+        assert [waiter.answer() for waiter in waiters[30:]] == [b"%d\n" % now] * 30
 
 
 def test_a_change_that_comes_between_looking_and_waiting_is_not_missed() -> None:
     async def story() -> list[int]:
-        changes = Changes()
-        seen = changes.revision("a")
-        changes.announce("a")
-        changes.announce("b")
-        heard = [await changes.after(seen, "a", 10), await changes.after(1, "b", 0.01)]
-        both = asyncio.gather(changes.after(1, "a", 10), changes.after(1, "a", 10))
-        threading.Timer(0.05, changes.announce, ["a"]).start()
+        changes, other = Changes(), Topic("room", "other")
+        seen = changes.revision()
+        changes.announce(TOPIC)
+        changes.announce(other)
+        heard = [await changes.after(seen, TOPIC, 10), await changes.after(seen + 2, other, 0.01)]
+        both = asyncio.gather(changes.after(seen + 2, TOPIC, 10), changes.after(seen + 2, TOPIC, 10))
+        threading.Timer(0.05, changes.announce, [TOPIC]).start()
         heard += await both
         changes.close()
-        return [*heard, await changes.after(2, "a", 10)]
+        return [number - seen for number in (*heard, await changes.after(seen + 3, TOPIC, 10))]
 
-    assert asyncio.run(story()) == [1, 1, 2, 2, 2]
+    assert asyncio.run(story()) == [2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("changed", "waits_for", "concerned"),
+    [
+        (Topic("r", "a/b"), Topic("r", "a/b"), True),
+        (Topic("r", "a/b"), Topic("r", "a/c"), False),
+        (Topic("r", "a/b"), Topic("r", "a", prefix=True), True),
+        (Topic("r", "a", prefix=True), Topic("r", "a/b"), True),
+        (Topic("r", "a", prefix=True), Topic("r", "a/b", prefix=True), True),
+        (Topic("r", "a/b", prefix=True), Topic("r", "a", prefix=True), True),
+        (Topic("r", "b", prefix=True), Topic("r", "a", prefix=True), False),
+    ],
+)
+def test_a_name_and_all_that_begin_so_meet(changed: Topic, waits_for: Topic, concerned: bool) -> None:
+    async def story() -> bool:
+        changes = Changes()
+        seen = changes.revision()
+        waiting = asyncio.ensure_future(changes.after(seen, waits_for, 0.2))
+        await asyncio.sleep(0)
+        changes.announce(changed._replace(room="elsewhere"), changed)
+        assert changed.concerns(waits_for) is concerned
+        await asyncio.sleep(0.02)
+        woken = waiting.done()
+        await waiting
+        began = asyncio.get_running_loop().time()
+        await changes.after(seen, waits_for, 0.1)  # who asks only now is told as well
+        assert (asyncio.get_running_loop().time() - began < 0.1) is concerned
+        return woken
+
+    assert asyncio.run(story()) is concerned
+
+
+def test_what_is_remembered_of_changes_is_bounded_and_none_is_missed_for_that() -> None:
+    changes = Changes()
+    seen = changes.revision()
+    changes.announce(TOPIC)
+    for number in range(3000):
+        changes.announce(Topic("room", f"other/{number}"))
+    assert sum(len(room.changed) for room in changes._rooms.values()) <= 1000
+    assert asyncio.run(changes.after(seen, TOPIC, 60)) == changes.revision()
+    assert asyncio.run(changes.after(changes.revision() + 5, TOPIC, 60)) == changes.revision()  # of another service
 
 
 @pytest.fixture(scope="module")

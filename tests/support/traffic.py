@@ -58,7 +58,9 @@ class Request:
         path = spelled(unquote(self.path), run_id)
         path = without_numbers(path) if path.startswith("/kv/") else re.sub(r"/\d+(?=/|$)", "/ID", path)
         asked = sorted(
-            key if key in _VALUES_THAT_VARY else f"{key}={spelled(value, run_id)}" for key, value in self.query.items()
+            key if key in _VALUES_THAT_VARY else f"{key}={spelled(value, run_id)}"
+            for key, value in self.query.items()
+            if key != "since"  # how far somebody has seen: it depends on chance whether a request says that
         )
         return f"{self.method} {path}" + (f"?{'&'.join(asked)}" if asked else "")
 

@@ -258,7 +258,7 @@ class MemoryClient:
     def kv_set(self, key: str, value: str) -> None:
         self._service.set(key, value)
 
-    def kv_list(self, prefix: str, values: bool = False) -> Any:
+    def kv_list(self, prefix: str, values: bool = False, *, wait: float = 0.0, since: Any = None) -> Any:
         found = self._service.under(prefix)
         return found if values else list(found)
 

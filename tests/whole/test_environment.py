@@ -19,6 +19,7 @@ from variables import unmeasured
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.client import ProminenceClient
+from prominence_executor.client.watching import Watch
 from prominence_executor.errors import ServiceUnavailableError, TransferError
 from prominence_executor.local import LocalService
 
@@ -183,11 +184,17 @@ def test_other_hosts_are_reached_by_the_proxy_that_the_environment_names(proxy: 
     with ProminenceClient("http://service.invalid/prominence/v1", "secret", retry_for=0) as client:
         assert client.list_jobs() == []
         assert client.download("http://store.invalid/object") == b"[]"
+        proxy.answer = 200, {"Preference-Applied": "wait", "X-Revision": "7"}, b"[]"
+        seen = Watch()
+        assert client.kv_list("w", wait=20, since=seen) == []
+        assert (seen.waits, seen.revision) == (True, 7)
     assert [asked.partition(" HTTP")[0] for asked in proxy.asked] == [
         "GET http://service.invalid/prominence/v1/jobs",
         "GET http://store.invalid/object",
+        "GET http://service.invalid/prominence/v1/kv/w?list=true",
     ]
-    assert ["Bearer secret" in asked for asked in proxy.asked] == [True, False]
+    assert ["Bearer secret" in asked for asked in proxy.asked] == [True, False, True]
+    assert "Prefer: wait=20" in proxy.asked[2]
 
 
 def test_a_redirect_to_this_machine_goes_past_the_proxy(proxy: Recorder) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -30,10 +31,9 @@ from . import workflows as workflow_views
 from .context import BASE, Aborted, Answer, Api, Ask, failure, jsonify, refuse
 from .costs import RequestCosts
 from .routes import Route, Routes, Table
-from .transfer import read_body, send
-from .waiting import Changes
+from .transfer import LARGEST_BODY, read_body, send
+from .waiting import Changes, Topic
 
-LARGEST_BODY = 1 << 20
 _THREADS = 8  # for views: they look at the disk and into the database
 _LONG_THREADS = 32  # for those that wait for a process
 
@@ -48,6 +48,7 @@ class Application:
     def __init__(self, context: ServiceContext, scheduler: Scheduler, workflows: Workflows) -> None:
         costs = RequestCosts(context.platform)
         self._api = Api(context, context.store, scheduler, workflows, Pairs(context.store), Changes(), costs)
+        context.store.on_jobs = self._jobs_changed
         self.asked_at = context.clock.monotonic()  # when a request came last
         self._table = Table(routes, jobs.routes, data.routes, keys.routes, workflow_views.routes)
         self._pool = ThreadPoolExecutor(_THREADS, "http-view")
@@ -56,6 +57,11 @@ class Application:
     def wake(self) -> None:
         """Have requests that wait answered."""
         self._api.changes.close()
+
+    def _jobs_changed(self, users: Mapping[str, Iterable[str]]) -> None:
+        """Tell who waits for a list of jobs that it is another one now; called in whichever thread has changed it."""
+        topics = {Topic(jobs.room_of(user), label) for user, labels in users.items() for label in labels}
+        self._api.changes.announce(*topics, *(Topic(jobs.room_of(user), jobs.ALL) for user in users))
 
     def close(self) -> None:
         """Join the threads; what has not begun in the long ones is dropped."""
@@ -73,6 +79,8 @@ class Application:
             raise
         except Exception as error:  # noqa: BLE001 (it is answered, and what nobody foresaw is logged)
             answer = answer_to(error)
+        if seconds := self._api.service.platform.answer_seconds:
+            await asyncio.sleep(seconds)
         return await send(ask, answer)
 
     async def _answer(self, ask: Ask, path: str) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from functools import partial
 from typing import Any
 
 from ..engines.base import Run
@@ -18,8 +19,10 @@ from ..state.representations import detailed, short_list
 from ..state.store import NewJob, Query
 from ..state.tokens import OUTPUT_SECONDS
 from .context import BASE, TEXT, Aborted, Answer, Ask, jsonify, refuse
+from .preferences import answered
 from .routes import Routes
 from .transfer import log_answer
+from .waiting import Topic
 
 routes = Routes()
 
@@ -30,9 +33,23 @@ def create_job(ask: Ask) -> Answer:
     return jsonify({"id": create(ask, ask.json())}, 201)
 
 
+ALL = "="  # the name of all jobs of a user, beside those of labels
+
+
+def room_of(user: str) -> tuple[str, str]:
+    """Return where changes of a user's jobs are announced."""
+    return "jobs", user
+
+
 @routes.get(f"{BASE}/jobs")
-def list_jobs(ask: Ask) -> Answer:
-    """List jobs, in short or in detail."""
+async def list_jobs(ask: Ask) -> Answer:
+    """List jobs, in short or in detail; one that waits is answered when a job has come, or has another status."""
+    label = ask.constraint()
+    topic = Topic(room_of(ask.me.username), ALL if label is None else "=".join(label))
+    return await answered(ask, topic, partial(ask.run, _list, ask))
+
+
+def _list(ask: Ask) -> Answer:
     if ask.args.get("status", "idle") not in ("idle", "running"):
         return jsonify({"error": "invalid status specified"})  # with status 200, as recorded
     rows = ask.api.store.list_jobs(_query(ask))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 from ..schema.bounds import LONGEST_KEY
 from .context import BASE, TEXT, Answer, Ask, jsonify, refuse
+from .preferences import answered
 from .routes import Routes
+from .transfer import LARGEST_BODY, read_body
+from .waiting import Topic
 
 LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
@@ -17,25 +22,23 @@ routes = Routes()
 
 @routes.get(f"{BASE}/kv")
 @routes.get(f"{BASE}/kv/<path:key>")
-def get_value(ask: Ask, key: str = "") -> Answer:
-    """Return a value, or a list of keys."""
-    if ask.flag("list"):
-        return _listing(ask, key, ask.flag("values"))
-    if not key:
+async def get_value(ask: Ask, key: str = "") -> Answer:
+    """Return a value, or a list of keys; see preferences.py for one that waits."""
+    listed = ask.flag("list")
+    if not key and not listed:
         return refuse("Key not specified")
-    value = ask.api.pairs.get(ask.me.username, key)
-    if value is None:
-        return refuse("No such key", 404)
-    return Answer(content_type=TEXT, body=value.encode())
+    look = partial(_listing, ask, key, ask.flag("values")) if listed else partial(_value, ask, key)
+    below = key if listed else None
+    return await answered(ask, _topic(ask, key, prefix=listed), partial(_soon, ask, look, below=below))
 
 
 @routes.post(f"{BASE}/kv")
 @routes.post(f"{BASE}/kv/<path:key>")
-def set_value(ask: Ask, key: str = "") -> Answer:
+async def set_value(ask: Ask, key: str = "") -> Answer:
     """Set or replace a value."""
+    content = await read_body(ask.request, LARGEST_BODY)
     if not key:
         return refuse("Key not specified")
-    content = ask.body
     if not content:
         return refuse("No value provided")
     if len(content) > LARGEST_VALUE:
@@ -47,20 +50,39 @@ def set_value(ask: Ask, key: str = "") -> Answer:
     except UnicodeDecodeError:
         # The real service stores it, and then can neither return it nor list its neighbours.
         return refuse("The value must be UTF-8 text")
-    return _store(ask, key, value, ask.args.get("prev"))
+    return await _soon(ask, partial(_store, ask, key, value, ask.args.get("prev")), writes=True)
 
 
 @routes.delete(f"{BASE}/kv")
 @routes.delete(f"{BASE}/kv/<path:key>")
-def delete_value(ask: Ask, key: str = "") -> Answer:
+async def delete_value(ask: Ask, key: str = "") -> Answer:
     """Delete a key, or all that begin so."""
     if not key:
         return refuse("Key not specified")
-    if ask.flag("prefix"):
-        ask.api.pairs.delete_prefix(ask.me.username, key)
-    else:
-        ask.api.pairs.delete(ask.me.username, key)
-    return jsonify({})
+    prefix = ask.flag("prefix")
+    return await _soon(ask, partial(_delete, ask, key, prefix), below=key if prefix else None, writes=True)
+
+
+async def _soon(ask: Ask, work: Callable[[], Answer], *, below: str | None = None, writes: bool = False) -> Answer:
+    """Do what SQLite does in a moment here in the event loop, which is faster than a thread that is told to.
+
+    What may take longer goes into a thread: where much lies ``below`` a prefix, or somebody uses the database now.
+    """
+    with ask.api.store.at_hand(writes) as free:
+        if free and (below is None or ask.api.pairs.is_small(ask.me.username, below)):
+            return work()
+    return await ask.run(work)
+
+
+def _topic(ask: Ask, key: str, *, prefix: bool) -> Topic:
+    return Topic(("kv", ask.me.username), key, prefix)
+
+
+def _value(ask: Ask, key: str) -> Answer:
+    value = ask.api.pairs.get(ask.me.username, key)
+    if value is None:
+        return refuse("No such key", 404)
+    return Answer(content_type=TEXT, body=value.encode())
 
 
 def _store(ask: Ask, key: str, value: str, previous: str | None) -> Answer:
@@ -69,7 +91,15 @@ def _store(ask: Ask, key: str, value: str, previous: str | None) -> Answer:
         ask.api.pairs.set(ask.me.username, key, value)
     elif not ask.api.pairs.replace(ask.me.username, key, previous, value):
         return refuse("Atomic replacement not successful")
+    ask.api.changes.announce(_topic(ask, key, prefix=False))
     return jsonify({}, 201)
+
+
+def _delete(ask: Ask, key: str, prefix: bool) -> Answer:
+    delete = ask.api.pairs.delete_prefix if prefix else ask.api.pairs.delete
+    if delete(ask.me.username, key):
+        ask.api.changes.announce(_topic(ask, key, prefix=prefix))
+    return jsonify({})
 
 
 def _listing(ask: Ask, prefix: str, values: bool) -> Answer:

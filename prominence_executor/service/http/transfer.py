@@ -20,6 +20,7 @@ from aiohttp import web
 from ..state.objects import ObjectStore
 from .context import TEXT, Aborted, Answer, Ask, failure
 
+LARGEST_BODY = 1 << 20  # bytes, of what is no upload
 PIECE = 1 << 20  # bytes of an upload that are written together
 _SENT = 1 << 18  # bytes of a file that are sent together
 STALLED = 300.0  # seconds in which nothing moves, after which a transfer has failed

@@ -51,6 +51,13 @@ class Platform:
     without_sshd: bool = False
     """Whether nothing can look into running jobs: exec and snapshots need an sshd in the workers' image."""
 
+    # http/preferences.py
+    without_waiting: bool = False
+    """Whether no request can wait for a change: all are answered at once, whatever they prefer."""
+    # http/app.py
+    answer_seconds: float = 0.0
+    """That each answer comes later: a network, or a service that has more to do."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -69,6 +76,7 @@ class Platform:
         values: dict[str, float] = {
             "create_seconds": 0.4, "detail_seconds": 0.025, "job_seconds": 0.6, "memory_enforced": True,
             "young_seconds": 2.0, "workflow_pace": 2.0, "splits_env": True, "without_sshd": True,
+            "without_waiting": True,
         }  # fmt: skip
         kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
         for change in filter(None, changes.split(",")):

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,15 @@ CREATE TABLE IF NOT EXISTS workflow_labels (
 CREATE TABLE IF NOT EXISTS pairs (
     user TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (user, key)) WITHOUT ROWID;
 """
+
+
+# Which jobs a transaction changes so that lists show it; the connection's own, and not stored.
+_NOTES = """
+CREATE TEMP TRIGGER job_made AFTER INSERT ON jobs BEGIN SELECT note_job(new.id, new.user); END;
+CREATE TEMP TRIGGER job_changed AFTER UPDATE OF status, active ON jobs
+    WHEN old.status <> new.status OR old.active <> new.active BEGIN SELECT note_job(new.id, new.user); END;
+"""
+_TOGETHER = 500  # jobs whose labels are looked up at once
 
 
 @dataclass
@@ -121,17 +130,29 @@ def _open(path: Path, alone: bool) -> sqlite3.Connection:
 
 
 class Store:
-    """Every method may be called from any thread. `_lock` guards the connection, the last id and the last body.
+    """Every method may be called from any thread.
 
-    alone: the database may lie on a network file system, and is for this process only.
+    `_lock` guards the connection, the last id, the last body, and what a transaction has changed.
+
+    Args:
+        alone: the database may lie on a network file system, and is for this process only.
+
+    Attributes:
+        on_jobs: told which users' lists of jobs are others now, each with those of its labels ("key=value") that
+            are concerned; called in the thread that has changed them.
     """
 
     def __init__(self, path: Path, clock: Clock, alone: bool = False) -> None:
         self.clock = clock
+        self._alone = alone
         self._lock = threading.RLock()
         self._db = _open(path, alone)
         self._last_id = 0
         self._last_body: tuple[int, dict[str, Any]] = (0, {})
+        self._noted: dict[int, str] = {}  # jobs, with their users
+        self.on_jobs: Callable[[Mapping[str, set[str]]], None] = lambda users: None
+        self._db.create_function("note_job", 2, self._noted.__setitem__)
+        self._db.executescript(_NOTES)
 
     def close(self) -> None:
         """Close the database."""
@@ -149,10 +170,37 @@ class Store:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
+                changed = self._changed() if self._noted else None
             except BaseException:
                 if self._db.in_transaction:  # SQLite itself undoes some, as when the disk is full
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._noted.clear()
+        if changed is not None:
+            self.on_jobs(changed)
+
+    @contextmanager
+    def at_hand(self, writes: bool) -> Iterator[bool]:
+        """Tell whether nobody uses the database now, and keep it so for a moment: who may not wait asks first.
+
+        One that waits for the disk, as a network file system needs it, is not at hand for whoever ``writes``.
+        """
+        free = not (writes and self._alone) and self._lock.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._lock.release()
+
+    def _changed(self) -> dict[str, set[str]]:
+        users: dict[str, set[str]] = {user: set() for user in self._noted.values()}
+        jobs = [str(job) for job in self._noted]
+        for start in range(0, len(jobs), _TOGETHER):
+            some = ",".join(jobs[start : start + _TOGETHER])
+            for row in self._db.execute(f"SELECT DISTINCT user, key, value FROM labels WHERE job IN ({some})"):  # noqa: S608 (numbers)
+                users[row["user"]].add(f"{row['key']}={row['value']}")
+        return users
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return all rows of a query."""

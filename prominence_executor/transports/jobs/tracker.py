@@ -3,6 +3,9 @@
 Each tick is one list request for the run's active jobs, whatever their number, and one detailed request for those
 that have left that list. Absence from the list is a question, not an answer: only a detailed description says that a
 job has ended, and only the outcome file (see fetcher.py) says how its calls did.
+
+Where the service lets a request wait, the list comes when it has changed; else it is asked for ever less often. What is
+to be decided about that stands in waits.py.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from ...client.status import has_ended, is_held
+from ...client.watching import Watch
 from ...errors import (
     AuthenticationError,
     JobFailedError,
@@ -31,14 +35,14 @@ from ...run.settle import Settler
 from .fetcher import Fetcher
 from .table import JobEntry, JobTable
 from .unseen import UnseenJobs
+from .waits import SHARE, longest_wait, pause_between, pause_of_looks
 
 _TOGETHER = 100  # jobs in one detailed request, which repeats the inputs of each
 _AT_ONCE = 25  # jobs in each of several such requests at once, where one job costs the service
 _SLOW = 0.005  # seconds: signing its outputs' URLs takes the real one 20 to 240 ms
 _LEFT_AFTER = 2  # looks in a row at which a job that was held is not active: it has ended without an end
 _ALL_EVERY = 2.0  # seconds between two lists with the ended jobs
-_SHARE = 9.0  # the pause is at least this many times as long as the list took: a tenth of the service's time
-_ENDING = (30.0, 3.0)  # seconds since a job was accepted or ended in which others may end, and the longest pause then
+_NEWS = 0.5  # seconds: a job that is accepted has changed the list before, so one that came earlier does not show it
 _jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
@@ -80,7 +84,11 @@ class Tracker:
         self._later = later
         self._wake = threading.Event()
         self._eventful_at = time.monotonic()  # when a job was last accepted or seen to end; any thread may write it
+        self._listed_at = 0.0  # when the last list came; only the thread writes it
+        self._watch = Watch()  # of that list; others may interrupt it
         # Of the thread alone:
+        self._shown: frozenset[int] = frozenset()  # the jobs that it had, and that were not held
+        self._took = 0.0  # seconds that it cost the service
         self._asks_for_all = False  # the next list is to show ended jobs, too
         self._all_at = 0.0  # when that may be asked for again
         self._seconds_a_job = 0.0  # that a job cost the service which was described in detail
@@ -88,12 +96,15 @@ class Tracker:
 
     def look_soon(self) -> None:
         """Wake the thread: a job was accepted, or the run is to end."""
-        self._eventful_at = time.monotonic()
+        self._eventful_at = now = time.monotonic()
         self._wake.set()
+        if now - self._listed_at > _NEWS or self._registry.finished():  # else the list has just shown it, or does soon
+            self._watch.interrupt()
 
     def wake(self) -> None:
         """Look again now, though nothing has happened at the service."""
         self._wake.set()
+        self._watch.interrupt()
 
     # -- its thread ------------------------------------------------------------------------------------------------
 
@@ -113,29 +124,26 @@ class Tracker:
         self._ended()
 
     def _pause(self, took: float, entries: list[JobEntry]) -> float:
-        """Return the seconds until the next tick, with jitter: short while things happen, else longer and longer.
-
-        A tenth of the time in which nothing happened; a thirtieth of the age of the youngest job; and so long that a
-        list which costs the service ``took`` seconds is not all that it does. But a result waits for no longer than a
-        few seconds where others have just come.
-        """
+        """Return the seconds until the next tick, whose list may wait for more; see waits.py. Others have jitter."""
+        if self._may_wait(entries):
+            return pause_between(took, len(entries), self._shortest)
         now = time.monotonic()
-        eventless = now - self._eventful_at
         age = now - max(entry.accepted_at for entry in entries)
-        pause = max(0.1 * eventless, age / 30)
-        if not self._context.health.away:
-            pause = max(pause, _SHARE * took)
-        if eventless < _ENDING[0]:
-            pause = min(pause, _ENDING[1])
+        pause = pause_of_looks(now - self._eventful_at, age, 0.0 if self._context.health.away else took)
         return min(max(self._shortest, pause), self._longest) * _jitter.uniform(0.9, 1.1)
+
+    def _may_wait(self, entries: list[JobEntry]) -> bool:
+        """Return whether nothing but a change of the list tells more: each job was in the last one."""
+        return self._watch.waits and all(entry.chunk.job_id in self._shown for entry in entries)
 
     def _tick(self, entries: list[JobEntry]) -> float:
         """Ask once after all jobs; return the seconds that the list of the active ones took."""
         began, took = time.monotonic(), 0.0
         try:
-            everything, listed = self._asks_for_all, self._list()
-            took = 0.0 if everything else time.monotonic() - began  # a list of all has a pause of its own
+            everything, listed = self._asks_for_all, self._list(entries)
+            took = 0.0 if everything else self._took  # a list of all has a pause of its own
             active = {job["id"]: job for job in listed if not has_ended(job)}
+            self._shown = frozenset(number for number, job in active.items() if not is_held(job))
             self._match(listed)
             self._delete_duplicates([job for job in listed if job["id"] in active])
             wants_all = self._unseen.look([entry for entry in entries if entry.chunk.job_id is None], listed)
@@ -190,17 +198,27 @@ class Tracker:
         except ProminenceError as error:
             self._context.log.info("run %s: could not look for jobs that exist twice: %s", run_id, error)
 
-    def _active(self) -> list[dict[str, Any]]:
-        return self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id))
+    def _active(self, wait: float = 0.0) -> list[dict[str, Any]]:
+        constraint = (RUN_LABEL, self._context.run_id)
+        began, computing = time.monotonic(), time.thread_time()
+        listed = self._context.client.list_jobs(constraint=constraint, wait=wait, since=self._watch)
+        self._listed_at = now = time.monotonic()
+        # What a list that has waited costs the service, only its length tells: reading it takes about as long.
+        self._took = 2 * (time.thread_time() - computing) if wait and self._watch.waits else now - began
+        return listed
 
-    def _list(self) -> list[dict[str, Any]]:
-        """List the active jobs; now and then all of them, which costs the service more."""
+    def _list(self, entries: list[JobEntry]) -> list[dict[str, Any]]:
+        """List the active jobs, after a change if that may be waited for; now and then all, which costs more."""
         if not self._asks_for_all:
+            if self._may_wait(entries):
+                # It is not tried again where no answer comes, nor where it is interrupted; then a look tells.
+                with suppress(ProminenceError):
+                    return self._active(longest_wait(time.monotonic() - self._eventful_at))
             return self._active()
         began = time.monotonic()
         listed = self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id), all=True)
         now = time.monotonic()
-        self._asks_for_all, self._all_at = False, now + max(_ALL_EVERY, _SHARE * (now - began))
+        self._asks_for_all, self._all_at = False, now + max(_ALL_EVERY, SHARE * (now - began))
         return listed
 
     def _delete_duplicates(self, jobs: list[dict[str, Any]]) -> None:

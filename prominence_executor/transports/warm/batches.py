@@ -23,7 +23,8 @@ from ...run.chunk import Chunk
 from .options import WarmOptions
 from .state import Kind, PoolState, Worker
 
-SHORTEST = 0.02  # seconds between two looks into a mailbox
+SHORTEST = 0.002  # seconds between two looks into a mailbox, and never less than half of those that a look takes
+LONGEST = 1.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
 BATCH_SIZE = 48 << 10  # bytes of a batch of several chunks
 BATCH_SECONDS = 0.25  # that a batch should take
 MODULES_SIZE = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
@@ -32,6 +33,9 @@ WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin 
 _CALLS_LEFT = 2.0  # so many times the time of a call must be left of a worker's walltime to give it one
 _OTHERS = 10.0  # seconds without calls after which a worker makes room for one that other calls need
 _LOOKS = 20  # a look comes after one part in so many of the time for which nothing has happened,
+_RESTING = 0.5  # seconds without a batch after which what a worker has said is removed
+_UNBOUNDED = 1e6  # requests per second
+_QUEUED = 0.02  # seconds between two looks while chunks wait for a worker, or workers start
 _LONGEST_BUSY, _LONGEST_STARTING, _LONGEST_IDLE = 1.0, 5.0, 5.0  # and after so many seconds at the latest
 
 
@@ -47,7 +51,12 @@ def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
 
 
 def request_share(state: PoolState, options: WarmOptions) -> float:
-    """Compute the requests per second that a worker may make: those that have calls share one half of all."""
+    """Compute the requests per second that a worker may make: those that have calls share one half of all.
+
+    Where the service lets requests wait, they are as many as calls need, unless a user has said something else.
+    """
+    if state.listening and not options.bounded:
+        return _UNBOUNDED
     busy = sum(bool(worker.chunks) for worker in state.workers.values())
     return options.max_requests_per_second / 2 / max(1, busy)
 
@@ -105,21 +114,40 @@ def retire(state: PoolState, options: WarmOptions, now: float) -> list[Worker]:
     return over[: max(0, len(state.workers) - state.target)]
 
 
+def resting(state: PoolState, now: float) -> list[Worker]:
+    """Choose the idle workers of which what they have said, and was read, is to be removed: a look brings it again."""
+    return [worker for worker in state.idle() if worker.unread and now - worker.idle_since > _RESTING]
+
+
+def longest_pause(options: WarmOptions) -> float:
+    """Compute the seconds between two looks of an idle worker: those of all are half of the requests that may be."""
+    return max(LONGEST, 2 * options.max_workers / options.max_requests_per_second)
+
+
 def pause(state: PoolState, now: float) -> float | None:
-    """Seconds until the next look, short while work flows; None when only an event can bring something to do."""
+    """Seconds until the next look, short while work flows; None when only an event can bring something to do.
+
+    While what workers say is heard at once, a look asks the service nothing.
+    """
     workers = state.workers.values()
+    if state.listening and workers:
+        return _RESTING if any(worker.chunks or worker.unread or not worker.nonce for worker in workers) else 5.0
     if any(worker.chunks for worker in workers):
-        return _pause_since(state.eventful_at, now, _LONGEST_BUSY)
+        # Where others wait, the next look finds several reports at once.
+        shortest = max(state.took / 2, _QUEUED if state.queue else SHORTEST)
+        return _pause_since(state.eventful_at, now, (shortest, _LONGEST_BUSY))
     starting = [worker.began for worker in workers if not worker.nonce]
     if starting:
-        return _pause_since(max(starting), now, _LONGEST_STARTING)
+        return _pause_since(max(starting), now, (max(state.took / 2, _QUEUED), _LONGEST_STARTING))
     if state.queue:
-        return SHORTEST  # workers are to be started
+        return _QUEUED  # workers are to be started
+    if any(worker.unread for worker in workers):
+        return _RESTING
     return _LONGEST_IDLE if workers else None
 
 
-def _pause_since(since: float, now: float, longest: float) -> float:
-    return min(max(SHORTEST, (now - since) / _LOOKS), longest)
+def _pause_since(since: float, now: float, bounds: tuple[float, float]) -> float:
+    return min(max(bounds[0], (now - since) / _LOOKS), bounds[1])
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------

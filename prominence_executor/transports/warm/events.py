@@ -108,6 +108,19 @@ class ChunkReturned:
     seconds: tuple[float, ...] = ()  # that its calls have taken that have ended
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What all workers have said, by their numbers, has been read."""
+
+    said: dict[int, str]
+    at: float  # time.monotonic() when it came
+
+
+@dataclass(frozen=True)
+class Deaf:
+    """Nobody hears the workers any more: the service does not let requests wait, or does not answer."""
+
+
 Event: TypeAlias = (
     Submitted
     | Discarded
@@ -122,4 +135,6 @@ Event: TypeAlias = (
     | EndFailed
     | ChunkSettled
     | ChunkReturned
+    | Heard
+    | Deaf
 )

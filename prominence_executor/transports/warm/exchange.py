@@ -7,8 +7,9 @@ batch goes to which worker batches.py decides; what a report says messages.py re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from ...client.watching import Watch
 from ...errors import AuthenticationError, SignatureError
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -56,6 +57,7 @@ class Exchange:
         self._lifecycle = lifecycle
         self._in_background = in_background
         self._publish = publish
+        self._read_at = 0.0  # time.monotonic() when `read` had its last answer
 
     def dispatch(self) -> None:
         """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
@@ -71,9 +73,8 @@ class Exchange:
         for worker, parts in dealt:
             known = frozenset(worker.known)
             self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate)
-        for worker in state.idle():
-            if worker.unread:
-                self._lifecycle.clear(worker)
+        for worker in batches.resting(state, time.monotonic()):
+            self._lifecycle.clear(worker)
 
     def _send(
         self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float
@@ -116,10 +117,26 @@ class Exchange:
 
     # -- what the workers say --------------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        """Read all that the workers have said: one request."""
-        settlements = []
-        for number, text in self._mailboxes.reports().items():
+    def read(self) -> bool:
+        """Read all that the workers have said: one request. Whether the next word of theirs may be waited for."""
+        watch, began = Watch(), time.monotonic()
+        said = self._mailboxes.reports(watch)
+        self._read_at = time.monotonic()
+        self._state.took = self._read_at - began
+        return self._take(said) and watch.waits
+
+    def hear(self, said: Mapping[int, str], at: float) -> bool:
+        """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""
+        return self.read() if at < self._read_at else self._take(said)  # if something was read since, it may be older
+
+    def silent(self) -> float:
+        """Return for how many seconds nothing has been read."""
+        return time.monotonic() - max(self._read_at, self._state.eventful_at)
+
+    def _take(self, said: Mapping[int, str]) -> bool:
+        """Take in what the workers say. False: something of it was damaged on its way, and is to be read again."""
+        settlements, whole = [], True
+        for number, text in said.items():
             worker = self._state.workers.get(number)
             if worker is None or text[:60] == worker.heard:
                 continue
@@ -128,7 +145,8 @@ class Exchange:
             except ValueError as error:
                 worker.unsigned += 1
                 if worker.unsigned < _UNSIGNED:
-                    continue  # it may have been damaged on its way
+                    whole = False
+                    continue
                 raise SignatureError(f"what worker {number} says is not signed with this run's key: {error}") from None
             worker.heard, worker.unsigned = text[:60], 0
             settlements.append(self._handle_report(worker, report))
@@ -136,6 +154,7 @@ class Exchange:
         for ran, items in settlements:
             if items:
                 self._in_background(self._outcomes.settle, ran, items)
+        return whole
 
     def _handle_report(self, worker: Worker, report: Report) -> Settlement:
         """Take in what a worker has said; returns what is to be settled."""

@@ -6,6 +6,7 @@ A part of the scheduler, in whose thread all of it runs, and whose `PoolState` i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -60,7 +61,7 @@ class Lifecycle:
         options: WarmOptions,
         *,
         in_background: InBackground,
-        read: Callable[[], None],
+        read: Callable[[], object],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -71,7 +72,7 @@ class Lifecycle:
         self._jobs = WorkerJobs(context, options)
         self._in_background = in_background
         self._read = read
-        self._watch_at = 0.0  # time.monotonic()
+        self._watched = -math.inf  # time.monotonic() of the last look at the jobs
         self.numbers = range(1, 1)  # of the workers that were started
         self.in_doubt = False  # there may be a worker's job that nobody knows
 
@@ -155,7 +156,7 @@ class Lifecycle:
         self._state.failed_starts += isinstance(error, ProminenceError) and error.is_server_fault
         if batches.is_doubtful(error, self._state.failed_starts):
             worker.doubted = worker.began = time.monotonic()
-            self._watch_at, self.in_doubt = 0.0, True
+            self._watched, self.in_doubt = -math.inf, True
         else:
             self._start_failed(worker, error)
 
@@ -238,7 +239,7 @@ class Lifecycle:
     def watch(self) -> None:
         """Now and then: which workers' jobs are still there?"""
         state, now = self._state, time.monotonic()
-        if now < self._watch_at or not state.workers:
+        if not state.workers or now < self._watched + watch_pause(state, now):
             return
         compared = compare(state, self._jobs.active(), self._context.run_id, self.numbers, now)
         for number, job_id in compared.found.items():
@@ -257,7 +258,7 @@ class Lifecycle:
                 self._delete(worker)
                 self.remove(worker)
                 self.requeue_lost(worker, None)
-        self._watch_at = now + watch_pause(state, now)
+        self._watched = now
 
     def _delete(self, worker: Worker) -> None:
         if worker.job_id is not None:

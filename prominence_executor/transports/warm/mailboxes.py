@@ -2,7 +2,7 @@
 
 remote/worker.py is the other side of it, and describes the keys; remote/wire.py says how a message is signed.
 `Mailboxes` writes, reads and removes them: its methods block, any thread may call them, and it keeps nothing of what it
-has read. Everything else is pure: no HTTP, no threads.
+has read but whether the service lets requests wait. Everything else is pure: no HTTP, no threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from ...client.watching import Watch
 from ...errors import ProminenceError, ServiceError, ServiceUnavailableError
 from ...remote.wire import sign, split, verify
 from ...run.chunk import Chunk
@@ -89,13 +90,16 @@ class Mailboxes:
 
     Args:
         rate: requests per second at most, of all threads together.
+        bounded: also to a service that lets requests wait, which nobody asks without need.
     """
 
-    def __init__(self, context: RunContext, rate: float) -> None:
+    def __init__(self, context: RunContext, rate: float, bounded: bool = True) -> None:
         self.place = mailboxes(context.run_id)
         self._context = context
         self._client = context.client
         self._rate = RateLimiter(rate)
+        self._bounded = bounded
+        self._waits = False  # the service lets requests wait, as its last list says
 
     def send(self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes) -> None:
         """Put a batch into a worker's mailbox; tries again while the service is away.
@@ -109,7 +113,7 @@ class Mailboxes:
         refusals = 0
         for part in reversed(range(len(values))):
             while True:
-                self._rate.wait()
+                self._hold_back()
                 try:
                     self._client.kv_set(f"{self.place}/i/{worker:05d}/{batch}/{part}", values[part])
                     break
@@ -124,11 +128,16 @@ class Mailboxes:
         """Have a worker end by itself when it looks for this batch; blocks and raises as `send`."""
         self.send(worker, nonce, batch, {"stop": True}, b"")
 
-    def reports(self) -> dict[int, str]:
-        """Read what all workers have said, by their numbers: one list request."""
-        self._rate.wait()
+    def reports(self, since: Watch, wait: float = 0.0) -> dict[int, str]:
+        """Read what all workers have said, by their numbers: one list request.
+
+        Where the service can, it comes when they have said more than ``since`` has seen, or after ``wait`` seconds.
+        """
+        self._hold_back()
         said = {}
-        for box, (_, text) in join(self._client.kv_list(f"{self.place}/o", values=True)).items():
+        listed = self._client.kv_list(f"{self.place}/o", values=True, wait=wait, since=since)
+        self._waits = since.waits
+        for box, (_, text) in join(listed).items():
             said[number_in(box.rpartition("/")[2]) or 0] = text
         return said
 
@@ -148,6 +157,11 @@ class Mailboxes:
         self._remove(f"{self.place}/o/{worker:05d}")
 
     def _remove(self, prefix: str) -> None:
-        self._rate.wait()
+        self._hold_back()
         with suppress(ProminenceError):  # close() removes all
             self._client.kv_delete(prefix, prefix=True)
+
+    def _hold_back(self) -> None:
+        """Keep the rate."""
+        if self._bounded or not self._waits:
+            self._rate.wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from ...public import public
 
 _WORKERS = 8  # at most, by default
+_RATE = 200.0  # requests per second of warm workers and their client
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class WarmOptions:
     max_workers: int = _WORKERS
     idle_timeout: float = 300.0  # seconds
     max_attempts: int = 3  # workers that may be lost with a call
-    max_requests_per_second: float = 200.0  # of client and workers together, while work flows
+    max_requests_per_second: float = _RATE  # of client and workers together, while work flows
+    bounded: bool = True  # also where the service lets requests wait, so that nobody looks without need
 
 
 @public
@@ -32,7 +34,8 @@ class Warm:
             minutes more, or after ``service_timeout``, whichever is later.
         max_attempts: workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all workers that have calls (the
-            other); those without ask once a second each.
+            other); those without ask once a second each. By default 200; but where the service lets requests wait,
+            nobody looks, and what calls need is sent at once.
 
     Raises:
         ValueError: a value that makes no sense.
@@ -42,7 +45,7 @@ class Warm:
     min_workers: int = 0
     idle_timeout: float = 300.0
     max_attempts: int = 3
-    max_requests_per_second: float = 200.0
+    max_requests_per_second: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -52,7 +55,8 @@ class Warm:
         if not 0 <= self.min_workers <= most:
             raise ValueError(f"min_workers must be 0 to max_workers, {most}, not {self.min_workers!r}")
         for name in ("idle_timeout", "max_requests_per_second"):
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
         if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             text = "max_attempts, the workers that a call may cost, must be 1 or more, not"
@@ -62,6 +66,9 @@ class Warm:
 def resolved(settings: Warm, max_workers: int | None) -> WarmOptions:
     """Return the settings for an executor with such ``max_workers``. ValueError: they do not fit together."""
     given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    given["bounded"] = settings.max_requests_per_second is not None
+    if not given["bounded"]:
+        given["max_requests_per_second"] = _RATE
     if settings.max_workers is None:
         given["max_workers"] = max_workers or _WORKERS
     elif max_workers not in (None, settings.max_workers):

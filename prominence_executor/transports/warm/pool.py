@@ -50,7 +50,7 @@ class WarmPool:
         self._objects = min(_OBJECTS, int(_FETCHING * rate / options.max_workers * PART * 3 / 4))
         context.objects.keep(self._objects)
         outcomes = OutcomeSettler(context, registry, settler)
-        self._scheduler = Scheduler(context, registry, outcomes, Mailboxes(context, rate), options)
+        self._scheduler = Scheduler(context, registry, outcomes, Mailboxes(context, rate, options.bounded), options)
 
     def start(self) -> None:
         """Start the threads."""

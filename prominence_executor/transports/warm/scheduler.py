@@ -5,7 +5,8 @@
 Others tell it what has happened by `post`, and read what it has published by `workers`. lifecycle.py has how workers
 come and go, exchange.py what goes to them and what they say; what is to be decided, pure functions decide (batches.py,
 workers.compare). What takes its time (sending, settling, creating and deleting jobs) is done by the senders, a few
-threads, whose answers are events again; its own requests are what all workers say, and which of their jobs are there.
+threads, whose answers are events again; its own requests are which of their jobs are there, and what all workers say,
+unless that is heard by the listener (listener.py), whose events are more of the same.
 No other thread may touch a `PoolState` or a `Worker`.
 """
 
@@ -30,9 +31,11 @@ from .events import (
     BatchSent,
     ChunkReturned,
     ChunkSettled,
+    Deaf,
     Discarded,
     EndFailed,
     Event,
+    Heard,
     MailboxCleared,
     Scaled,
     Stopped,
@@ -43,12 +46,14 @@ from .events import (
 )
 from .exchange import Exchange
 from .lifecycle import Lifecycle
+from .listener import Listener
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler
 from .state import PoolState
 
 _SENDERS = 4
+_SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
 
@@ -87,6 +92,7 @@ class Scheduler:
         self._exchange = Exchange(
             *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
         )
+        self._listener = Listener(context.run_id, mailboxes, self.post, self._guard)
         self._stopping = False
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
         self._mailboxes = mailboxes
@@ -95,6 +101,7 @@ class Scheduler:
         """Start the threads; the workers are numbered from ``first_number`` on."""
         self._lifecycle.numbers = range(first_number, first_number)
         self._senders = start_thread_pool(_SENDERS, f"prominence-warm-{self._context.run_id}", self._guard)
+        self._listener.start()
         self.thread.start()
 
     # -- from other threads ----------------------------------------------------------------------------------------
@@ -114,6 +121,7 @@ class Scheduler:
     def stop(self) -> None:
         """End the threads; every chunk is settled. Blocks for what they are about."""
         self.post(Stopped())
+        self._listener.stop()
         if self._senders is not None:
             if threading.current_thread() is not self.thread:
                 self.thread.join()
@@ -172,14 +180,25 @@ class Scheduler:
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
         self._lifecycle.plan()
         self._dispatch()
-        if any(worker.chunks or not worker.nonce for worker in workers.values()):
+        looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
+        if looks and any(worker.chunks or not worker.nonce for worker in workers.values()):
             self._publish()
-            self._exchange.read()
+            self._listen(self._exchange.read())
             self._dispatch()
         self._lifecycle.watch()
         self._lifecycle.retire()
-        if workers:
+        if not workers:
+            self._listen(False)
+        elif not self._state.listening:
             self._context.health.answered()
+
+    def _listen(self, hears: bool) -> None:
+        """Have workers heard by the thread that does that, if the service allows it; else looks are needed."""
+        if hears:
+            self._listener.listen()
+        elif self._state.listening:
+            self._listener.rest()
+        self._state.listening = hears
 
     def _dispatch(self) -> None:
         self._handle_waiting()  # what has been submitted since
@@ -238,6 +257,12 @@ class Scheduler:
                 state.forget(chunk)
             case Terminated(chunk):
                 self._exchange.terminate(chunk)
+            case Heard(said, at):
+                if not self._exchange.hear(said, at):
+                    self._listen(False)
+                self._context.health.answered()
+            case Deaf():
+                state.listening = False
             case Scaled(workers):
                 state.target, state.shrinks = workers, True
             case Stopped():

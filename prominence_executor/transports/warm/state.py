@@ -110,6 +110,8 @@ class PoolState:
     needs: dict[Chunk, float] = field(default_factory=dict)  # seconds a worker must have left, as one had not enough
     kind: Kind | None = None  # of the next worker: what calls asked for last
     seconds: float | None = None  # of a call, a moving average
+    listening: bool = False  # what workers say is heard at once: the service lets requests wait
+    took: float = 0.0  # seconds that the last look into their mailboxes has taken
     shrinks: bool = False  # idle workers beyond the target end at once
     failed_starts: int = 0  # in a row
     job_ids: set[int] = field(default_factory=set)  # of all workers that were created

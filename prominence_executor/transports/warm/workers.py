@@ -20,7 +20,7 @@ from ...run import diagnosis
 from ...run.context import RunContext
 from ...run.names import parse_worker_name, worker_name
 from ...run.options import WORKER_LABEL
-from .batches import SHORTEST
+from .batches import SHORTEST, longest_pause
 from .describe import describe_worker
 from .events import EndFailed, Event, WorkerCreated, WorkerNotCreated
 from .mailboxes import mailboxes
@@ -32,6 +32,7 @@ _PATIENCE = 120.0  # seconds beyond idle_timeout for which a worker waits for a 
 _RESTART = 1.0  # seconds until another one is started in the place of one that the service has not seen
 _SILENT = 60.0  # seconds without a word of a worker that has a batch
 _WATCH = (1.0, 30.0)  # seconds between two looks at the jobs
+_IDLE = 120.0  # likewise while no worker has anything to do, and what they say is heard
 _LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which its job is looked for, and given up
 
 
@@ -59,6 +60,7 @@ class WorkerJobs:
                 place=mailboxes(self._context.run_id),
                 room=min(1 << 16, _UNREAD // self._options.max_workers),
                 shortest=SHORTEST,
+                longest=longest_pause(self._options),
                 rate=rate,
                 patience=max(self._options.idle_timeout + _PATIENCE, health.timeout),
             )
@@ -159,6 +161,8 @@ def compare(
 def watch_pause(state: PoolState, now: float) -> float:
     """Seconds until the next look at the jobs: a part of the time for which nothing has happened."""
     workers = state.workers.values()
+    if state.listening and not any(worker.chunks or not worker.nonce for worker in workers):
+        return _IDLE  # one that is lost meanwhile is missed when it has calls
     quiet = now - max([state.eventful_at, *(worker.began for worker in workers)])
     if any(worker.job_id is None for worker in workers):
         quiet = 0.0

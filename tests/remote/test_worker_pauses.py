@@ -1,0 +1,23 @@
+"""How often an idle warm worker asks for a batch."""
+
+from __future__ import annotations
+
+from prominence_executor.remote.worker import pause
+
+BOUNDS = (0.002, 1.0)
+
+
+def test_looks_become_rare_while_nothing_comes() -> None:
+    assert pause(0.0, 0.001, False, BOUNDS) == 0.002
+    assert pause(2.0, 0.012, False, BOUNDS) == 0.1
+    assert pause(600.0, 0.012, False, BOUNDS) == 1.0
+
+
+def test_a_service_that_is_slow_is_asked_less_often_but_an_outage_is_over_when_it_is() -> None:
+    assert pause(0.0, 0.012, False, BOUNDS) == 0.006
+    assert pause(0.0, 600.0, False, BOUNDS) == 1.0
+
+
+def test_a_request_that_has_waited_was_the_pause_and_one_that_came_back_at_once_was_not() -> None:
+    assert pause(50.0, 50.0, True, BOUNDS) == 0.0
+    assert pause(600.0, 0.001, True, BOUNDS) == 0.999
