@@ -115,6 +115,9 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments, rest = whole.parse_known_args(argv)
     if arguments.group == "serve":
         return serve.run(rest)
+    if more := getattr(arguments, "more", None):
+        name, kind = more
+        rest = _taken(arguments, name, kind, rest)
     if rest:
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
     work: Work = arguments.work
@@ -130,6 +133,16 @@ def _run(argv: Sequence[str] | None) -> int:
             traceback.print_exc()
         who = " ".join(filter(None, ("prominence-executor", arguments.group, arguments.command)))
         return _failed(f"{who}: {error}", status_of(error))
+
+
+def _taken(arguments: argparse.Namespace, name: str, kind: Callable[[str], object], rest: list[str]) -> list[str]:
+    """Take words behind an option as more of a command's last argument, which argparse may not; return the others."""
+    words = [word for word in rest if not word.startswith("-")]
+    try:
+        setattr(arguments, name, [*getattr(arguments, name), *map(kind, words)])
+    except argparse.ArgumentTypeError as error:
+        arguments.parser.error(str(error))
+    return [word for word in rest if word.startswith("-")]
 
 
 @contextmanager

@@ -52,6 +52,7 @@ def add_to(add: AddParser) -> None:
     command.add_argument("change", nargs="*", metavar="NAME[=VALUE]",
                          help="url, token_file, image, runtime, cpus, memory, disk, nodes, walltime; also token, "
                          "whose value is read from the standard input when none is given")  # fmt: skip
+    command.set_defaults(more=("change", str))
     command.add_argument("--json", action="store_true", help="as JSON; tokens are left out")
     command = add(
         "check", _check, "service, token, clock, versions: what a mail for help would say", "check --profile big"

@@ -62,6 +62,7 @@ def _run(command: argparse.ArgumentParser) -> None:
 
 def _calls(command: argparse.ArgumentParser) -> None:
     command.add_argument("call", nargs="*", type=_call, metavar="CALL", help="its number in the run; default: all")
+    command.set_defaults(more=("call", _call))
 
 
 def _call(text: str) -> int:

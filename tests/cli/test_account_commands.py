@@ -46,7 +46,7 @@ def test_a_profile_is_set_shown_used_and_taken_away(
     status, shown, errors = said("config")
     assert (status, shown) == (0, "")
     assert "there are no profiles in" in errors
-    assert said("config", "set", f"url={service.url}", "token_file=~/token", "cpus=2", "--profile", "here")[0] == 0
+    assert said("config", "set", "--profile", "here", f"url={service.url}", "token_file=~/token", "cpus=2")[0] == 0
     file = home / ".prominence" / "config.ini"
     assert file.stat().st_mode & 0o777 == 0o600
     assert said("config", "path")[1] == f"{file}\n"

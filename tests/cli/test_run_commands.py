@@ -268,7 +268,7 @@ def test_some_calls_are_cancelled_and_those_they_share_a_job_with_are_asked_for(
 
 
 def test_logs_are_followed_and_watch_ends_with_the_run(
-    service: LocalService, gate: Gate, said: Said, until: Until, capfdbinary: pytest.CaptureFixture[bytes]
+    service: LocalService, gate: Gate, until: Until, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     run_id = f"run-{uuid.uuid4()}"
     with ProminenceExecutor(service.url, service.token, run_id=run_id, poll_interval=(0.05, 0.5)) as executor:
@@ -308,7 +308,8 @@ def test_purge_spares_what_is_young(client: ProminenceClient, said: Said) -> Non
 @pytest.mark.parametrize(
     "arguments",
     [["show"], ["logs", "r", "x"], ["watch", "r", "--interval", "0"], ["list", "--label", "x"], ["delete", "x"],
-     ["purge"], ["purge", "--older-than", "1"], ["results", "r"], ["completion", "fish"], ["describe", "-1"]],
+     ["logs", "r", "-f", "x"], ["logs", "r", "--bad", "1"], ["purge"], ["purge", "--older-than", "1"], ["results", "r"],
+     ["completion", "fish"], ["describe", "-1"]],
 )  # fmt: skip
 def test_what_is_not_understood_is_status_2_and_asks_nobody(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
