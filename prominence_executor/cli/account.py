@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .terminal import harmless, print_json, print_table
+from .terminal import Columns, harmless, print_json, print_table
 
 if TYPE_CHECKING:
     from ..client.client import ProminenceClient
@@ -122,7 +122,7 @@ def _show_profiles(arguments: argparse.Namespace) -> int:
         print_json(shown)
     elif shown:
         rows = [(name, field, text) for name, fields in shown.items() for field, text in fields.items()]
-        print_table(("profile", "field", "value"), rows)
+        print_table(Columns(("profile", "field", "value"), ("profile", "field", "value")), rows)
     else:
         print(f"there are no profiles in {harmless(str(profiles.profiles_file()))}", file=sys.stderr)
     return 0

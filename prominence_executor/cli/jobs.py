@@ -11,11 +11,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .account import connected
-from .terminal import duration, harmless, moment, numbers, print_json, print_table
+from .terminal import Columns, duration, harmless, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from . import AddParser
 
+_JOBS = Columns(
+    ("job", "name", "function", "status", "created", "time", "image"), ("job", "status"), ("image", "created")
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -72,7 +75,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print_json(jobs)
     elif jobs:
         print_table(
-            ("job", "name", "function", "status", "created", "time", "image"),
+            _JOBS,
             [
                 (
                     str(job.id),

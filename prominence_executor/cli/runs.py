@@ -11,14 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .account import connected
-from .terminal import LiveTable, duration, harmless, moment, numbers, print_json, print_table
+from .terminal import Columns, LiveTable, duration, harmless, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from ..runs import CallOutcome, JobInfo, RunInfo, RunState
     from ..runs.logs import Stream
     from . import AddParser
 
-_JOBS = ("calls", "job", "status", "function", "started", "time", "reason")
+_JOBS = Columns(
+    ("calls", "job", "status", "function", "started", "time", "reason"), ("calls", "job", "status"), ("started",)
+)
+_RUNS = Columns(("run", "state", "calls", "jobs", "function", "created"), ("run", "state"), ("created", "calls"))
+_OUTCOMES = Columns(("call", "outcome", "job", "seconds", "file", "message"), ("call", "outcome", "job"), ("seconds",))
 
 
 def add_to(add: AddParser) -> None:
@@ -90,7 +94,7 @@ def _runs(arguments: argparse.Namespace) -> int:
         print_json(found)
     elif found:
         print_table(
-            ("run", "state", "calls", "jobs", "function", "created"),
+            _RUNS,
             [
                 (
                     info.run_id,
@@ -224,7 +228,7 @@ def _results(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes)
     else:
-        print_table(("call", "outcome", "job", "seconds", "file", "message"), map(_row, outcomes))
+        print_table(_OUTCOMES, map(_row, outcomes))
     missing = set(arguments.call) - {outcome.call for outcome in outcomes}
     if missing:
         print(f"nothing is known of calls {', '.join(map(str, sorted(missing)))}", file=sys.stderr)

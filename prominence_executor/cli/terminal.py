@@ -12,10 +12,12 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 _GAP = "  "
 _NARROWEST = 8  # characters to which a column is cut
+_READABLE = 20  # characters of a column for which others are left out
+_LONG_AGO = 180 * 86_400.0  # seconds, from which on the year says more than the time
 
 
 def harmless(text: str, *, lines: bool = False) -> str:
@@ -53,9 +55,12 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def moment(seconds: float | None) -> str:
-    """Return a time of day, with its date, on this machine's clock."""
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+def moment(seconds: float | None, now: float | None = None) -> str:
+    """Return a time of day, with its date, on this machine's clock; the day alone where that is long ago."""
+    if seconds is None:
+        return ""
+    long_ago = abs((time.time() if now is None else now) - seconds) > _LONG_AGO
+    return time.strftime("%Y-%m-%d" if long_ago else "%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def duration(seconds: float | None) -> str:
@@ -77,56 +82,88 @@ def numbers(calls: Sequence[int]) -> str:
     return str(calls[0]) if len(calls) == 1 else f"{calls[0]}-{calls[-1]}"
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+class Columns(NamedTuple):
+    """The columns of a table.
+
+    Attributes:
+        whole: those that are never cut: whoever reads the table types what stands in them.
+        spare: those that are left out where there is no room, the first one first. The others are cut.
+    """
+
+    names: tuple[str, ...]
+    whole: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
+
+
+def print_table(columns: Columns, rows: Iterable[Sequence[str]]) -> None:
     """Print rows below the columns' names: as wide as the terminal, and as wide as they are into a pipe."""
     table = [[harmless(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and (rich := _rich_table(columns, table)) is not None:
+    if not sys.stdout.isatty():
+        print("\n".join(joined([columns.names, *table])))
+        return
+    fitted = fit(columns, table, shutil.get_terminal_size().columns)
+    if (rich := _rich_table(fitted)) is not None:
         from rich.console import Console
 
         Console(highlight=False).print(rich)
-        return
-    print("\n".join(plain_table(columns, table, _width())))
+    else:
+        print("\n".join(joined(fitted)))
 
 
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Return a table's lines; ``width``: of the terminal, None for no limit."""
-    table = [[name.upper() for name in columns], *rows]
+def fit(columns: Columns, rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return the head and the rows of a table that is no wider than this, unless `Columns.whole` are: cells are cut."""
+    table = [list(columns.names), *map(list, rows)]
+    cut = [name for name in columns.names if name not in (*columns.whole, *columns.spare)]
+    for name in columns.spare:
+        if sum(min(size, _READABLE) if name in cut else size for name, size in _sizes(table)) <= width - _gaps(table):
+            break
+        at = table[0].index(name)
+        table = [row[:at] + row[at + 1 :] for row in table]
+    sizes = dict(_sizes(table))
+    while cut and sum(sizes.values()) > width - _gaps(table):
+        widest = max(cut, key=lambda name: sizes[name])
+        if sizes[widest] <= _NARROWEST:
+            break
+        sizes[widest] -= 1
+    return [[_cut(cell, size) for cell, size in zip(row, sizes.values(), strict=True)] for row in table]
+
+
+def joined(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: its head, and its rows."""
+    table = [[name.upper() for name in table[0]], *table[1:]]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    if width is not None:
-        _shrink(widths, width - len(_GAP) * (len(widths) - 1))
-    return [
-        _GAP.join(_cut(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+    return [_GAP.join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
-def _shrink(widths: list[int], room: int) -> None:
-    """Take from the widest columns until all have room, or none can be narrower."""
-    while sum(widths) > room and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+def _sizes(table: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
+    return [(column[0], max(map(len, column))) for column in zip(*table, strict=True)]
+
+
+def _gaps(table: Sequence[Sequence[str]]) -> int:
+    return len(_GAP) * (len(table[0]) - 1)
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+    """Cut a text in its middle: of names both ends say something."""
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2
+    return f"{text[: width - 3 - end]}...{text[len(text) - end :]}"
 
 
-def _width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+def _rich_table(table: Sequence[Sequence[str]]) -> Any:
     """Make a table of ``rich``, whose cells are text and no markup; None without it."""
     try:
         from rich.table import Table
         from rich.text import Text
     except ImportError:
         return None
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(name.upper(), no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    return table
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, len(_GAP), 0, 0))
+    for name in table[0]:
+        shown.add_column(Text(name.upper()), no_wrap=True)
+    for row in table[1:]:
+        shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    return shown
 
 
 _STYLES = {
@@ -157,17 +194,18 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def show(self, title: str, columns: Columns, rows: Sequence[Sequence[str]]) -> None:
         """Show how things are now."""
         title = harmless(title)
         if self._live is not None:
             from rich.console import Group
             from rich.text import Text
 
-            room = max(1, shutil.get_terminal_size().lines - 4)
+            width, height = shutil.get_terminal_size()
+            room = max(1, height - 4)
             cells = [[harmless(cell) for cell in row] for row in rows[:room]]
             more = [Text(f"... and {len(rows) - room} more")] if len(rows) > room else []
-            self._live.update(Group(Text(title), _rich_table(columns, cells), *more), refresh=True)
+            self._live.update(Group(Text(title), _rich_table(fit(columns, cells, width)), *more), refresh=True)
         elif title != self._said:
             print(f"{time.strftime('%H:%M:%S')}  {title}", flush=True)
         self._said = title

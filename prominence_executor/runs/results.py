@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 from ..client.client import ProminenceClient
 from ..client.status import has_ended
 from ..client.transfers import appearing_whole
-from ..errors import OutcomeError, ProminenceError
+from ..errors import JobError, NotFoundError, OutcomeError, PermissionDeniedError
 from ..executor.adoption import RunSnapshot
 from ..executor.attach import find
 from ..payload.calls import Identity
@@ -41,7 +41,7 @@ class CallOutcome:
         kind: ``"result"``; ``"error"``: it raised; ``"lost"``: its job left no outcome of it; ``"open"``: it is not
             there yet.
         seconds: that it took, where that is known.
-        message: of an error: its last line, or why there is no outcome.
+        message: of an error: its last line, or why there is no outcome, or no output files.
         paths: the files that were written: results (of an MPI call one a rank), the traceback, output files.
     """
 
@@ -72,7 +72,6 @@ def fetch_results(
 
     Raises:
         RunNotFoundError: there is no such run, or the service does not have its key any more.
-        SignatureError: never; an outcome that is not signed by the run counts as lost.
         OSError: the files cannot be written.
         ProminenceError: the service does not answer, or refuses.
     """
@@ -140,7 +139,7 @@ class _Writer:
         with tempfile.TemporaryFile() as file:
             try:
                 self._client.download(url, cast(BinaryIO, file))
-            except ProminenceError as error:
+            except (NotFoundError, PermissionDeniedError) as error:  # the store does not have it any more
                 yield from (CallOutcome(number, "lost", job["id"], message=str(error)) for number in numbers)
                 return
             files_url = diagnosis.output_url(job, FILES_FILE)
@@ -166,7 +165,7 @@ class _Writer:
         for number in numbers:
             try:
                 yield self._of_call(file, outcomes, number, number - chunk.first, chunk, job, files_url)
-            except ProminenceError as error:  # not what was signed, or files that do not come
+            except OutcomeError as error:  # it is not what was signed
                 yield CallOutcome(number, "lost", job_id, message=str(error))
 
     def _of_call(
@@ -196,7 +195,10 @@ class _Writer:
         if header.get("files") is not None:
             where = str(self._folder.resolve().parent), self._folder.resolve().name
             files = DownloadedFiles(self._connection, where[1], number, job["id"], header["files"], where[0])
-            paths += files.fetch(files_url).values()
+            try:
+                paths += files.fetch(files_url).values()
+            except (OutcomeError, JobError, NotFoundError) as error:
+                message = f"its files: {error}"
         return CallOutcome(number, kind, job["id"], header.get("seconds"), message, tuple(paths))
 
     def _write_result(self, file: BinaryIO, outcome: Outcome, name: str, at: int, parts: Mapping[str, Any]) -> Path:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from terminals import COLUMNS, on_terminal, without_extra
 
 from prominence_executor import ProminenceExecutor, Resources
-from prominence_executor.cli.terminal import duration, harmless, plain_table
+from prominence_executor.cli.terminal import Columns, duration, fit, harmless, joined
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.once
@@ -47,8 +47,17 @@ def test_what_is_harmless_stays_as_it_is() -> None:
 
 @given(st.lists(st.tuples(*[st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200)] * 3)))
 def test_a_table_is_as_wide_as_the_terminal(rows: list[tuple[str, str, str]]) -> None:
-    assert all(len(line) <= COLUMNS for line in plain_table(("one", "two", "three"), rows, COLUMNS))
-    assert plain_table(("one", "two", "three"), rows, None)[0].startswith("ONE")
+    assert all(len(line) <= COLUMNS for line in joined(fit(Columns(("one", "two", "three")), rows, COLUMNS)))
+
+
+def test_what_people_type_is_never_cut_and_what_they_can_spare_goes_first() -> None:
+    columns = Columns(("id", "name", "image", "when"), whole=("id",), spare=("image", "when"))
+    row = ("x" * 30, "name-of-some-run/17-18.2", "python:3.11-slim", "11-27 00:08:31")
+    assert fit(columns, [row], 100)[1] == list(row)
+    assert fit(columns, [row], 72) == [["id", "name", "when"], ["x" * 30, "name-of-some-run/17-18.2", "11-27 00:08:31"]]
+    assert fit(columns, [row], 68)[1] == ["x" * 30, "name-of-s.../17-18.2", "11-27 00:08:31"]
+    assert fit(columns, [row], 60)[0] == ["id", "name"]
+    assert [line[:30] for line in joined(fit(columns, [row], 10))] == ["ID".ljust(30), "x" * 30]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.4, "0s"), (59.9, "59s"), (61, "1:01"), (3661, "1:01:01")])
