@@ -16,6 +16,7 @@ from ..run.options import RUN_LABEL
 from ..transports.warm.mailboxes import without_outcomes
 from .listing import JobInfo, job_info
 
+_NOT_BEGUN = ("idle", "pending", "deploying", "waiting")
 Stream = Literal["stdout", "stderr"]
 
 
@@ -45,9 +46,12 @@ def read_logs(
         ProminenceError: the service does not answer, or refuses.
     """
     readers = [_Reader(client, job, stream) for job in jobs for stream in streams]
+    waiting = {job.id for job in jobs if job.active and job.status in _NOT_BEGUN}
     ended = {job.id for job in jobs if not job.active}
     while True:
         for reader in readers:
+            if reader.job.id in waiting:
+                continue  # the service would be asked for seconds what a job has printed that it does not know
             content = reader.read(is_last=not follow or reader.job.id in ended)
             if content:
                 yield LogPiece(reader.job, reader.stream, content)
@@ -55,14 +59,16 @@ def read_logs(
         if not follow or not readers:
             return
         wait(pause)
-        ended |= {reader.job.id for reader in readers} - _active(client, readers)
+        active = _active(client, readers)
+        waiting = {number for number, job in active.items() if job.status in _NOT_BEGUN}
+        ended |= {reader.job.id for reader in readers} - active.keys()
 
 
-def _active(client: ProminenceClient, readers: Sequence[_Reader]) -> set[int]:
+def _active(client: ProminenceClient, readers: Sequence[_Reader]) -> dict[int, JobInfo]:
     run_ids = {reader.job.run_id for reader in readers}
     run_id = run_ids.pop() if len(run_ids) == 1 else None
     constraint = None if run_id is None else (RUN_LABEL, run_id)
-    return {job.id for job in map(job_info, client.list_jobs(constraint=constraint)) if job.active}
+    return {job.id: job for job in map(job_info, client.list_jobs(constraint=constraint)) if job.active}
 
 
 class _Reader:
