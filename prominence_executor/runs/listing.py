@@ -213,12 +213,11 @@ def summary(run_id: str, jobs: Iterable[JobInfo], arrays: Iterable[ArrayInfo]) -
     jobs, arrays = list(jobs), list(arrays)
     counts = Counter(job.status for job in jobs)
     spans = {(job.calls.start, job.calls.stop) for job in jobs if job.calls}
-    numbers = {number for start, stop in spans for number in range(start, stop)}
     for array in arrays:
         made = {job.id for job in jobs if job.name.startswith(f"{array.name}/")}
         if array.active and (left := array.span.members - len(made)):
             counts["not made yet"] += left
-        numbers.update(range(array.span.first, array.span.last + 1))
+        spans.add((array.span.first, array.span.last + 1))
     active = any(job.active for job in jobs) or any(array.active for array in arrays)
     functions = dict.fromkeys(job.function for job in jobs if job.function)
     ends = [job.ended for job in jobs if job.ended is not None]
@@ -226,9 +225,18 @@ def summary(run_id: str, jobs: Iterable[JobInfo], arrays: Iterable[ArrayInfo]) -
         run_id=run_id,
         active=active,
         jobs=dict(counts),
-        calls=len(numbers),
+        calls=_covered(spans),
         functions=tuple(functions),
         created=min((job.created for job in jobs if job.created is not None), default=None),
         ended=None if active else max(ends, default=None),
         workers=sum(job.active and job.worker is not None for job in jobs),
     )
+
+
+def _covered(spans: Iterable[tuple[int, int]]) -> int:
+    """Return how many numbers there are in spans that may overlap, each from its first number to before its last."""
+    count = end = 0
+    for start, stop in sorted(spans):
+        count += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return count
