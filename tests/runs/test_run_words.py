@@ -115,6 +115,12 @@ def test_a_run_is_summed_up() -> None:
     assert (info.calls, info.functions, info.workers, info.created, info.ended) == (21, ("fit", "draw"), 1, 100, None)
 
 
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)), max_size=12))
+def test_each_call_counts_once_however_often_it_was_sent(spans: list[tuple[int, int]]) -> None:
+    jobs = [listed(job_name("r", CallRange(first, size, 1)), number=at) for at, (first, size) in enumerate(spans)]
+    assert summary("r", jobs, []).calls == len({number for job in jobs for number in job.calls})
+
+
 def test_the_last_attempt_of_a_call_is_the_one_that_counts() -> None:
     jobs = (listed("r/0-1", status="completed"), listed("r/1.2", number=2), listed("r/1.2", status="deleted", number=3))
     state = RunState("r", jobs, ())
