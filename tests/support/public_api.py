@@ -312,5 +312,6 @@ def _option(action: argparse.Action) -> str:
     words += [f"{action.nargs!r} times"] if action.nargs not in (None, 0, argparse.PARSER) else []
     words += ["repeatable"] if isinstance(action, argparse._AppendAction) else []
     words += [f"type {action.type.__name__}"] if isinstance(action.type, type) else []
-    words += ["required"] if action.required else [f"default {action.default!r}"] if action.nargs != 0 else []
+    has_default = action.nargs != 0 and action.default != argparse.SUPPRESS
+    words += ["required"] if action.required else [f"default {action.default!r}"] if has_default else []
     return "; ".join(words)
