@@ -30,14 +30,18 @@ class TokenSource:
 
     It looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then into the profile (before the
     variable, if the profile was asked for), then at the file ``~/.prominence/token``: JSON with an ``access_token``, as
-    upstream's ``prominence login`` writes it, or plain text.
+    upstream's ``prominence login`` writes it, or plain text. A profile's token goes to the profile's own service alone:
+    with another ``url`` it is passed over.
 
     May be used by several threads at once; a callable is called by one of them at a time, while the others wait.
     """
 
-    def __init__(self, token: str | Callable[[], str] | None = None, profile: str | None = None) -> None:
+    def __init__(
+        self, token: str | Callable[[], str] | None = None, profile: str | None = None, url: str | None = None
+    ) -> None:
         self._argument = token
         self._profile = profile
+        self._url = url
         self._token: str | None = None
         self._origin = "no source yet"
         self.is_missing = False  # nobody has said anything, when it was last looked for
@@ -86,7 +90,7 @@ class TokenSource:
             self._origin = f"the environment variable {_VARIABLE}"
             return self._checked(os.environ[_VARIABLE])
         profile = find_profile(self._profile)
-        if (text := profile.token()) is not None:
+        if profile.is_for(self._url) and (text := profile.token()) is not None:
             self._origin = f"the profile {profile.name!r}"
             return self._checked(_in_json(text, self._origin))
         if os.environ.get(_VARIABLE):

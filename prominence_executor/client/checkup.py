@@ -67,7 +67,7 @@ def check_up(profile: str | None = None) -> Iterator[Fact]:
     yield Fact("profile", f"{chosen}; file {profiles_file()}")
     url = service_url(profile)
     yield _url(url, found)
-    tokens = TokenSource(None, profile)
+    tokens = TokenSource(None, profile, url)
     if url in ("local", "slurm"):
         yield Fact("service", f"{url}: it is started, or found, by the program that uses it")
         return

@@ -65,7 +65,7 @@ class ApiSession:
         profile: str | None = None,
     ) -> None:
         self.url = base_url(url, profile)
-        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token, profile)
+        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token, profile, self.url)
         self._timeout = timeout
         self.retry_for = retry_for
         self._verify = verification(verify)

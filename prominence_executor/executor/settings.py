@@ -175,7 +175,7 @@ def find_service(
         directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
         url, token = find_or_start(url, directory, options)
     if url != "local":
-        tokens = TokenSource(token, profile)
+        tokens = TokenSource(token, profile, url)
         _check_set_up(url, tokens)  # what is missing is better said here than by the first future
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service

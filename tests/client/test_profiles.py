@@ -110,6 +110,17 @@ def test_a_token_has_a_file_of_its_own_or_one_that_nobody_else_can_read(home: Pa
     assert "itself" not in str(caught.value)
 
 
+def test_its_token_goes_to_no_other_service() -> None:
+    change_profile("default", {"url": "http://mine/v1", "token": "mine"})
+    assert TokenSource(None, None, "http://mine/v1/").get() == "mine"
+    with pytest.raises(AuthenticationError, match="there is no token"):
+        TokenSource(None, None, "http://other/v1").get()
+    with pytest.raises(AuthenticationError, match="there is no token"):
+        ProminenceExecutor("http://other/v1")
+    change_profile("default", {"url": None})
+    assert TokenSource(None, None, "http://other/v1").get() == "mine"
+
+
 def test_an_executor_takes_from_it_what_is_not_given(service: LocalService) -> None:
     change_profile("big", {"url": service.url, "token": service.token, "image": "any:1", "cpus": "2"})
     with ProminenceExecutor(profile="big", poll_interval=(0.05, 0.5)) as executor:
