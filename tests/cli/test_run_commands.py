@@ -240,8 +240,8 @@ def test_an_array_of_several_functions_says_so(
     stuck: ProminenceExecutor, client: ProminenceClient, said: Said, until: Until
 ) -> None:
     futures = [stuck.submit(square if x % 2 else abs, x) for x in range(24)]
+    until(lambda: client.list_jobs(constraint=("pxrun", stuck.run_id)))
     until(lambda: run_state(client, stuck.run_id).info.calls == 24)
-    until(lambda: run_state(client, stuck.run_id).jobs)
     status, shown, _ = said("show", stuck.run_id)
     assert status == 0
     assert "-and-1-other" in shown or {"abs", "calls.square"} <= set(shown.replace(",", "").replace(";", "").split())
