@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from .account import connected
 
-_BAR = 40  # characters
 BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
 
 
@@ -90,9 +89,9 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _push(arguments: argparse.Namespace) -> int:
     from ..images.files import push
+    from ..progress import TransferBar
 
-    bar = _bar if sys.stderr.isatty() else None
-    with connected(arguments) as client:
+    with connected(arguments) as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -105,14 +104,6 @@ def _check(arguments: argparse.Namespace) -> int:
         report = executor.check_image(arguments.timeout)
     print(report)
     return 0 if report.usable else 1
-
-
-def _bar(sent: int, size: int) -> None:
-    """Show the progress of an upload, on one line of a terminal."""
-    done = int(_BAR * sent / max(size, 1))
-    line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
-    sys.stderr.write(line + ("\n" if sent >= size else ""))
-    sys.stderr.flush()
 
 
 def _report(line: str) -> None:

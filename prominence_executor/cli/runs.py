@@ -59,6 +59,11 @@ def add_to(add: AddParser) -> None:
     command.add_argument("-o", "--output", required=True, metavar="DIR", help="the directory; made if it is not there")
     command.add_argument("--json", action="store_true", help="as JSON")
 
+    command = add("report", _report, "where the time of a run went", "report px-20260101-120000-abc123 --html run.html")
+    _run(command)
+    command.add_argument("--html", metavar="FILE", help="write it to a file for a browser")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN", help="the run's id, as `runs` lists it")
@@ -233,6 +238,21 @@ def _results(arguments: argparse.Namespace) -> int:
     if missing:
         print(f"nothing is known of calls {', '.join(map(str, sorted(missing)))}", file=sys.stderr)
     return 0 if not missing and all(outcome.kind == "result" for outcome in outcomes) else 1
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from ..reports.service import report_of
+
+    with connected(arguments) as client:
+        report = report_of(client, arguments.run)
+    if arguments.html:
+        with open(arguments.html, "w", encoding="utf-8") as file:
+            file.write(report.html())
+    if arguments.json:
+        print_json(report.to_json())
+    elif not arguments.html:
+        print(harmless(report.text(), lines=True))
+    return 0
 
 
 def _row(outcome: CallOutcome) -> Sequence[str]:

@@ -123,7 +123,7 @@ def test_show_says_what_each_job_runs(said: Said, ended: str) -> None:
 
 
 def test_a_run_that_is_not_there_is_one_sentence(said: Said) -> None:
-    for verb in (["show"], ["watch"], ["logs"], ["cancel"], ["results", "-o", "x"]):
+    for verb in (["show"], ["report"], ["watch"], ["logs"], ["cancel"], ["results", "-o", "x"]):
         status, shown, errors = said(*verb, "no-such-run")
         assert (status, shown, errors.count("\n")) == (1, "", 1)
         assert errors == f"prominence-executor {verb[0]}: the service has no jobs of a run 'no-such-run'\n"
@@ -158,6 +158,15 @@ def test_results_are_files_that_load_reads(said: Said, ended: str, tmp_path: Pat
     assert r"ValueError: no \x1b[31m<b>red</b>\x1b[0m" in shown
     assert said("results", ended, "2", "-o", str(folder))[0] == 0
     assert said("results", ended, "99", "-o", str(folder))[2] == "nothing is known of calls 99\n"
+
+
+def test_a_report_is_text_json_or_a_page(said: Said, ended: str, tmp_path: Path) -> None:
+    status, shown, _ = said("report", ended)
+    assert status == 0
+    assert ended in shown
+    assert json.loads(said("report", ended, "--json")[1])
+    assert said("report", ended, "--html", str(tmp_path / "run.html")) == (0, "", "")
+    assert ended in (tmp_path / "run.html").read_text()
 
 
 def test_nothing_is_unpickled_and_what_is_not_signed_is_lost(
