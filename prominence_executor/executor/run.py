@@ -71,6 +71,7 @@ class Run:
             clock=self._clock.now,
             lasts=service.lasts,
             cancel_running=settings.cancel_running,
+            name=settings.name,
             revive=service.revive,
         )
         self.settings = settings
