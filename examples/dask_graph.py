@@ -26,6 +26,7 @@ import numpy as np
 
 from prominence_executor import ProminenceExecutor
 
+WORKERS = 2  # jobs that stay; as many as there is room for
 PIECES, SEGMENTS, LENGTH = 8, 64, 1024  # so many pieces, of so many segments each, of so many values
 PERIOD, DAMPING = 12.0, 0.02  # both in steps
 A1, A2 = 2 * math.exp(-DAMPING) * math.cos(2 * math.pi / PERIOD), -math.exp(-2 * DAMPING)
@@ -67,7 +68,9 @@ def main() -> int:
     while len(parts) > 1:
         parts = [dask.delayed(merge)(one, other) for one, other in zip(parts[::2], parts[1::2], strict=True)]
     with (
-        ProminenceExecutor(os.environ.get("PROMINENCE_URL", "local"), name="spectrum", workers="warm") as executor,
+        ProminenceExecutor(
+            os.environ.get("PROMINENCE_URL", "local"), name="spectrum", workers="warm", max_workers=WORKERS
+        ) as executor,
         dask.config.set(scheduler=executor, chunksize=4),
     ):
         number, total, squares = parts[0].compute()

@@ -32,6 +32,7 @@ TRUTH = np.array([1.0, 0.8, 3.3, 0.6])
 BOUNDS = [(0.2, 3.0), (0.1, 3.0), (0.5, 8.0), (-np.pi, np.pi)]
 SIGMA = 0.15
 TIMES = np.linspace(0, 2, 120)
+WORKERS = 2  # jobs that stay; as many as there is room for
 WALKERS, STEPS = 20, 160
 
 
@@ -75,14 +76,16 @@ def draw(data: Any, best: Any, samples: Any, widths: Any) -> None:
     right.plot(*TRUTH[2:], "x", color="tab:red", label="truth")
     right.set(xlabel=NAMES[2], ylabel=NAMES[3])
     right.legend()
-    figure.savefig("fit.png", dpi=80)
+    figure.savefig("fit.png", dpi=70)
 
 
 def main() -> int:
     """Fit, compare, and return the exit status: 0 if all three checks hold."""
     rng = np.random.default_rng(1946)
     data = decay(TRUTH, TIMES) + SIGMA * rng.normal(size=len(TIMES))
-    with ProminenceExecutor(os.environ.get("PROMINENCE_URL", "local"), name="fit", workers="warm") as executor:
+    with ProminenceExecutor(
+        os.environ.get("PROMINENCE_URL", "local"), name="fit", workers="warm", max_workers=WORKERS
+    ) as executor:
         found = differential_evolution(
             chi_square, BOUNDS, args=(TIMES, data), workers=executor.map, updating="deferred",
             popsize=8, maxiter=60, tol=1e-3, polish=False, rng=rng,

@@ -28,6 +28,7 @@ from sklearn.svm import SVC
 from prominence_executor import ProminenceExecutor
 from prominence_executor.integrations.joblib import register
 
+WORKERS = 2  # jobs that stay; as many as there is room for
 GRID = {"C": [0.1, 1.0, 10.0, 100.0], "gamma": [1e-4, 1e-3, 1e-2]}
 
 
@@ -39,7 +40,9 @@ def main() -> int:
 
     register()
     with (
-        ProminenceExecutor(os.environ.get("PROMINENCE_URL", "local"), name="digits", workers="warm") as executor,
+        ProminenceExecutor(
+            os.environ.get("PROMINENCE_URL", "local"), name="digits", workers="warm", max_workers=WORKERS
+        ) as executor,
         parallel_config("prominence", executor=executor),
     ):
         search.fit(train, train_digits)
