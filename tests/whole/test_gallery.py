@@ -13,7 +13,7 @@ import pytest
 from paths import ROOT
 from variables import unmeasured
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.timeout(600)]
 
 EXAMPLES = ROOT / "examples"
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -29,7 +29,7 @@ def variables() -> dict[str, str]:
 
 def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        command, env=variables(), cwd=folder, capture_output=True, text=True, timeout=280, check=False
+        command, env=variables(), cwd=folder, capture_output=True, text=True, timeout=580, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -67,7 +67,7 @@ def test_a_notebook_of_the_gallery_runs_in_a_kernel(name: str, tmp_path: Path) -
     program = (
         "import nbformat, sys; from nbclient import NotebookClient\n"
         "book = nbformat.read(sys.argv[1], 4)\n"
-        "NotebookClient(book, timeout=250, kernel_name='python3').execute()\n"
+        "NotebookClient(book, timeout=550, kernel_name='python3').execute()\n"
         "print([output.get('text') for cell in book.cells for output in cell.get('outputs', [])])\n"
     )
     assert "as it should be" in run([sys.executable, "-c", program, str(EXAMPLES / f"{name}.ipynb")], tmp_path)
