@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 _BAR = 40  # characters
+BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
 
 
 def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -21,16 +22,23 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         help="build, upload and check container images (image --help)",
     )
     commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="make an image with Python on a Debian machine (needs root, debootstrap)")
-    build.add_argument("-o", "--output", required=True, metavar="FILE", help="the archive: NAME.tar or NAME.tgz")
+    build = commands.add_parser("build", help="make an image with Python and packages")
+    build.add_argument("-o", "--output", required=True, metavar="FILE", help="NAME.tar, NAME.tgz or NAME.sif")
     build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
     build.add_argument(
         "--requirement", "-r", action="append", default=[], metavar="FILE", help="as for pip; repeatable"
     )
     build.add_argument("--package", action="append", default=[], metavar="NAME", help="a Debian package; repeatable")
-    build.add_argument("--suite", help="the Debian release; default: this machine's")
-    build.add_argument("--mirror", metavar="URL", help="of Debian's packages; default: the one that apt uses here")
-    build.add_argument("--from-python", metavar="PREFIX", help="copy the standard library of an installed Python")
+    build.add_argument("--suite", help="the Debian release; default: the official image's, or this machine's")
+    build.add_argument("--base", metavar="IMAGE", help="start from this image; default: python:X.Y-slim")
+    build.add_argument(
+        "--builder", choices=BUILDERS,
+        help="default: apptainer for a .sif, else podman or docker, else debootstrap (as root, without a registry)",
+    )  # fmt: skip
+    build.add_argument("--mirror", metavar="URL", help="of Debian's packages, for debootstrap; default: apt's here")
+    build.add_argument(
+        "--from-python", metavar="PREFIX", help="have debootstrap copy the standard library of an installed Python"
+    )
     build.set_defaults(work=_build)
     push = commands.add_parser("push", help="upload an image to the service, and print the name to use")
     push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
@@ -53,6 +61,8 @@ def _build(arguments: argparse.Namespace) -> int:
         suite=arguments.suite,
         mirror=arguments.mirror,
         from_python=arguments.from_python,
+        builder=arguments.builder,
+        base=arguments.base,
         report=_report,
     )
     print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")

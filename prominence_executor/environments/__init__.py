@@ -6,7 +6,6 @@
     locks.py      what was chosen, with hashes; kept, so that the next run has the same
     archive.py    a folder as an archive that depends on its content alone
     store.py      the folder of this user's machine that keeps locks and archives
-    secrets.py    passwords in the addresses of package indexes, which nobody may see
 
 It knows neither runs nor jobs, and does not talk to the service.
 """

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..caches import appearing_in, cache_folder
 from ..errors import RequirementsError
 from .archive import pack, sha256_of
 from .locks import PYTHON, Lock, lock_from
@@ -24,7 +22,6 @@ from .wanted import Requirements, Wanted, wanted
 
 LIMIT = 1000.0  # megabytes of an archive at most
 _MEGABYTE = 1e6
-_LEFT = 86400.0  # seconds after which what a killed program has left is removed
 
 
 class Archive(NamedTuple):
@@ -37,8 +34,7 @@ class Archive(NamedTuple):
 
 def folder() -> Path:
     """Return the folder that keeps locks and archives."""
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(caches) / "prominence-executor" / "environments"
+    return cache_folder("environments")
 
 
 def locked(requirements: Requirements, platform: str | None = None, *, anew: bool = False) -> Lock | None:
@@ -149,27 +145,16 @@ def _read(path: Path, *, strict: bool = True) -> Lock | None:
 
 
 def _make(lock: Lock, path: Path, tool: Tool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _remove_left(path.parent)
-    scratch = Path(tempfile.mkdtemp(prefix="building-", dir=path.parent))
-    try:
+    with appearing_in(path) as scratch:
         (scratch / "packages").mkdir()
         tool.lay_down(lock, scratch / "packages")
-        pack(scratch / "packages", scratch / "archive")
-        os.replace(scratch / "archive", path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _remove_left(place: Path) -> None:
-    for left in place.glob("building-*"):
-        if time.time() - left.stat().st_mtime > _LEFT:
-            shutil.rmtree(left, ignore_errors=True)
+        pack(scratch / "packages", scratch / "new")
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent)  # mode 0600
-    with os.fdopen(descriptor, "wb") as file:
+    with appearing_in(path) as scratch, open(_new(scratch / "new"), "wb") as file:
         file.write(content)
-    os.replace(partial, path)
+
+
+def _new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

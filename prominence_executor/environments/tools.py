@@ -20,10 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from ..credentials import without_credentials
 from ..errors import RequirementsError
 from .locks import PYTHON, Lock, lock_text, packages_in
 from .platforms import Target
-from .secrets import without_credentials
 from .wanted import Wanted
 
 _BOX = re.compile(r"[×╰╴─▶│├└┌┐┘┤→]+")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..credentials import has_credentials, without_credentials
 from .platforms import Target, target
-from .secrets import has_credentials, without_credentials
 
 Requirements = Sequence[str] | str | os.PathLike[str]
 

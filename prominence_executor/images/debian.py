@@ -1,7 +1,6 @@
 """Debian's tools, for building images: debootstrap, apt, dpkg, ldd; and how this machine uses them.
 
-It knows trees and packages, nothing of Python or of archives. Most of it needs root. What a tool says is kept, and
-shown when it fails.
+It knows trees and packages, nothing of Python or of archives. Most of it needs root.
 """
 
 from __future__ import annotations
@@ -10,16 +9,14 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ImageBuildError
+from .running import run
 
-_PATIENCE = 10.0  # seconds that a tool has to end when it is asked to
-_TAIL = 2000  # characters of what a failed tool said
 _PUBLIC = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _APT = Path("/etc/apt")
@@ -145,39 +142,6 @@ def _mounted_below(path: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines() if os.path.exists("/proc/self/mountinfo") else []
     places = [line.split()[4].replace("\\040", " ") for line in lines]
     return [place for place in places if Path(place).is_relative_to(path.resolve())]
-
-
-def run(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> None:
-    """Run a tool to its end.
-
-    Raises:
-        ImageBuildError: it failed; with the end of what it said.
-    """
-    try:
-        process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=None if environment is None else dict(environment), start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise ImageBuildError(f"{what}: {error}") from error
-    try:
-        output, _ = process.communicate()
-    except BaseException:  # Ctrl-C: the tool, and all that it has started, must be over before its directory goes
-        _end(process)
-        raise
-    if process.returncode:
-        raise ImageBuildError(f"{what} failed with exit code {process.returncode}:\n{output.strip()[-_TAIL:]}")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a tool and its children: they are asked to first, since debootstrap then unmounts what it has mounted."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _configured(suite: str) -> tuple[str | None, str | None]:

@@ -25,7 +25,7 @@ _SOMETIMES = ("exceptions", "blame", "surroundings", "inheritance", "clouds", "d
 _PARTS = {  # what only some jobs need
     "files": ("files",),
     "limits": ("limits",),
-    "packages": ("environment", "modules"),
+    "packages": ("environment", "node", "modules"),
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
     "results": ("results", "tls"),

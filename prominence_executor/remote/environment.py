@@ -1,7 +1,8 @@
-"""Packages that travel with calls (``requirements=``): verified, unpacked once in a job's directory, put on the path.
+"""Packages that travel with calls (``requirements=``): verified, unpacked once, put on the path.
 
-They stand behind the user's own modules and the standard library, and before all that the image has. Nothing of the
-archive is imported here, and nothing of it is written outside of its directory. It travels where a job needs it.
+They lie in a folder of the node's where the platform has one, else in the job's directory, and stand behind the user's
+own modules and the standard library, and before all that the image has. Nothing of the archive is imported here, and
+nothing of it is written outside of its directory. It travels where a job needs it.
 """
 
 import os
@@ -11,6 +12,7 @@ import tarfile
 
 from .inputs import check_digest
 from .modules import make_way
+from .node import kept_at_node
 from .wire import MODULES_FOLDER, PACKAGES_FOLDER
 
 BLOCK = 1 << 20
@@ -22,18 +24,26 @@ def add_packages(entry, home):
     ``entry`` says: name of the file, its SHA-256, and the machines it is for.
     """
     check_machine(entry["machine"], entry["glibc"])
-    folder = os.path.join(home, PACKAGES_FOLDER + entry["sha256"][:16])
-    if not os.path.isdir(folder):
-        with open(folder + ".lock", "ab") as lock:
-            wait_for_turn(lock)  # MPI ranks may share the directory: one of them unpacks
-            if not os.path.isdir(folder):
-                path = os.path.join(home, entry["name"])
-                check_digest(path, entry["sha256"])
-                unpack_whole(path, folder)
+
+    path = os.path.join(home, entry["name"])
+    own = os.path.join(home, PACKAGES_FOLDER + entry["sha256"][:16])
+    folder = own
+    if not os.path.isdir(own):
+        check_digest(path, entry["sha256"])
+        folder = kept_at_node(entry["sha256"], lambda new: unpack_whole(path, new)) or kept_in_job(path, own)
     put_on_path(folder)
     standard = getattr(sys, "stdlib_module_names", ())
     names = {name.partition(".")[0] for name in os.listdir(folder)}
     make_way({name for name in names if name not in standard})
+
+
+def kept_in_job(path, folder):
+    """Unpack an archive into a folder of this job, unless that has been done; return the folder."""
+    with open(folder + ".lock", "ab") as lock:
+        wait_for_turn(lock)  # MPI ranks may share the directory: one of them unpacks
+        if not os.path.isdir(folder):
+            unpack_whole(path, folder)
+    return folder
 
 
 def check_machine(machine, glibc):

@@ -217,3 +217,21 @@ def test_editable_packages_travel_as_modules(make: Make, alpha: Path, tmp_path: 
     with make(requirements=tmp_path / "r.txt") as executor:
         assert executor.submit(version).result() == ("7.1", "99.0")
         assert executor.submit(wheel.__module__.upper).result() == "WHEELS"
+
+
+def test_once_a_node_where_the_platform_has_a_folder_for_them(make: Make, alpha: Path) -> None:
+    """What a job has unpacked the next one uses; one that is told of no such folder unpacks for itself."""
+
+    def where() -> str:
+        import alpha
+
+        return str(os.path.realpath(alpha.__file__))
+
+    with make(requirements=["alpha"]) as executor:
+        first, second = executor.submit(where).result(), executor.submit(where).result()
+        assert first == second
+        assert os.path.exists(first)  # though its job has ended
+        for env in ({"PROMINENCE_NODE_CACHE": ""}, {"PROMINENCE_NODE_CACHE": "/tmp"}):
+            alone = executor.with_options(env=env).submit(where).result()
+            assert alone != first
+            assert ".pxpackages-" in alone

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from prominence_executor.credentials import without_credentials
 from prominence_executor.environments.platforms import target
-from prominence_executor.environments.secrets import without_credentials
 from prominence_executor.environments.wanted import wanted
 
 

@@ -42,8 +42,8 @@ def test_another_python_than_the_distributions_is_one_clear_error(tmp_path: Path
 
 
 def test_arguments_that_cannot_be_are_refused_before_anything_happens(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.tar, \.tgz or \.tar\.gz"):
-        build(tmp_path / "x.sif")
+    with pytest.raises(ValueError, match=r"\.tar, \.tgz, \.tar\.gz or \.sif"):
+        build(tmp_path / "x.img")
     with pytest.raises(ValueError, match=r"3\.11.*'3'"):
         build(tmp_path / "x.tar", python="3", suite="bookworm")
     with pytest.raises(FileNotFoundError, match="no directory"):

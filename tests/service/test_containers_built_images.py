@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from archives import layer_of, unpack
 from container_images import same_python
 
 from prominence_executor import JobFailedError, ProminenceExecutor, PythonMismatchError
-from prominence_executor.images.archive import pack
 from prominence_executor.service import LocalService
 
 pytestmark = pytest.mark.slow
@@ -30,7 +29,7 @@ def test_an_image_has_python_and_the_requirements_and_nothing_of_the_machine_tha
     printed, *steps = (image.parent / "container-image.txt").read_text().splitlines()
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
     assert printed == f"{image.parent / 'building.tar'}  {image.stat().st_size} bytes  sha256:{digest}"
-    assert [line.partition(":")[0] for line in steps] == ["debootstrap", "pip", "byte code", "packing"]
+    assert [line.partition(":")[0] for line in steps] == ["debootstrap", "packages", "pip", "byte code", "packing"]
     members = layer_of(image, "building:latest")
     site = f"usr/local/lib/python{images.PYTHON}/dist-packages/numpy"
     assert {"usr/bin/env", "usr/bin/python3", "usr/bin/sh", f"{site}/__init__.py"} <= members.keys()
@@ -38,7 +37,7 @@ def test_an_image_has_python_and_the_requirements_and_nothing_of_the_machine_tha
     left = [name for name in members if name.startswith(gone) or name.endswith(("pip.conf", "resolv.conf"))]
     assert left == []
     assert members["tmp"].mode == 0o1777
-    assert sum(member.size for name, member in members.items() if "/numpy" not in name) < 130_000_000
+    assert sum(member.size for name, member in members.items() if "/numpy" not in name) < 250_000_000
     tree = tmp_path / "tree"
     unpack(image, tree)
     for source in (f"usr/lib/python{images.PYTHON}/json", f"{site}"):
@@ -50,24 +49,6 @@ def test_an_image_has_python_and_the_requirements_and_nothing_of_the_machine_tha
     ran = subprocess.run(["chroot", str(tree), "python3", "-c", program], capture_output=True, text=True, check=False)
     assert ran.stdout == images.PYTHON + "\n", ran.stderr
     shutil.rmtree(tree)
-
-
-def begins_with(start: str) -> Callable[[str], bool]:
-    return lambda path: path.startswith(start)
-
-
-@pytest.fixture(scope="module")
-def crippled(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two images: one without Python, and one without numpy."""
-    folder = tmp_path_factory.mktemp("crippled")
-    unpack(image, folder / "tree")
-    for name, lost in (("bare", "usr/bin/python"), ("plain", "usr/local/lib/python")):
-        pack(
-            folder / "tree", folder / f"{name}.tar", tag=f"{name}:latest", env={"PATH": "/usr/bin"}, command=["sh"],
-            scratch=folder, leave_out=begins_with(lost),
-        )  # fmt: skip
-    shutil.rmtree(folder / "tree")
-    return folder
 
 
 @pytest.fixture(params=["job", "warm"])
@@ -85,33 +66,36 @@ def executor(
 
 
 def test_an_image_without_python_is_said_on_the_future_and_by_check_image(
-    executor: ProminenceExecutor, crippled: Path
+    executor: ProminenceExecutor, image: Path
 ) -> None:
-    view = executor.with_options(image=crippled / "bare.tar")
+    lacking = images.lacking(image, "bare")
+    view = executor.with_options(image=lacking)
     errors = [view.submit(len, "four").exception(60)]
     with pytest.raises(JobFailedError) as caught:
         view.check_image(timeout=60)
     errors.append(caught.value)
     for error in errors:
         assert type(error) is JobFailedError
-        assert f"{crippled / 'bare.tar'} (pximage-" in str(error)
+        assert f"{lacking} (pximage-" in str(error)
         assert "has no working python3" in str(error)
         assert error.job_id
 
 
 @same_python
-def test_a_package_that_is_missing_is_said_with_image_and_job(executor: ProminenceExecutor, crippled: Path) -> None:
+def test_a_package_that_is_missing_is_said_with_image_and_job(executor: ProminenceExecutor, image: Path) -> None:
+    lacking = images.lacking(image, "plain")
+
     def needs_numpy() -> str:
         import numpy
 
         return str(numpy.__version__)
 
-    future = executor.with_options(image=crippled / "plain.tar").submit(needs_numpy)
+    future = executor.with_options(image=lacking).submit(needs_numpy)
     error = future.exception(60)
     assert type(error) is ModuleNotFoundError
     assert error.name == "numpy"
     note = getattr(error, "__notes__", [str(error.__cause__)])[-1]
-    assert f"{crippled / 'plain.tar'} (pximage-" in note
+    assert f"{lacking} (pximage-" in note
     assert f"of job {future.job_id}" in note
 
 

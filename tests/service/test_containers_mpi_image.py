@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,6 @@ from prominence_executor import ProminenceExecutor, RemoteTraceback, Resources
 from prominence_executor.service import LocalService
 
 pytestmark = [pytest.mark.slow, same_python]
-
-
-@pytest.fixture(scope="module")
-def image(runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if os.geteuid() != 0 or not shutil.which("debootstrap"):
-        pytest.skip("building an image needs root and debootstrap")
-    folder = tmp_path_factory.mktemp("mpi")
-    (folder / "requirements.txt").write_text("mpi4py\n")
-    options = ("--python", images.PYTHON, "--suite", images.SUITE, "--package", "openmpi-bin")
-    images.build(folder / "mpi.tar", folder / "requirements.txt", *options)
-    return folder / "mpi.tar"
 
 
 @pytest.fixture

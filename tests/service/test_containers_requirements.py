@@ -1,4 +1,4 @@
-"""numpy and scipy travel into a container that has no scipy, and another numpy: in jobs, chunks and warm workers."""
+"""numpy and scipy travel into a container that has neither: in jobs, chunks and warm workers, uploaded once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from container_images import same_python
+from container_images import lacking, same_python
 
 from prominence_executor import ProminenceExecutor, RequirementsError
 from prominence_executor.environments.store import locked
@@ -35,8 +35,10 @@ def test_packages_travel_into_a_container_and_are_uploaded_once(
         largest = float(eigh(numpy.ones((size, size)), eigvals_only=True)[-1])
         return round(largest, 6), numpy.__version__, numpy.__file__
 
+    plain = lacking(image, "plain")
+
     def make(**options: Any) -> ProminenceExecutor:
-        return ProminenceExecutor(containers.url, containers.token, image=image, runtime=runtime, **options)
+        return ProminenceExecutor(containers.url, containers.token, image=plain, runtime=runtime, **options)
 
     def stored(executor: ProminenceExecutor) -> list[tuple[str, str]]:
         items = executor.client.list_data()
@@ -54,13 +56,17 @@ def test_packages_travel_into_a_container_and_are_uploaded_once(
         assert ".pxpackages-" in place
         first = stored(executor)
         assert len(first) == 1
+        with pytest.raises(ModuleNotFoundError, match="numpy"):
+            executor.with_options(requirements=[]).submit(eigenvalue, 5).result()
     with make(requirements=REQUIREMENTS) as executor:
         began = time.monotonic()
         assert list(executor.map(eigenvalue, [3, 4], chunksize=2))[1][:2] == (4.0, "2.1.3")
         travelled = time.monotonic() - began
         assert stored(executor) == first
+        usual = executor.with_options(requirements=[], image=image)
+        usual.submit(len, "abc").result()  # which has the image unpacked
         began = time.monotonic()
-        executor.with_options(requirements=[]).submit(lambda: __import__("numpy").__version__).result()
+        usual.submit(lambda: __import__("numpy").__version__).result()
         within = time.monotonic() - began
         print(f"{runtime}: a second run's job {travelled:.1f} s, one with numpy in the image {within:.1f} s")
     with make(requirements=REQUIREMENTS, workers="warm", max_workers=1) as executor:

@@ -19,7 +19,7 @@ PACKAGE = Path(prominence_executor.__file__).parent
 
 # A room imports only from those in lines before its own.
 DIRECTION = [
-    {"public", "formats", "moved", "version", "progress"},
+    {"public", "formats", "moved", "version", "progress", "caches", "credentials"},
     {"errors"},
     {"remote"},
     {"client"},

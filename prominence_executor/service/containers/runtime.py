@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from ..sandbox.sandbox import Sandbox
+from ..sandbox.sandbox import KEPT, Sandbox
 from .base import Command, Stopped
 from .images import Image
+
+_KEPT = ".prominence-node"  # in /tmp
 
 
 class Container(Protocol):
@@ -37,6 +40,15 @@ class Runtime(Protocol):
 
 
 def binds(sandbox: Sandbox) -> list[tuple[Path, str]]:
-    """Return what a container sees of this machine's files: HOME, /tmp and the artifacts' mount points."""
+    """Return what a container sees of this machine's files: HOME, /tmp, what is kept, the artifacts' mount points."""
     own = [(sandbox.home, "/home/user"), (sandbox.tmp, "/tmp"), (sandbox.tmp, "/var/tmp")]  # noqa: S108
+    if sandbox.kept:
+        with suppress(OSError):  # so that it can be mounted whatever the image has; a task may have made something else
+            (sandbox.tmp / _KEPT).mkdir()
+        own.append((sandbox.kept, f"/tmp/{_KEPT}"))  # noqa: S108
     return own + (sandbox.mounts or [])
+
+
+def variables(sandbox: Sandbox) -> dict[str, str]:
+    """Return what a task's environment says of these."""
+    return {KEPT: f"/tmp/{_KEPT}"} if sandbox.kept else {}  # noqa: S108

@@ -17,7 +17,7 @@ from ..state.objects import ObjectStore
 from .apptainer import Apptainer
 from .base import Command, Env, PullFailed, Stopped, TaskRunner
 from .images import Images
-from .runtime import Container, Runtime
+from .runtime import Container, Runtime, variables
 from .udocker import Udocker
 
 
@@ -102,5 +102,6 @@ class _ContainerTaskRunner:
 
     def _start(self, container: Container, words: list[str], env: Env, workdir: str) -> Command:
         seen = {"TEMP": "/tmp", "TMP": "/tmp", "TMPDIR": "/tmp", "USER": "user"}  # noqa: S108
+        seen |= variables(self._sandbox)
         cwd = workdir if workdir.startswith("/") else f"/home/user/{workdir}".rstrip("/")
         return container.command(words, {**seen, **env, processes.MARK: self._sandbox.mark}, cwd)

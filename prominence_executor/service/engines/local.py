@@ -214,7 +214,7 @@ class LocalEngine:
         """Run a job; whether it is idle again, to be run once more. Raises NotNow when it could not begin."""
         spec = self._jobs.spec(job)
         try:
-            sandbox = self._sandboxes.new()
+            sandbox = self._sandboxes.new(spec.user)
         except OSError as error:
             raise not_now(error) from error
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..sandbox import processes
 from ..sandbox.removal import remove_tree
-from ..sandbox.sandbox import Sandbox, install_shims
+from ..sandbox.sandbox import Sandbox, install_shims, kept_directory
 from ..state.clock import Clock
 from ..state.directory import own_directory
 
@@ -25,6 +25,7 @@ class Sandboxes:
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._clock = clock
         self._sandboxes, self._shims = directory / "sandboxes", directory / "bin"
+        self._kept = directory / "node"
         self._lock = threading.Lock()
         self._ended: dict[str, Path] = {}  # marks and directories of ended runs, yet to be swept
         self._next_sweep = 0.0
@@ -44,9 +45,9 @@ class Sandboxes:
         for root in left.values():
             remove_tree(root)
 
-    def new(self) -> Sandbox:
-        """Make the directory of a run."""
-        sandbox = Sandbox(self._sandboxes, self._shims)
+    def new(self, user: str) -> Sandbox:
+        """Make the directory of a run of this user's."""
+        sandbox = Sandbox(self._sandboxes, self._shims, kept=kept_directory(self._kept, user))
         sandbox.create()
         return sandbox
 

@@ -9,13 +9,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..containers.base import Containers, PlainProcesses
 from ..sandbox import processes
-from ..sandbox.sandbox import Sandbox
+from ..sandbox.sandbox import Sandbox, kept_directory
 from ..state.directory import own_directory
 from ..state.objects import ObjectStore
 from .job_run import JobRun, take_snapshot
@@ -44,7 +45,7 @@ def _run(places: Places, ticket: Ticket) -> int:
     if not places.claim(ticket.name):
         return 0
     objects = ObjectStore(places.directory / "objects", owner=False)
-    sandbox = Sandbox(_parent(places, ticket), places.directory / "bin")
+    sandbox = Sandbox(_parent(places, ticket), places.directory / "bin", kept=_kept(ticket))
     began = {
         "node": socket.gethostname(), "id": os.environ.get(ticket.id_variable, ""), "mark": sandbox.mark,
         "parent": str(sandbox.root.parent), "time": time.time(),
@@ -76,6 +77,15 @@ def _parent(places: Places, ticket: Ticket) -> Path:
     if ticket.spec.nodes > 1:
         return own_directory(places.directory / "sandboxes")
     return own_directory(Path(tempfile.gettempdir()) / f"prominence-{os.getuid()}")
+
+
+def _kept(ticket: Ticket) -> Path | None:
+    """Return the node's own directory for jobs of one user, where there is one node."""
+    if ticket.spec.nodes > 1:
+        return None
+    with suppress(OSError, RuntimeError):  # somebody else's: jobs do without
+        return kept_directory(Path(tempfile.gettempdir()) / f"prominence-{os.getuid()}-kept", ticket.spec.user)
+    return None
 
 
 def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Containers:

@@ -7,6 +7,7 @@ users chose, never reads or writes outside a job's root.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import sys
@@ -18,7 +19,17 @@ from ..state.directory import own_directory, write_whole
 from . import processes
 from .removal import remove_tree
 
+KEPT = "PROMINENCE_NODE_CACHE"  # the variable that names such a directory to a task
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def kept_directory(parent: Path, user: str) -> Path:
+    """Make or take the directory of a user's jobs that outlasts them.
+
+    Raises:
+        RuntimeError: others could write it.
+    """
+    return own_directory(own_directory(parent) / hashlib.sha256(user.encode()).hexdigest()[:16])
 
 
 def install_shims(directory: Path) -> None:
@@ -34,13 +45,14 @@ def install_shims(directory: Path) -> None:
 class Sandbox:
     """One run's directory. Its name carries a random mark by which the run's processes are known."""
 
-    def __init__(self, parent: Path, shims: Path, mark: str | None = None) -> None:
+    def __init__(self, parent: Path, shims: Path, mark: str | None = None, kept: Path | None = None) -> None:
         self.mark = mark or uuid.uuid4().hex  # given: that of a run that goes on
         # Resolved once: a mark of where the sandbox ends that links cannot move.
         self.root = Path(os.path.realpath(parent)) / self.mark
         self.home = self.root / "home" / "user"
         self.tmp = self.root / "tmp"
         self.mounts: list[tuple[Path, str]] | None = None  # with containers: paths here, and where a task sees them
+        self.kept = kept  # a directory that outlasts the run, for its user's jobs on this machine
         self._shims = shims
 
     def create(self) -> None:
@@ -65,7 +77,8 @@ class Sandbox:
             "TMPDIR": temporary,
             "USER": "user",
         }
-        return {**base, **env, processes.MARK: self.mark}
+        own = {KEPT: str(self.kept)} if self.kept else {}
+        return {**base, **own, **env, processes.MARK: self.mark}
 
     def argv(self, words: list[str]) -> list[str]:
         """Return the words that start a task's words: this service's own interpreter for `python3`."""

@@ -1,0 +1,56 @@
+"""Programs that a build runs: to their end, or, when the build is interrupted, ended with all that they have started.
+
+What one says is kept, and shown without passwords when it fails. It knows no program.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..credentials import without_credentials
+from ..errors import ImageBuildError
+
+_PATIENCE = 10.0  # seconds that a tool has to end when it is asked to
+_TAIL = 2000  # characters of what a failed tool said
+
+
+def run(
+    command: Sequence[str], what: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> None:
+    """Run a tool to its end, in this folder.
+
+    Raises:
+        ImageBuildError: it failed; with the end of what it said.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", env=None if environment is None else dict(environment), start_new_session=True,
+            cwd=folder,
+        )  # fmt: skip
+    except OSError as error:
+        raise ImageBuildError(f"{what}: {error}") from error
+    try:
+        output, _ = process.communicate()
+    except BaseException:  # Ctrl-C: the tool, and all that it has started, must be over before its directory goes
+        _end(process)
+        raise
+    if process.returncode:
+        said = without_credentials(output.strip())[-_TAIL:]
+        raise ImageBuildError(f"{what} failed with exit code {process.returncode}:\n{said}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a tool and its children: they are asked to first, since debootstrap then unmounts what it has mounted."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+    if process.stdout is not None:
+        process.stdout.close()
