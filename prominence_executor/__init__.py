@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .executor.submission import local_sources
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
+    from .reports.report import Report
+    from .reports.service import report_of
     from .run.future import ProminenceFuture
     from .run.retry import Attempt, Retry
     from .sweeps.identity import Labelled
@@ -52,6 +54,7 @@ __all__ = [
     "ProminenceFuture",
     "RemoteTraceback",
     "Repeat",
+    "Report",
     "Resources",
     "Retry",
     "StoredSweep",
@@ -65,6 +68,7 @@ __all__ = [
     "load",
     "local_sources",
     "open_sweep",
+    "report_of",
     "sweep",
     *_errors,
 ]
@@ -80,6 +84,8 @@ _HOMES = {
     "client.model": ("Artifact", "InputFile", "JobPolicies", "Notification", "Resources", "Task"),
     "payload.pickling": ("load",),
     "payload.results": ("RemoteTraceback",),
+    "reports.report": ("Report",),
+    "reports.service": ("report_of",),
     "client.watching": ("Watch",),
     "sweeps.identity": ("Labelled",),
     "sweeps.point": ("Point",),

@@ -32,6 +32,9 @@ although a long one, so that the tree is seen whole.
         StoreInUseError           another program writes it
       CodeChangedError            a sweep's function is not the one that its stored points were computed with
       PointFailedError            stands for a stored exception that cannot be unpickled here
+
+    UserWarning
+      ShortCallsWarning           a long run of calls that are short against the jobs in which they go out one by one
 """
 
 from __future__ import annotations
@@ -75,6 +78,7 @@ __all__ = [
     "RunNotFoundError",
     "ServiceError",
     "ServiceUnavailableError",
+    "ShortCallsWarning",
     "SignatureError",
     "StageOutError",
     "StoreError",
@@ -461,3 +465,8 @@ class PointFailedError(ProminenceError):
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
+
+
+@public
+class ShortCallsWarning(UserWarning):
+    """A long run of short calls goes out as jobs of one call each, which cost much more than the calls; once a run."""

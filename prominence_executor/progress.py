@@ -1,10 +1,11 @@
-"""A bar that shows how far a set of calls has come: the only place that knows tqdm.
+"""Bars that show how far a set of calls has come, or a file on its way: the only place that knows tqdm.
 
-Quiet when standard error is no terminal, and without tqdm (the extra ``progress``). It counts nothing itself.
+Quiet when standard error is no terminal, and, but for files, without tqdm (the extra ``progress``). It counts nothing.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -63,6 +64,14 @@ class ProgressBar:
         self._bar.update(self._number(counts) - self._bar.n)
         self._bar.refresh()
 
+    def close(self) -> None:
+        """Show the last state, and end."""
+        if self._bar is not None:
+            self._next = 0.0
+            self.look()
+            self._bar.close()
+            self._bar = None
+
     def __enter__(self) -> ProgressBar:
         self.look()
         return self
@@ -70,10 +79,55 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+
+class TransferBar:
+    """Shows how many bytes of one file have been sent, or fetched; to be called with those, and their number.
+
+    Without tqdm a terminal has a plain line.
+
+    Args:
+        what: that it is; nothing that came from outside.
+        wanted: None: where standard error is a terminal.
+    """
+
+    def __init__(self, what: str, wanted: bool | None = None) -> None:
+        self._what = what
+        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._make = _bar(None) if self._shown else None
+        self._bar: Any = None
+        self._next = 0.0
+        self._line = ""
+
+    def __call__(self, done: int, whole: int) -> None:
+        """Show how far it has come; cheap when it is called again at once."""
+        if not self._shown:
+            return
+        now = time.monotonic()
+        if done < whole and now < self._next:
+            return
+        self._next = now + _PAUSE
+        if self._make is None:
+            self._line = f"\r{self._what}: {done / 1e6:.1f} of {whole / 1e6:.1f} MB"
+            sys.stderr.write(self._line)
+            sys.stderr.flush()
+            return
+        if self._bar is None:
+            self._bar = self._make(total=whole, desc=self._what, unit="B", unit_scale=True)
+        self._bar.total = whole
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> TransferBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._bar is not None:
-            self._next = 0.0
-            self.look()
             self._bar.close()
+        elif self._line:
+            sys.stderr.write("\n")
 
 
 def _bar(wanted: bool | None) -> Any:

@@ -10,7 +10,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
-_BAR = 40  # characters
+from ..progress import TransferBar
+
 BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
 
 
@@ -73,8 +74,7 @@ def _push(arguments: argparse.Namespace) -> int:
     from ..client.client import ProminenceClient
     from ..images.files import push
 
-    bar = _bar if sys.stderr.isatty() else None
-    with ProminenceClient() as client:
+    with ProminenceClient() as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -87,14 +87,6 @@ def _check(arguments: argparse.Namespace) -> int:
         report = executor.check_image(arguments.timeout)
     print(report)
     return 0 if report.usable else 1
-
-
-def _bar(sent: int, size: int) -> None:
-    """Show the progress of an upload, on one line of a terminal."""
-    done = int(_BAR * sent / max(size, 1))
-    line = f"\r[{'#' * done}{' ' * (_BAR - done)}] {sent / 1e6:.0f} of {size / 1e6:.0f} MB"
-    sys.stderr.write(line + ("\n" if sent >= size else ""))
-    sys.stderr.flush()
 
 
 def _report(line: str) -> None:

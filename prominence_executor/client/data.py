@@ -6,18 +6,24 @@ An object's bytes travel by presigned URLs, to which no token goes. What is made
 from __future__ import annotations
 
 import io
+import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO, overload
 
+from ..shown import on_terminal
 from .request_parts import object_path
 from .responses import read_nothing, read_objects, read_signed, read_url
 from .session import ApiSession
-from .transfers import Download, Form, Source, Stream, appearing_whole, transferring
+from .transfers import Download, Form, Progress, Source, Stream, appearing_whole, transferring
 from .validation import encode
 
 CHECKSUM_LIMIT = 2 << 30
 """From this size on, in bytes, an upload goes without a checksum: the store's form takes no more."""
+
+_LARGE = 1_000_000  # bytes from which on an upload takes long enough to be told in the log
+_log = logging.getLogger("prominence_executor")
 
 Target = str | os.PathLike[str] | BinaryIO
 
@@ -27,7 +33,15 @@ class DataVerbs:
 
     api: ApiSession
 
-    def upload(self, name: str, source: Source, *, size: int | None = None, checksum: bool | str | None = None) -> None:
+    def upload(
+        self,
+        name: str,
+        source: Source,
+        *,
+        size: int | None = None,
+        checksum: bool | str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Store an object under this name, streaming it; block until it is there.
 
         Args:
@@ -37,6 +51,7 @@ class DataVerbs:
             size: bytes; needed for buffers that are not in a list or tuple, and for files that cannot seek.
             checksum: SHA-256 in hexadecimal to be stored with the object, or True to compute it (which reads the
                 source twice). Ignored from 2 GiB on.
+            progress: called with the bytes that have been sent, and their number; in this thread.
 
         Raises:
             TransferError: it did not arrive at the object store.
@@ -45,15 +60,32 @@ class DataVerbs:
         stream = Stream(source, size)
         digest = stream.sha256() if checksum is True else checksum or None
         asked = {"filename": name, "checksum": None if stream.size >= CHECKSUM_LIMIT else digest}
+        stream.progress = progress
+        level = logging.INFO if stream.size >= _LARGE else logging.DEBUG
+        _log.log(level, "uploading %s, %.3g MB", on_terminal(name), stream.size / 1e6)
+        began = time.monotonic()
         self.api.retry(lambda: _upload_once(self.api, asked, stream), stream.repeatable)
+        _log.log(level, "%s has been uploaded in %.3g s", on_terminal(name), time.monotonic() - began)
 
     @overload
     def download(
-        self, url: str, target: None = None, *, part: tuple[int, int] | None = None, limit: int | None = None
+        self,
+        url: str,
+        target: None = None,
+        *,
+        part: tuple[int, int] | None = None,
+        limit: int | None = None,
+        progress: Progress | None = None,
     ) -> bytes: ...
     @overload
     def download(
-        self, url: str, target: Target, *, part: tuple[int, int] | None = None, limit: int | None = None
+        self,
+        url: str,
+        target: Target,
+        *,
+        part: tuple[int, int] | None = None,
+        limit: int | None = None,
+        progress: Progress | None = None,
     ) -> None: ...
     def download(
         self,
@@ -62,6 +94,7 @@ class DataVerbs:
         *,
         part: tuple[int, int] | None = None,
         limit: int | None = None,
+        progress: Progress | None = None,
     ) -> bytes | None:
         """Fetch a presigned URL, without a token: return the bytes, or stream them to a path or an open binary file.
 
@@ -73,6 +106,7 @@ class DataVerbs:
                 any failure.
             part: only so many bytes of the object: (the first one's offset, their number).
             limit: bytes that the whole object has at most: a longer one is not fetched to its end.
+            progress: called with the bytes that have come, and their number; in this thread.
 
         Raises:
             TransferError: the bytes did not arrive, or not all of them, or there are more than ``limit``.
@@ -81,13 +115,13 @@ class DataVerbs:
         """
         if target is None:
             buffer = io.BytesIO()
-            _fetch(self.api, url, buffer, part, limit)
+            _fetch(self.api, url, buffer, part, limit, progress)
             return buffer.getvalue()
         if isinstance(target, str | os.PathLike):
             with appearing_whole(os.fspath(target)) as file:
-                _fetch(self.api, url, file, part, limit)
+                _fetch(self.api, url, file, part, limit, progress)
         else:
-            _fetch(self.api, url, target, part, limit)
+            _fetch(self.api, url, target, part, limit, progress)
         return None
 
     def list_data(self, path: str = "") -> list[dict[str, Any]]:
@@ -114,8 +148,15 @@ def _upload_once(api: ApiSession, asked: Mapping[str, Any], stream: Stream) -> N
         read_nothing(stored)
 
 
-def _fetch(api: ApiSession, url: str, file: BinaryIO, part: tuple[int, int] | None, limit: int | None) -> None:
-    download = Download(file, part, limit)
+def _fetch(
+    api: ApiSession,
+    url: str,
+    file: BinaryIO,
+    part: tuple[int, int] | None,
+    limit: int | None,
+    progress: Progress | None,
+) -> None:
+    download = Download(file, part, limit, progress)
 
     def once() -> None:
         with api.call_store("GET", url, headers=download.headers(), stream=True) as response, transferring():

@@ -204,6 +204,13 @@ class Job(Submitted):
         self.client.download(url, save_as)
         return None
 
+    def _facts(self, seen: Mapping[str, Any]) -> list[tuple[str, object]]:
+        tasks = [(task.image, task.command) for task in self.tasks]
+        tasks = tasks or [(task.get("image"), task.get("cmd")) for task in seen.get("tasks") or ()]
+        return super()._facts(seen) + [
+            ("task", f"{image}: {command}" if command else f"{image}") for image, command in tasks
+        ]
+
     def _described(self) -> dict[str, Any]:
         """Return the job in detail; it is asked for again until it has ended, since nothing changes then."""
         if self._details is None or not has_ended(self._details):

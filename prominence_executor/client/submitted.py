@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import InvalidRequestError
+from ..shown import facts
 from .client import ProminenceClient
 from .status import has_ended, is_held
 from .validation import wrong
@@ -158,6 +159,21 @@ class Submitted:
         number = "not created" if self._id is None else str(self._id)
         name = repr(self.name) if self.name else None
         return f"<{' '.join(filter(None, [type(self).__name__, number, name, self._seen.get('status')]))}>"
+
+    def _repr_html_(self) -> str:
+        return facts(
+            f"{type(self).__name__} {self._id if self._id is not None else '(not created)'}", self._facts(self._seen)
+        )
+
+    def _facts(self, seen: Mapping[str, Any]) -> list[tuple[str, object]]:
+        """Return what a notebook shows; ``seen``: what the service has said, which is not asked now."""
+        events = seen.get("events") or {}
+        times = [
+            (word, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(events[name])))
+            for word, name in (("created", "createTime"), ("started", "startTime"), ("ended", "endTime"))
+            if events.get(name) is not None
+        ]
+        return [("name", self.name), ("status", seen.get("status")), ("reason", seen.get("statusReason")), *times]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be pickled: it belongs to a client; pass its id")

@@ -20,6 +20,8 @@ from .bodies import announced, check_whole, chunks_of
 from .responses import begins_at, strong_tag
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Iterable[bytes | memoryview]
+Progress = Callable[[int, int], object]
+"""Called with the bytes that have been sent, or fetched, and their number."""
 _CHUNK = 1 << 18  # bytes
 
 
@@ -72,6 +74,7 @@ class Stream:
                 size = sum(memoryview(buffer).nbytes for buffer in source)
             self.repeatable = iter(source) is not source
             self._open = lambda: buffers
+        self.progress: Progress | None = None  # told of what has been read, from now on
         if size is None:
             raise ValueError("size must be given for a source that does not have one")
         self.size = size
@@ -87,6 +90,8 @@ class Stream:
             if left < 0:
                 break
             yield view
+            if self.progress is not None:
+                self.progress(self.size - left, self.size)
         if left:
             has = "more" if left < 0 else "fewer"
             raise TransferError(f"the source of an upload has {has} than the {self.size} bytes of its size")
@@ -141,13 +146,21 @@ class Download:
     Args:
         part: only so many bytes of the object: (the first one's offset, their number).
         limit: bytes that the whole object has at most.
+        progress: told how far it has come.
 
     Attributes:
         repeatable: whether the file lets another attempt begin again from the start.
     """
 
-    def __init__(self, file: BinaryIO, part: tuple[int, int] | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        part: tuple[int, int] | None = None,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self._file = file
+        self._progress = progress
         # Before Python 3.11 a SpooledTemporaryFile cannot say that it is seekable.
         self.repeatable: bool = getattr(file, "seekable", lambda: True)()
         self._start = file.tell() if self.repeatable else 0
@@ -176,7 +189,8 @@ class Download:
             self._file.seek(self._start)
             self._file.truncate()
         self._tag = strong_tag(response)
-        self._check_length(self._have + (announced(response) or 0))
+        whole = self._have + (announced(response) or 0)
+        self._check_length(whole)
         skip = 0 if partly else self._first
         for chunk in chunks_of(response):
             end = None if self._wanted is None else skip + self._wanted - self._have
@@ -184,6 +198,8 @@ class Download:
             self._check_length(self._have + len(useful))
             self._file.write(useful)
             self._have += len(useful)
+            if self._progress is not None:
+                self._progress(self._have, self._wanted or max(whole, self._have))
             if end is not None and len(chunk) > end:
                 return  # the rest, which may have no end, is not asked for
             skip = max(0, skip - len(chunk))

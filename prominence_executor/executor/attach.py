@@ -5,17 +5,14 @@ It asks the service a few questions once, and blocks for them; what the run cons
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from typing import Any
 
 from ..client.client import ProminenceClient
 from ..errors import InvalidRequestError, RunExistsError, RunNotFoundError
-from ..formats import newer
-from ..remote.wire import FORMAT, JOB_FILE
 from ..run.context import LOG
 from ..run.journal import Journal
+from ..run.keys import key_in
 from ..run.names import MOST_CALLS, ArrayRange, CallRange, parse_array_name, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan
@@ -115,7 +112,7 @@ def _key_of(client: ProminenceClient, run_id: str, job_ids: list[int]) -> bytes:
     """Find the run's key, which stands in the description of each of its jobs."""
     for job_id in job_ids[:3]:
         for job in client.list_jobs(ids=[job_id], detail=True):
-            if key := _key_in(job, run_id):
+            if key := key_in(job, run_id):
                 return key
     raise _not_ours(run_id)
 
@@ -124,26 +121,9 @@ def _key_of_array(client: ProminenceClient, run_id: str, workflow_ids: list[int]
     """Find the run's key in the description of an array, which may have no job yet."""
     for workflow_id in workflow_ids[:3]:
         for job in client.describe_workflow(workflow_id).get("jobs") or ():
-            if key := _key_in(job, run_id):
+            if key := key_in(job, run_id):
                 return key
     raise _not_ours(run_id)
-
-
-def _key_in(job: dict[str, Any], run_id: str) -> bytes | None:
-    """Find the key in what an executor tells a job; None in what somebody else has told it."""
-    for item in job.get("inputs") or ():
-        if item.get("filename") == JOB_FILE:
-            try:
-                instructions = json.loads(base64.b64decode(item["content"]))
-                number, run, key = instructions["format"], instructions["run"], bytes.fromhex(instructions["key"])
-                is_newer = number > FORMAT
-            except (KeyError, TypeError, ValueError, RecursionError):
-                continue
-            if is_newer:
-                raise ValueError(newer(f"run {run_id!r}", number, FORMAT))
-            if run == run_id:
-                return key
-    return None
 
 
 def _not_ours(run_id: str) -> RunNotFoundError:

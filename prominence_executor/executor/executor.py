@@ -26,6 +26,8 @@ from ..client.model import JobPolicies, Resources
 from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
+from ..reports.report import Report
+from ..reports.running import facts_of_run, report_of_run
 from ..run.future import ProminenceFuture, raised_by_call
 from ..run.journal import Journal
 from ..run.names import new_run_id
@@ -45,6 +47,8 @@ from .purge import purge
 from .run import Run
 from .settings import Service, engine_labels, find_service, run_settings, warm_options
 from .submission import Call, PackedCalls, in_order, pack
+from .warn import warn_of_short_calls
+from .watching import watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,7 +133,8 @@ class ProminenceExecutor(MapFunctions):
         engine: what is said to Slurm for each job, by sbatch's names: ``partition``, ``account``, ``qos``,
             ``constraint``, ``gres``, ``reservation``, ``licenses``, and ``extra``, more words for sbatch. With
             ``url="slurm"`` also ``dir``, the directory of the service (default ``~/.prominence/slurm``), which all
-            nodes must see.
+            nodes must see, and for a service that is started here ``bind``, the address at which nodes reach it (by
+            HTTPS), ``public_url``, ``containers`` (``"real"``), ``poll_seconds`` and ``look_seconds``.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -442,6 +447,27 @@ class ProminenceExecutor(MapFunctions):
             raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
         return purge(self._run.context, older_than, images)
 
+    def show_progress(self, progress: bool | None = True) -> None:
+        """Show a bar of the calls that are open now, and block until they have ended; raises nothing of theirs.
+
+        In a terminal or a notebook, by tqdm (the extra ``progress``). Ctrl-C ends the bar and raises KeyboardInterrupt.
+
+        Args:
+            progress: None: without tqdm, or where standard error is no terminal, wait without a bar.
+
+        Raises:
+            ImportError: tqdm is not installed.
+        """
+        watch(self.run_id, self.futures(), progress)
+
+    def report(self) -> Report:
+        """Report where the time of this run's jobs went, and how its calls might be better put together.
+
+        By what this program has seen of them anyway: no request is made. Jobs whose calls have just ended are waited
+        for, a second or two at most. For another program's run see `report_of`.
+        """
+        return report_of_run(self._run.context, self._run.registry)
+
     def check_image(self, timeout: float = 0) -> ImageReport:
         """Run one tiny job in the image, and compare Python, platform and packages there with this program's.
 
@@ -526,6 +552,7 @@ class ProminenceExecutor(MapFunctions):
             cancel_futures: cancel what is not running yet (with ``cancel_running``, all), and delete its jobs.
         """
         self._run.shutdown(wait=wait, cancel=cancel_futures)
+        warn_of_short_calls(self._run.context.history)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -539,9 +566,14 @@ class ProminenceExecutor(MapFunctions):
             self._run.interrupt()
         else:
             _shut_down(self._run)
+            if kind is None:  # else a warning that is an error would hide it
+                warn_of_short_calls(self._run.context.history)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} run {self.run_id} at {self._run.context.client.url}>"
+
+    def _repr_html_(self) -> str:
+        return facts_of_run(self._run.context, self._run.registry, self._run.workers())
 
     def __reduce__(self) -> Any:
         what = f"cannot pickle {type(self).__qualname__!r} object"
@@ -602,6 +634,7 @@ class ProminenceExecutor(MapFunctions):
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order."""
+        warn_of_short_calls(self._run.context.history)
         payloads = [payload for chunk in packed for payload in chunk.payloads]
         if patience is not None and any(payload.waits for payload in payloads):
             payloads, patience = [one for payload in payloads for one in payload.singly()], None

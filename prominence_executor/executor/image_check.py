@@ -22,6 +22,7 @@ from ..remote import probe
 from ..run import diagnosis
 from ..run.context import RunContext
 from ..run.options import Options
+from ..shown import table
 
 __all__ = ["ImageReport", "Row", "check", "check_image"]
 
@@ -98,6 +99,16 @@ class ImageReport:
         """What the image lacks of the packages that the running script imports, as ``requirements=`` takes it."""
         there = {name: line for name, line in requirements_of_script().items() if name not in self.packages}
         return [there[name] for name in sorted(there)]
+
+    def _repr_html_(self) -> str:
+        here = self.here
+        verdict = "same" if self.python == here["python"] else "differs"
+        rows = [
+            ("Python", here["python"], self.python, verdict if self.usable else "differs: calls cannot run there"),
+            ("platform", here["platform"], self.platform, ""),
+            *((row.name, row.here or "-", row.there or "-", row.verdict) for row in self.rows()),
+        ]
+        return table(f"image {self.image} (job {self.job_id})", ("", "here", "in the image", ""), rows)
 
     def __str__(self) -> str:
         python = "same" if self.python == self.here["python"] else "differs"

@@ -50,6 +50,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
+        progress: bool | None = False,
     ) -> Results[T]: ...
 
     @overload
@@ -62,6 +63,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
+        progress: bool | None = False,
     ) -> Results[T | BaseException]: ...
 
     def map(
@@ -73,6 +75,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
+        progress: bool | None = False,
     ) -> Results[Any]:
         """Run ``map(fn, *iterables)`` as jobs; the results come in order.
 
@@ -93,14 +96,17 @@ class MapFunctions(Executor):
                 iterables may be endless then. By default all is submitted at once.
             return_exceptions: what a call raised, or its job ended with, comes in the place of its result, as in
                 `asyncio.gather`, and nothing is cancelled for it. By default it is raised, and ends the iteration.
+            progress: show a bar of the calls, by tqdm (the extra ``progress``), while the results are taken; None: only
+                where standard error is a terminal, and tqdm is installed.
 
         Raises:
             ValueError: ``chunksize`` or ``buffersize`` below 1, or ``"auto"`` with a ``buffersize``.
             TypeError: one of them is not an integer.
+            ImportError: there is to be a bar, and tqdm is not installed.
         """
         calls = zip(*iterables)  # noqa: B905  the shortest ends it, as in the built-in map
         known = _cache(iterables, buffersize)
-        return self._map(fn, calls, known, timeout, chunksize, buffersize, probe_timeout, return_exceptions)
+        return self._map(fn, calls, known, timeout, chunksize, buffersize, probe_timeout, return_exceptions, progress)
 
     @overload
     def starmap(
@@ -113,6 +119,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
+        progress: bool | None = False,
     ) -> Results[T]: ...
 
     @overload
@@ -126,6 +133,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
+        progress: bool | None = False,
     ) -> Results[T | BaseException]: ...
 
     def starmap(
@@ -138,11 +146,12 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
+        progress: bool | None = False,
     ) -> Results[Any]:
         """Run ``itertools.starmap(fn, iterable)`` as jobs: each element has all arguments of a call. Else as `map`."""
         calls = map(tuple, iterable)
         known = _cache(iterable if isinstance(iterable, (list, tuple)) else [iterable], buffersize)
-        return self._map(fn, calls, known, timeout, chunksize, buffersize, probe_timeout, return_exceptions)
+        return self._map(fn, calls, known, timeout, chunksize, buffersize, probe_timeout, return_exceptions, progress)
 
     @overload
     def map_unordered(
@@ -154,6 +163,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: Literal[False] = False,
+        progress: bool | None = False,
     ) -> Results[T]: ...
 
     @overload
@@ -166,6 +176,7 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool,
+        progress: bool | None = False,
     ) -> Results[T | BaseException]: ...
 
     def map_unordered(
@@ -177,12 +188,22 @@ class MapFunctions(Executor):
         buffersize: int | None = None,
         probe_timeout: float = 60.0,
         return_exceptions: bool = False,
+        progress: bool | None = False,
     ) -> Results[Any]:
         """Run the calls as `map` does; each result comes as soon as it is there, in whatever order."""
         calls = zip(*iterables)  # noqa: B905  as in `map`
         known = _cache(iterables, buffersize)
         return self._map(
-            fn, calls, known, timeout, chunksize, buffersize, probe_timeout, return_exceptions, ordered=False
+            fn,
+            calls,
+            known,
+            timeout,
+            chunksize,
+            buffersize,
+            probe_timeout,
+            return_exceptions,
+            progress,
+            ordered=False,
         )
 
     def submit_many(
@@ -241,6 +262,7 @@ class MapFunctions(Executor):
         buffersize: int | None,
         probe_timeout: float,
         return_exceptions: bool,
+        progress: bool | None,
         *,
         ordered: bool = True,
     ) -> Results[Any]:
@@ -262,6 +284,7 @@ class MapFunctions(Executor):
             timeout=timeout,
             leaves=self._run.leaves_jobs,
             return_exceptions=return_exceptions,
+            progress=progress,
         )
 
     def _function(self, fn: Callable[..., Any]) -> PickledFunction:

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from ..run.future import ProminenceFuture, raised_by_call
+from .watching import LOOK, WatchedCalls
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Results(Iterator[T]):
         buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
         timeout: seconds from now within which every result must be there.
         return_exceptions: hand out what a call raised in the place of its result.
+        progress: show a bar of all calls while the results are taken.
         leaves: do not cancel when Ctrl-C ends the iteration, nor when the iterator is lost, which may be for Ctrl-C in
             the body of a loop: the jobs are to stay at the service.
     """
@@ -42,7 +44,10 @@ class Results(Iterator[T]):
         timeout: float | None,
         leaves: bool = False,
         return_exceptions: bool = False,
+        progress: bool | None = False,
     ) -> None:
+        self._watched = WatchedCalls() if progress is not False else None
+        self._bar = self._watched.bar("calls", progress) if self._watched else None
         self._begun = False
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._submit: Callable[[], list[ProminenceFuture[T]]] | None = submit
@@ -61,9 +66,10 @@ class Results(Iterator[T]):
     def __next__(self) -> T:
         self._begun = True
         if not self._outstanding:
+            self._close_bar()
             raise StopIteration
         try:
-            future = self._next.get(timeout=self._left())
+            future = self._take()
             result = self._outcome(future)
             left_of_chunk = self._outstanding.pop(future)
             left_of_chunk[0] -= 1
@@ -84,6 +90,26 @@ class Results(Iterator[T]):
         finally:
             future = None  # type: ignore[assignment]  # a traceback must not keep the result alive
 
+    def _take(self) -> ProminenceFuture[T]:
+        """Return the next future that is to be handed out, when it has ended; Empty or TimeoutError: it has not."""
+        if self._watched is None or self._bar is None:
+            return self._next.get(timeout=self._left())
+        while True:
+            self._bar.look(total=self._watched.total())
+            left = self._left()
+            try:
+                future = self._next.get(timeout=LOOK if left is None else min(left, LOOK))
+            except Empty:
+                if left is not None and left <= LOOK:
+                    raise
+            else:
+                self._watched.wait(self._bar, future, self._deadline)
+                return future
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
     def _outcome(self, future: ProminenceFuture[T]) -> T:
         """Return a future's result; what it would raise in its place, if that is wanted."""
         if self._returns:
@@ -98,6 +124,7 @@ class Results(Iterator[T]):
     def close(self) -> None:
         """Cancel the calls that have not started, and submit no more; the iterator is exhausted then."""
         self._submit = None
+        self._close_bar()
         futures, self._outstanding, self._next = self._outstanding, {}, SimpleQueue()
         for future in futures:
             future.cancel()
@@ -110,6 +137,8 @@ class Results(Iterator[T]):
         futures = [] if self._submit is None else self._submit()
         if not futures:
             self._submit = None
+        if self._watched is not None:
+            self._watched.add(futures)
         left_of_chunk = [len(futures)]
         for future in futures:
             self._outstanding[future] = left_of_chunk

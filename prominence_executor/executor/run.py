@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -69,6 +70,7 @@ class Run:
             clock=self._clock.now,
             lasts=service.lasts,
             cancel_running=settings.cancel_running,
+            revive=service.revive,
         )
         self.settings = settings
         self.connect = service.connect
@@ -258,6 +260,7 @@ class Run:
         if chunk.payload is None or not self.registry.is_open(chunk):
             return
         transport = self._route(chunk.payload, chunk.options)
+        chunk.began = time.time()  # it has waited for calls, not for the service
         transport.submit(chunk)
         chunk.transport = transport
         if chunk.calls and chunk.cancelled():  # while nothing carried it
@@ -302,6 +305,8 @@ class Run:
         self.registry.adopt([chunk for _, chunk in made], plan.count)
         arrays = snapshot.in_arrays()
         for item, chunk in made:
+            if not item.is_unsent:
+                chunk.began = None  # nobody here knows
             if item.is_unsent:
                 chunk.transport.submit(chunk)
             elif not item.is_with_worker:

@@ -20,8 +20,9 @@ from ..run.engine import ENGINE_LABEL, engine_label
 from ..transports.warm.options import Warm, WarmOptions, resolved
 
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
-_OF_SERVICE = ("dir", "poll_seconds")
+_OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
+_REPEAT_LASTING = 5.0  # the same before a service that may have been killed is started again
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,14 @@ class Service:
     Attributes:
         on_death: has a function called with the error, if the service ends for good while it is needed.
         lasts: it outlives this program.
+        revive: starts it again if it has ended, blocking; None where that is not this program's business.
     """
 
     connect: Callable[[], ProminenceClient]
     stop: Callable[[], None]
     on_death: Callable[[Callable[[ProminenceError], None]], None] = lambda told: None
     lasts: bool = True
+    revive: Callable[[], None] | None = None
 
 
 def find_service(
@@ -146,7 +149,7 @@ def find_service(
 
     Args:
         max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
-        engine: what is said to Slurm for every job, and ``dir``, the service's directory.
+        engine: what is said to Slurm for every job, and to a service that is started: ``dir``, its directory, ...
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -157,11 +160,7 @@ def find_service(
     retry_for = min(_REPEAT, service_timeout)
     url = url or os.environ.get("PROMINENCE_URL")
     if url == "slurm":
-        from ..service.found import find_or_start
-
-        options = dict(engine or {})
-        directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
-        url, token = find_or_start(url, directory, options)
+        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout))
     if url != "local":
         tokens = TokenSource(token)
         tokens.get()  # a missing or expired token is better said here than by the first future
@@ -179,6 +178,27 @@ def find_service(
         embedded.on_death(lambda reason: told(ServiceUnavailableError(reason)))
 
     return Service(connect, embedded.stop, on_death, lasts=False)
+
+
+def _lasting(name: str, options: dict[str, str], retry_for: float) -> Service:
+    """Find or start the service of a batch system, and keep it until it is not needed any more."""
+    from ..service.found import find_or_start, needed
+
+    directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
+    find_or_start(name, directory, options)
+    release = needed(directory)
+
+    def connect() -> ProminenceClient:
+        try:  # what futures ask after the run may be long after the service has ended
+            serving, token = find_or_start(name, directory, options)
+        except RuntimeError as error:
+            raise ServiceUnavailableError(str(error)) from error
+        return ProminenceClient(serving.url, token, retry_for=retry_for, verify=serving.cafile)
+
+    def revive() -> None:
+        connect().close()  # it is at the same port again, with the same tokens
+
+    return Service(connect, release, revive=revive)
 
 
 def engine_labels(

@@ -7,7 +7,6 @@ service it is an object named by its content, so that all runs share it, and wit
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import threading
@@ -132,8 +131,7 @@ def upload(
         TransferError: it did not arrive, or was changed meanwhile; then nothing is left of it at the service.
     """
     with open(file.path, "rb") as content:
-        source = content if progress is None else _Counted(content, file.size, progress)
-        client.upload(name, source, checksum=_digest(file))
+        client.upload(name, content, checksum=_digest(file), progress=progress)
     if image_file(file.path) != file:
         client.delete_data(name)
         raise TransferError(f"the image {file.path} was changed while it was uploaded")
@@ -157,24 +155,3 @@ def _ending(path: str) -> str:
         if path.endswith(ending):
             return ours
     raise wrong("image", "a file that ends in " + ", ".join(_ENDINGS), path)
-
-
-class _Counted(io.RawIOBase):
-    """A file that tells how far it has been read."""
-
-    def __init__(self, file: io.BufferedReader, size: int, progress: Callable[[int, int], object]) -> None:
-        self._file, self._size, self._progress = file, size, progress
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._progress(self._file.tell(), self._size)
-        return data

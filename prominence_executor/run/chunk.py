@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ..client.model import Resources
 from ..payload.calls import Identity, Payload
@@ -56,6 +56,14 @@ class Transport(Protocol):
         """End the threads; every chunk is settled. ``leave``: what is at the service stays for who attaches."""
 
 
+class Ran(NamedTuple):
+    """What the verified outcomes of a chunk say of its calls; seconds."""
+
+    calls: int
+    seconds: float  # of all of them
+    longest: float  # of one
+
+
 @dataclass(eq=False, slots=True)
 class Chunk:
     """The calls that travel in one job, and what has become of it."""
@@ -76,10 +84,17 @@ class Chunk:
     ended: bool = False  # all calls are settled
     terminated: bool = False  # by `ProminenceFuture.terminate`
     raised: dict[int, BaseException] = field(default_factory=dict)  # by position: for which calls are to run again
+    began: float | None = field(default_factory=time.time)  # when it was made; None: by another program
+    sent_at: float | None = None  # time.time() when the service had taken its job
+    ran: Ran | None = None
+    logged: Literal["", "started", "ended"] = ""  # what the run's history has heard of its job
+    function: str = field(init=False)  # its name, as far as it is known
     size: int = field(init=False)  # how many calls it has, or had
 
     def __post_init__(self) -> None:
         self.size = len(self.calls)
+        name = self.payload.name if self.payload is not None else ""
+        self.function = name.removeprefix("__main__.").removeprefix("builtins.")
         for call in self.calls:
             if not call.done():
                 bind(call, self)
@@ -125,7 +140,7 @@ class Chunk:
 
     def accepted(self, job_id: int | None) -> None:
         """Note that the service has taken the job: the payload stays here only if it may be sent again."""
-        self.job_id = job_id
+        self.job_id, self.sent_at = job_id, time.time()
         self.status = "idle"
         if not self.may_repeat():
             self.payload = None

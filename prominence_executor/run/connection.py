@@ -57,6 +57,7 @@ class ServiceHealth:
         timeout: seconds for which the service may be away.
         clock: what measures them; see awake.py.
         lasts: it outlives this program, so another one can go on with the run.
+        revive: starts it again, blocking, or does nothing when it answers; called in a thread while it is away.
 
     Attributes:
         now: that clock, for what else may take as long.
@@ -70,10 +71,12 @@ class ServiceHealth:
         clock: Callable[[], float] = time.monotonic,
         *,
         lasts: bool = True,
+        revive: Callable[[], None] | None = None,
     ) -> None:
         self.timeout = timeout
         self.now = clock
-        self._lasts = lasts
+        self._lasts, self._revive = lasts, revive
+        self._reviving: threading.Thread | None = None
         self._run_id = run_id
         self._log = log
         self._lock = threading.Lock()
@@ -103,7 +106,17 @@ class ServiceHealth:
         with self._lock:
             if self._away_since is None:
                 self._away_since = now
+            if self._revive is not None and (self._reviving is None or not self._reviving.is_alive()):
+                name = f"prominence-revive-{self._run_id}"
+                self._reviving = threading.Thread(target=self._bring_back, args=(self._revive,), name=name, daemon=True)
+                self._reviving.start()
             return now - self._away_since
+
+    def _bring_back(self, revive: Callable[[], None]) -> None:
+        try:
+            revive()
+        except (ProminenceError, OSError) as error:  # it is tried again when the next request gets no answer
+            self._log.warning("run %s: the service could not be started again: %s", self._run_id, error)
 
     def give_up_after(self, error: ProminenceError) -> ServiceUnavailableError | None:
         """Note that a request got no answer; return what open futures are to raise when the patience is over."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..client.client import ProminenceClient
 from .connection import Connection, ServiceHealth
 from .environments import Environments
+from .history import History
 from .images import LocalImages
 from .journal import Journal, NullJournal
 from .lazy import Deferred
@@ -17,6 +18,7 @@ from .objects import Objects
 from .uploads import UploadCache
 
 LOG = logging.getLogger("prominence_executor")
+LOG.addHandler(logging.NullHandler())  # a library is silent until somebody wants to hear
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class RunContext:
     lazy: bool  # large results stay at the service until they are asked for
     attached: bool  # it reads and cancels what another program has submitted
     stopping: threading.Event  # set when nothing more is to be waited for
+    history: History
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
@@ -58,6 +61,7 @@ def new_context(
     clock: Callable[[], float],
     lasts: bool = True,
     cancel_running: bool = False,
+    revive: Callable[[], None] | None = None,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -65,18 +69,20 @@ def new_context(
         connect: makes a client.
         service_timeout: seconds for which the service may be away.
         clock: what measures them.
+        revive: starts the service again.
     """
     uploads = UploadCache()
     return RunContext(
         run_id=run_id,
         key=key,
         connection=Connection(connect),
-        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts),
+        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts, revive=revive),
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),
         environments=Environments(uploads),
         uploads=uploads,
+        history=History(run_id, LOG),
         deferred=Deferred(keeps=not (lazy or lasts)),
         lazy=lazy,
         attached=attached,

@@ -20,6 +20,8 @@ from ..errors import JobError
 from ..payload.dependencies import StoredResult
 from ..payload.pickling import dumps_out_of_band
 from ..public import public
+from ..shown import facts
+from .notebook import fold
 from .retry import Attempt
 
 T = TypeVar("T")
@@ -298,6 +300,29 @@ class ProminenceFuture(Future[T]):
                 return False
             return super().set_running_or_notify_cancel()
 
+    def _repr_html_(self) -> str:
+        error = failure_of(self) if self.done() and not self.cancelled() else None
+        state = "cancelled" if self.cancelled() else "running" if self.running() else "pending"
+        if self.done() and not self.cancelled():
+            state = "failed" if error is not None else "done"
+        result = None
+        if state == "done":
+            held = Future.result(self, 0)
+            result = "still at the service" if isinstance(held, DeferredResult) else type(held).__qualname__
+        return facts(
+            f"call {self.index}" if self.index >= 0 else "a call that was not sent",
+            [
+                ("run", self._handle.run_id if self._handle else None),
+                ("state", state),
+                ("job", self.job_id),
+                ("its status", self.status()),
+                ("attempts", self.attempts if self.attempts > 1 else None),
+                ("seconds", None if self._seconds is None else f"{self._seconds:.3g}"),
+                ("result", result),
+                ("error", None if error is None else f"{type(error).__qualname__}: {text_of(error)}"),
+            ],
+        )
+
     def __reduce__(self) -> Any:
         raise TypeError(
             "a future cannot be pickled: it belongs to this process; as an argument of a call it stands for its result"
@@ -320,6 +345,7 @@ def settle(future: ProminenceFuture[Any], succeeded: bool, value: Any) -> None:
         if succeeded:
             future.set_result(value)
             return
+        fold(value)
         if not isinstance(value, Exception) and future._handle is not None:
             value.__dict__[_RUN] = future._handle.run_id
         future.set_exception(value)
@@ -342,6 +368,19 @@ def note_attempt(future: ProminenceFuture[Any], error: BaseException, seconds: f
         took = future._seconds if seconds is None else seconds
         future._past += (Attempt(handle.job_id, handle.resources, took, type(error).__name__, error),)
         future._seconds = None
+
+
+def failure_of(future: ProminenceFuture[Any]) -> BaseException | None:
+    """Return what a call that is done, and not cancelled, has failed with; fetches nothing."""
+    return Future.exception(future, 0)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; making that is somebody else's code."""
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001
+        return f"(its text cannot be made: {type(problem).__name__})"
 
 
 def last_failure(future: ProminenceFuture[Any]) -> BaseException:

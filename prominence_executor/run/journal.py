@@ -274,6 +274,32 @@ class Journal:
                 raise OSError(f"the journal {self._path} cannot be written: {error}") from error
 
 
+def count_kept(path: str | os.PathLike[str]) -> tuple[str, int]:
+    """Return whose journal a file is, and how many jobs are kept in it; it stays as it is.
+
+    Raises:
+        RunExistsError: it is in use by another program.
+        ValueError: the file is something else, of a newer version, or has been emptied.
+    """
+    db = sqlite3.connect(path, timeout=0.2)
+    try:
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found > FORMAT:
+            raise ValueError(newer(f"the journal {os.fspath(path)}", found, FORMAT))
+        row = db.execute("SELECT id FROM run").fetchone()
+        if row is None:
+            raise _emptied(path)
+        return row[0], db.execute("SELECT count(*) FROM chunk").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise _emptied(path) from None
+        raise RunExistsError(f"the journal {os.fspath(path)} is in use by another program ({error})") from None
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{os.fspath(path)} is not a journal: {error}") from None
+    finally:
+        db.close()
+
+
 def _emptied(path: str | os.PathLike[str]) -> ValueError:
     return ValueError(
         f"the journal {os.fspath(path)} has been emptied, and calls may be lost that it had kept: one that is not "

@@ -7,6 +7,7 @@ outcome came from, and how a job's standard error is fetched.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -18,7 +19,7 @@ from ..payload.results import unpack
 from ..remote.wire import OUTCOME_MAGIC
 from . import diagnosis, retry
 from .advice import advice, task_seconds
-from .chunk import Chunk
+from .chunk import Chunk, Ran
 from .context import RunContext
 from .future import ProminenceFuture, note_attempt, set_files, set_seconds, set_stored, set_streams, settle
 from .lazy import LARGE, LazyResult
@@ -57,6 +58,7 @@ class Settler:
             url: where the outcome file is, which other jobs can fetch it from; None: they cannot.
             files_url: where the calls' output files are; they are fetched now, unless the run is lazy.
         """
+        chunk.ran = _ran(outcomes)
         for position, call in enumerate(chunk.calls):
             outcome = outcomes.calls.get(position)
             if outcome is not None:
@@ -229,3 +231,10 @@ class Settler:
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
         return outcomes
+
+
+def _ran(outcomes: OutcomeFile) -> Ran | None:
+    """Return how long the calls of a job took; None where no record says."""
+    said = [outcome.header.get("seconds") for outcome in outcomes.calls.values()]
+    seconds = [float(second) for second in said if isinstance(second, (int, float)) and 0 <= second < math.inf]
+    return Ran(len(seconds), sum(seconds), max(seconds)) if seconds else None

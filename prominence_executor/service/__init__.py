@@ -11,20 +11,21 @@ before it:
                   jobs it stands for), allocation (what a job gets of this machine)
     state/        what is kept
                   clock, shortage (errors that are worth another try), vital (threads that must live), directory
-                  (who may write there), store (SQLite), workflow_rows, pairs (keys and values), objects (files), tokens
-                  (and signed URLs), representations (rows as the service's JSON)
+                  (who may write there), authority (that signs its certificate), store (SQLite), workflow_rows, pairs
+                  (keys and values), objects (files), tokens (and signed URLs), representations (rows as the service's
+                  JSON)
     sandbox/      one job's files and processes
-                  sandbox (its directory and environment), processes (their trees), archives (unpacked within bounds),
-                  staging (files in and out), downloads (past proxies where they lie here), removal (without following
-                  links)
+                  sandbox (its directory and environment), held (by a lock, where nobody clears up later), processes
+                  (their trees), archives (unpacked within bounds), staging (files in and out), downloads
+                  (past proxies where they lie here), removal (without following links)
     containers/   how a task's words become a command
-                  base (the interface; plain processes), images (had once for many jobs), overlay (an image's files,
+                  base (the interface; plain processes), once (for many jobs), images, overlay (an image's files,
                   writable), runtime (that interface), udocker, apptainer, proot_shim (a program between udocker and
                   PRoot), tasks (whichever of them a task names)
     node/         one job on the machine where it runs
                   outcome (what follows from a run), platform (how the real one behaves, by option), logs, spec (what a
                   run knows of its job), mpi, machine, job_processes (those of one run), tasks (of one run), job_run;
-                  ticket, elsewhere, program (the same on another machine)
+                  oom (kills by the kernel), ticket, elsewhere, program (the same on another machine)
     engines/      where jobs run, and when they start
                   base (the interface), queue (what starts next), sandboxes, memory (that is enforced, by option), local
                   (this machine); system (what a batch system is), ends (why a job ended), batches (on disk), ledger

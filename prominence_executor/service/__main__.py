@@ -71,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _await_orphaned(ended, parent)
             else:
                 _write_token(service)
-                stack.enter_context(said(service.dir, service.url))
+                serves = stack.enter_context(ExitStack())
+                serves.enter_context(said(service.dir, service.url, service.cafile))
                 notice = _ON_SLURM if options.engine == "slurm" else _NOTICES[options.containers]
-                _introduce(service, None if options.quiet else notice, options.cafile)
+                _introduce(service, None if options.quiet else notice)
                 _await_end(service, ended, options.ends_when_idle)
+                serves.close()  # while the directory is locked: what the next service says stays
         except BrokenPipeError:  # whoever should have read what is said is gone
             return 1
         except OSError as error:
@@ -131,14 +133,14 @@ def _say_ready(service: LocalService, descriptor: int | None) -> None:
             pipe.write(json.dumps({**ready, "dir": str(service.dir)}) + "\n")
 
 
-def _introduce(service: LocalService, notice: str | None, cafile: Path | None) -> None:
+def _introduce(service: LocalService, notice: str | None) -> None:
     token_file = service.dir / "token"
     if notice:
         _print_line(f"# {notice}")
     _print_line(f"export PROMINENCE_URL={service.url}")
     _print_line(f'export PROMINENCE_TOKEN="$(cat {shlex.quote(str(token_file))})"')
-    if cafile is not None:
-        _print_line(f"export PROMINENCE_SSL_VERIFY={shlex.quote(str(cafile.resolve()))}")
+    if service.cafile is not None:
+        _print_line(f"export PROMINENCE_SSL_VERIFY={shlex.quote(str(service.cafile))}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -162,7 +164,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--bind",
         metavar="ADDRESS",
         default="127.0.0.1",
-        help="where it listens; all but 127.0.0.1 needs a certificate",
+        help="where it listens; all but 127.0.0.1 speaks HTTPS, with a certificate that is made unless there is one",
     )
     parser.add_argument("--public-url", metavar="URL", help="what clients and jobs are told, up to /prominence/v1")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="where jobs run (default: this machine)")

@@ -49,14 +49,20 @@ def local(place: Place, cpus: int, memory: int) -> LocalEngine:
 
 def slurm(place: Place, containers: str, options: dict[str, str]) -> BatchEngine:
     """Return the engine that submits jobs to Slurm. Raises ValueError and RuntimeError for options that cannot be."""
-    own = {name: options.pop(name) for name in ("poll_seconds",) if name in options}
+    poll, look = _seconds(options, "poll_seconds", 2.0), _seconds(options, "look_seconds", 1.0)
+    system = Slurm({name: value for name, value in options.items() if name not in ("poll_seconds", "look_seconds")})
+    return BatchEngine(system, place.directory, containers, place.seconds_per_minute, place.vital, poll, look)
+
+
+def _seconds(options: dict[str, str], name: str, usual: float) -> float:
+    """Return an option of seconds. Raises ValueError with a sentence."""
     try:
-        poll = float(own.get("poll_seconds", 2.0))
+        seconds = float(options.get(name, usual))
     except ValueError:
-        raise ValueError(f"poll_seconds must be seconds, not {own['poll_seconds']!r}") from None
-    if not 0.1 <= poll <= 3600:
-        raise ValueError(f"poll_seconds must be 0.1 to 3600, not {poll!r}")
-    return BatchEngine(Slurm(options), place.directory, containers, place.seconds_per_minute, place.vital, poll)
+        raise ValueError(f"{name} must be seconds, not {options[name]!r}") from None
+    if not 0.1 <= seconds <= 3600:
+        raise ValueError(f"{name} must be 0.1 to 3600, not {seconds!r}")
+    return seconds
 
 
 def run(

@@ -14,9 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .node.platform import Platform
-from .serving import keep_port, last_port, nobody_serves, who_serves
+from .serving import is_needed, keep_port, last_port, nobody_serves, who_serves
+from .state.authority import certified, hosts_of, own_name
 from .state.clock import Clock
 from .state.directory import lock_directory
 
@@ -59,20 +61,22 @@ class LocalService:
     by udocker or Apptainer as each task's runtime says.
     smtp: "HOST:PORT" of a mail server for notifications; without one they are written to `dir`/mail.
     certfile, keyfile: a certificate for 127.0.0.1 and its key (PEM), with which the service speaks HTTPS alone.
-    cafile: the authority behind it, if no public one; tasks that are plain processes find it in PROMINENCE_SSL_VERIFY.
+    cafile: the authority behind it, if no public one; tasks find it, or a copy, by PROMINENCE_SSL_VERIFY.
     platform: how it is to behave as the real platform does, slow and quirky; by default not at all.
     clock: what tells it the time, for tests.
     url_for_jobs: the address that jobs are told, where they are to reach the service by another one, as behind a proxy.
 
     engine: "local" runs jobs on this machine; "slurm" submits them to Slurm, and needs a `dir` that all nodes see.
     engine_options: what is said to Slurm for every job, by sbatch's names (partition, account, qos, constraint, gres,
-    ...), `extra` (more words for sbatch), and `poll_seconds` between two looks at the queue.
+    ...), `extra` (more words for sbatch), `poll_seconds` between two looks at the queue (2), and `look_seconds`, at
+    most, between two into the folder of what jobs say (1).
 
-    bind: the address (IPv4) at which it listens; any but 127.0.0.1 needs a certificate, as others would read along.
+    bind: the address (IPv4) at which it listens. At any but 127.0.0.1 others would read along, so without `certfile` it
+    has a certificate of an authority of its own, which the program `openssl` makes; `cafile` is then that authority.
     public_url: its URL for clients, jobs and signed objects, where that is not the address, as behind a name.
 
-    `url`, `token` and `dir` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local` extra
-    is not installed, and RuntimeError when another service uses `dir`, or others could have changed what lies there,
+    `url`, `token`, `dir` and `cafile` are there from `start` (or `with`) to `stop`. Raises ImportError when the `local`
+    extra is not installed, RuntimeError when another service uses `dir` or others could have changed what lies there,
     and ValueError when a newer version has written it, or a number is none that a service can have.
     """
 
@@ -106,8 +110,6 @@ class LocalService:
             raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, not {engine!r}")
         if engine != "local" and dir is None:
             raise ValueError(f"engine={engine!r} needs a directory that all nodes see: dir is missing")
-        if not bind.startswith("127.") and certfile is None:
-            raise ValueError(f"bind={bind!r} needs a certificate, as others would read along: certfile is missing")
         if public_url is not None and not public_url.startswith(("http://", "https://")):
             raise ValueError(f"public_url must begin with http:// or https://, not {public_url!r}")
         self._bind, self._public_url = bind, public_url
@@ -128,6 +130,7 @@ class LocalService:
         self.dir: Path
         self.url: str
         self.token: str
+        self.cafile: Path | None = None
 
     def __enter__(self) -> LocalService:
         self.start()
@@ -178,10 +181,13 @@ class LocalService:
             stack.callback(store.close)
             secured = self._secured(server.tls)
             listener = stack.enter_context(self._listener(server.bind))
-            address = f"http{'s' if secured else ''}://{self._bind}:{listener.getsockname()[1]}/prominence/v1"
+            host = own_name() if self._bind == "0.0.0.0" else self._bind  # noqa: S104 (it is compared)
+            address = f"http{'s' if secured else ''}://{host}:{listener.getsockname()[1]}/prominence/v1"
             self.url = address if self._public_url is None else self._public_url.rstrip("/")
-            objects = ObjectStore(self.dir / "objects")
-            containers = ContainerRuntimes(self.dir, objects) if self._containers == "real" else PlainProcesses()
+            shared = self._engine != "local"  # with jobs on other machines
+            objects = ObjectStore(self.dir / "objects", shared=shared)
+            real = self._containers == "real"
+            containers = ContainerRuntimes(self.dir, objects, shared=shared) if real else PlainProcesses()
             vital = VitalThreads()
             how = assembly.Place(
                 self.dir, objects, containers, self._platform, self.seconds_per_minute, self._clock, vital
@@ -204,7 +210,7 @@ class LocalService:
                 self._url_for_jobs or self.url,
                 vital,
                 None if self._engine == "local" else self._username,
-                self._cafile,
+                self.cafile,
             )
             self._store, self._busy_at = store, self._clock.monotonic()
             self._asked_at = assembly.run(stack, context, listener, secured, self._smtp)
@@ -220,20 +226,25 @@ class LocalService:
         return self._signer.token(username, expires_in, groups=groups)
 
     def idle_seconds(self) -> float:
-        """Return for how long nobody has asked for anything; 0 while there are jobs that have not ended."""
-        if self._store.has_open_jobs():
+        """Return for how long nobody has asked for anything; 0 while there are open jobs, or programs that need it."""
+        if self._store.has_open_jobs() or is_needed(self.dir):
             self._busy_at = self._clock.monotonic()
         return self._clock.monotonic() - max(self._busy_at, self._asked_at())
 
     def _secured(self, tls: Callable[[Path, Path | None], ssl.SSLContext]) -> ssl.SSLContext | None:
-        if self._certfile is None:
-            return None
-        if self._cafile is not None and not self._cafile.is_file():
-            raise ValueError(f"cafile is no file: {self._cafile}")
+        certfile, self.cafile = self._certfile, self._cafile
+        if certfile is None:
+            if self._bind.startswith("127."):
+                return None
+            public = None if self._public_url is None else urlsplit(self._public_url).hostname
+            own = certified(self.dir / "tls", hosts_of(self._bind, public))
+            certfile, self.cafile = own.certfile, own.cafile
+        if self.cafile is not None and not self.cafile.is_file():
+            raise ValueError(f"cafile is no file: {self.cafile}")
         try:
-            return tls(Path(self._certfile), None if self._keyfile is None else Path(self._keyfile))
+            return tls(Path(certfile), None if self._keyfile is None else Path(self._keyfile))
         except OSError as error:
-            raise ValueError(f"the certificate {self._certfile} or its key cannot be used: {error}") from error
+            raise ValueError(f"the certificate {certfile} or its key cannot be used: {error}") from error
 
     def _listener(self, bind: Callable[[int, str], socket.socket]) -> socket.socket:
         """Listen at the wanted port; where jobs outlive the service, at the last one again, which they know."""

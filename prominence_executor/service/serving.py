@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .state.directory import own_file, write_whole
 
 _FORMAT = 1
 _FILE = "serving.json"
+_NEEDED = "needed"  # the file that is locked by the programs that need the service
 
 
 @dataclass(frozen=True)
@@ -23,21 +26,28 @@ class Serving:
     url: str
     host: str
     pid: int
+    cafile: str | None = None
+    """The authority behind its certificate, if no public one."""
+
+    def is_local(self) -> bool:
+        """Return whether only programs on its host reach it."""
+        return (urlsplit(self.url).hostname or "").startswith("127.")
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, at {self.url}"
 
 
 @contextmanager
-def said(directory: Path, url: str) -> Iterator[None]:
+def said(directory: Path, url: str, cafile: Path | None = None) -> Iterator[None]:
     """Say that this process serves a directory, until the block ends."""
-    serving = Serving(url, socket.gethostname(), os.getpid())
+    serving = Serving(url, socket.gethostname(), os.getpid(), None if cafile is None else str(cafile))
     write_whole(directory / _FILE, json.dumps({"format": _FORMAT, **asdict(serving)}).encode())
     try:
         yield
     finally:
-        with suppress(OSError):
-            (directory / _FILE).unlink()
+        with suppress(OSError, ValueError, RuntimeError):
+            if who_serves(directory) == serving:
+                (directory / _FILE).unlink()
 
 
 def who_serves(directory: Path) -> Serving | None:
@@ -46,12 +56,39 @@ def who_serves(directory: Path) -> Serving | None:
     if not own_file(path, private=True):
         return None
     found = json.loads(path.read_text())
-    return Serving(found["url"], found["host"], found["pid"]) if found.pop("format") <= _FORMAT else None
+    if found.pop("format") > _FORMAT:
+        return None
+    return Serving(found["url"], found["host"], found["pid"], found.get("cafile"))
 
 
 def nobody_serves(directory: Path) -> None:
     """Remove what a killed service has said: who holds the directory's lock now serves nothing yet."""
     (directory / _FILE).unlink(missing_ok=True)
+
+
+def hold(directory: Path) -> int:
+    """Say that this program needs the service of a directory, until the descriptor that is returned is closed."""
+    held = os.open(directory / _NEEDED, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # without locks the service is started again when it is missed
+        fcntl.flock(held, fcntl.LOCK_SH)
+    return held
+
+
+def is_needed(directory: Path) -> bool:
+    """Return whether a program that lives has said that it needs the service of a directory."""
+    try:
+        held = os.open(directory / _NEEDED, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(held)
+    return False
 
 
 def last_port(directory: Path) -> int:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..shown import facts, on_terminal
 from .pictures import plot
 from .records import FAILED, Plan, Rows
 from .tables import to_csv, to_dataframe, to_xarray
@@ -24,6 +25,24 @@ class View:
     def __init__(self, plan: Plan, rows: Rows) -> None:
         self.plan = plan
         self._rows = rows
+
+    def counts(self) -> dict[str, int]:
+        """Return how many points there are of each status."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        counts = self.counts()
+        axes = {", ".join(names): None for names in self.plan.axes}
+        shown = {name: on_terminal(repr(value), 80) for name, value in self.plan.constants.items()}
+        return facts(
+            f"{type(self).__name__} of {self.plan.function}, {sum(counts.values())} points",
+            [
+                ("axes", "; ".join(axes) or None),
+                ("constants", ", ".join(f"{name}={value}" for name, value in shown.items()) or None),
+                ("repeats of each", self.plan.repeat if self.plan.repeat > 1 else None),
+                *((word, number) for word, number in counts.items() if number),
+            ],
+        )
 
     def to_dataframe(self, *, meta: bool = False) -> Any:
         """Return a pandas.DataFrame, a row for each point and repeat in the order of the axes.

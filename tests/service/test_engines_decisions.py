@@ -10,10 +10,23 @@ from hypothesis import strategies as st
 
 from prominence_executor.service.engines import ends
 from prominence_executor.service.engines.batches import grouped
+from prominence_executor.service.engines.listening import lag_of, pause_after
 from prominence_executor.service.engines.slurm import words
 from prominence_executor.service.engines.slurm.options import arguments, check_options
-from prominence_executor.service.engines.slurm.system import script
-from prominence_executor.service.engines.system import Batch, Gone, Running, Shape, Waiting
+from prominence_executor.service.engines.slurm.sbatch import script
+from prominence_executor.service.engines.system import (
+    Batch,
+    Gone,
+    Running,
+    Shape,
+    SystemAway,
+    SystemFull,
+    SystemRefuses,
+    Waiting,
+)
+from prominence_executor.service.node import oom
+from prominence_executor.service.node.elsewhere import memory_considered
+from prominence_executor.service.node.outcome import Outcome
 
 SMALL = Shape(1, 1, 1, 1, 600, 0)
 LARGE = Shape(8, 16, 1, 1, 600, 0)
@@ -41,6 +54,16 @@ def test_states_are_read_by_batch_and_number_and_of_two_the_living_one_counts() 
 
 
 @pytest.mark.parametrize(
+    ("reason", "in_vain"),
+    [("Resources", False), ("Priority", False), ("AssocMaxJobsLimit", False), ("QOSMaxCpuPerUserLimit", False),
+     ("QOSMaxWallDurationPerJobLimit", True), ("AssocMaxNodePerJobLimit", True), ("BadConstraints", True)],
+)  # fmt: skip
+def test_a_job_that_waits_for_what_does_not_come_by_itself_waits_in_vain(reason: str, in_vain: bool) -> None:
+    assert words.state_of("PENDING", reason, "") == Waiting(reason, in_vain)
+    assert words.state_of("RUNNING", reason, "n1") == Running("n1")
+
+
+@pytest.mark.parametrize(
     ("text", "minutes"),
     [("infinite", None), ("30:00", 30), ("1:00:00", 60), ("1-00:00:00", 1440), ("2-12", 3600), ("n/a", None)],
 )
@@ -48,11 +71,100 @@ def test_time_limits_are_read(text: str, minutes: float | None) -> None:
     assert words.minutes(text) == minutes
 
 
-def test_what_is_worth_another_try_is_no_refusal() -> None:
-    away = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
-    assert words.refusal(away) is None
-    never = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
-    assert words.refusal(never) == "Batch job submission failed: Requested node configuration is not available"
+FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = FAILED + "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "others", "meaning"),
+    [
+        (FAILED + "Unable to contact slurm controller (connect failure)", 1, False, SystemAway),
+        (FAILED + "Socket timed out on send/recv operation", 5, True, SystemAway),
+        ("", 1, False, SystemAway),
+        (FAILED + "Requested node configuration is not available", 5, True, SystemRefuses),
+        (FAILED + "Requested time limit is invalid (missing or exceeds some limit)", 5, True, SystemRefuses),
+        ("sbatch: error: AssocMaxSubmitJobLimit\n" + POLICY, 1, False, SystemFull),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n" + POLICY, 500, True, SystemFull),
+        ("sbatch: error: QOSMaxWallDurationPerJobLimit\n" + POLICY, 500, True, SystemRefuses),
+        ("sbatch: error: AssocMaxNodePerJobLimit\n" + POLICY, 1, True, SystemRefuses),
+        (POLICY, 500, False, SystemFull),
+        (POLICY, 1, True, SystemFull),
+        (POLICY, 1, False, SystemRefuses),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", 1, False, SystemFull),
+        (FAILED + "Resource temporarily unavailable", 5, False, SystemFull),
+        (FAILED + "Invalid job array specification", 2000, False, SystemFull),
+        (FAILED + "Invalid job array specification", 1, False, SystemRefuses),
+    ],
+)
+def test_what_sbatch_says_is_for_now_for_this_many_or_for_ever(
+    said: str, size: int, others: bool, meaning: type[Exception]
+) -> None:
+    why = words.why_not(said, size, others)
+    assert type(why) is meaning
+    assert "sbatch:" not in str(why)
+
+
+def test_the_accounting_is_a_second_opinion() -> None:
+    assert words.accounted_cause("TIMEOUT|0:0\n") == ends.WALLTIME
+    assert words.accounted_cause("CANCELLED by 1000|0:15") == ends.CANCELLED
+    assert words.accounted_cause("OUT_OF_MEMORY|0:125") == ends.MEMORY
+    assert words.accounted_cause("FAILED|77:0") == ends.NO_DIRECTORY
+    assert words.accounted_cause("COMPLETED|0:0") == words.accounted_cause("") == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [("MaxArraySize            = 1001\n", 1001), ("", 1),
+     ("MaxArraySize = 50000\nSchedulerParameters = bf_continue,max_array_tasks=1000,defer\n", 1000)],
+)  # fmt: skip
+def test_arrays_are_as_large_as_they_may_be(config: str, size: int) -> None:
+    assert words.largest_array(config) == size
+
+
+def test_a_task_that_the_kernel_killed_for_lack_of_memory_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    ran = Outcome("completed", None, {"tasks": [{"exitCode": -9}]}, {}, task_failed=True)
+    assert memory_considered(ran, 0) is ran
+    over = memory_considered(ran, 1)
+    assert (over.status, over.reason, over.execution) == ("killed", "Job used too much memory", ran.execution)
+    well = Outcome("completed")
+    assert memory_considered(well, 1) is well  # one of its processes, which it did without
+
+
+def test_kills_for_lack_of_memory_are_counted_by_either_version_of_control_groups(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for version, line, name in ((2, "0::/a/job", "a/job/memory.events"),
+                                (1, "3:cpu:/\n4:memory:/a/job", "memory/a/job/memory.oom_control")):  # fmt: skip
+        own.write_text(line + "\n")
+        file = tmp_path / str(version) / name
+        assert oom.killed(own, tmp_path / str(version)) == 0
+        file.parent.mkdir(parents=True)
+        file.write_text("low 0\noom 3\noom_kill 2\n")
+        assert oom.killed(own, tmp_path / str(version)) == 2
+    assert oom.killed(tmp_path / "none", tmp_path) == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 400))))
+def test_jobs_of_one_array_are_cancelled_by_one_word_each_once(jobs: list[tuple[int, int]]) -> None:
+    found = []
+    for word in words.together([f"{batch}_{number}" for batch, number in jobs]):
+        batch, _, numbers = word.partition("_")
+        for part in numbers.strip("[]").split(","):
+            first, _, last = part.partition("-")
+            found += [(int(batch), number) for number in range(int(first), int(last or first) + 1)]
+    assert sorted(found) == sorted(set(jobs))
+
+
+def test_jobs_without_an_array_are_cancelled_by_their_numbers() -> None:
+    assert words.together(["7", "8_0", "8_1", "8_2", "8_5"]) == ["7", "8_[0-2,5]"]
+
+
+def test_what_could_not_begin_waits_longer_each_time() -> None:
+    assert [pause_after(count) for count in (1, 2, 3, 20, 10**9)] == [10, 20, 40, 300, 300]
+
+
+def test_file_systems_that_cache_what_is_not_there_are_given_time() -> None:
+    assert lag_of("nfs4") == lag_of("cifs") > 60  # seconds for which they keep it
+    assert lag_of("ext4") == lag_of("lustre") == lag_of("") <= 10
 
 
 @pytest.mark.parametrize(
@@ -67,27 +179,30 @@ def test_what_is_worth_another_try_is_no_refusal() -> None:
     ],
 )
 def test_what_ends_a_job_has_the_services_words(gone: Gone, status: str, reason: str) -> None:
-    outcome = ends.outcome_of(gone, "/dir", "/python")
+    outcome = ends.outcome_of(gone, "/dir", "/python", "/program")
     assert (outcome.status, outcome.reason) == (status, reason)
 
 
 def test_a_script_says_by_its_exit_status_what_its_node_does_not_see(tmp_path: Path) -> None:
     import subprocess
 
-    def run(directory: Path, program: str) -> int:
-        batch = Batch("px", SMALL, 1, (program, "-c", "0"), (directory, Path(program)))
+    def run(directory: Path, python: str, program: Path = Path(__file__)) -> int:
+        batch = Batch("px", SMALL, 1, (python, "-c", "0"), (directory, Path(python), program))
         return subprocess.run(["/bin/sh"], input=script(batch).encode(), check=False).returncode
 
     assert run(tmp_path, "/bin/true") == 0
     assert words.exit_cause(f"JobState=FAILED ExitCode={run(tmp_path / 'none', '/bin/true')}:0") == ends.NO_DIRECTORY
-    assert words.exit_cause(f"JobState=FAILED ExitCode={run(tmp_path, '/bin/none')}:0") == ends.NO_PROGRAM
-    assert "/dir" in str(ends.outcome_of(Gone(ends.NO_DIRECTORY), "/dir", "/python").reason)
-    assert "/python" in str(ends.outcome_of(Gone(ends.NO_PROGRAM), "/dir", "/python").reason)
+    assert words.exit_cause(f"JobState=FAILED ExitCode={run(tmp_path, '/bin/none')}:0") == ends.NO_PYTHON
+    no_program = run(tmp_path, "/bin/true", tmp_path / "none")
+    assert words.exit_cause(f"JobState=FAILED ExitCode={no_program}:0") == ends.NO_PROGRAM
+    for cause, path in ((ends.NO_DIRECTORY, "/dir"), (ends.NO_PYTHON, "/python"), (ends.NO_PROGRAM, "/program")):
+        assert path in str(ends.outcome_of(Gone(cause), "/dir", "/python", "/program").reason)
 
 
 @pytest.mark.parametrize(
     "options", [{"partition": "a b"}, {"partition": "-p"}, {"nodes": "2"}, {"extra": "rm -rf"}, {"extra": "--array=1"},
-                {"extra": "--mail-user=$(id)"}],
+                {"extra": "--mail-user=$(id)"}, {"extra": "--arr=1-9"}, {"extra": "--part=x"},
+                {"extra": "--mem-per-cpu=9G"}, {"extra": "--cl=other"}],
 )  # fmt: skip
 def test_options_that_could_say_something_else_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ValueError):

@@ -164,12 +164,10 @@ def test_a_service_killed_at_any_moment_loses_no_job_and_runs_none_twice(
                 if moment is not None:
                     jobs += [user.create("python3 p.py", files={"p.py": program}) for _ in range(2)]
                     time.sleep(moment)  # the moment of its end
-                    process.send_signal(signal.SIGKILL)
                     continue
                 assert {user.ended(job, 90)["status"] for job in jobs} == {"completed"}
             finally:
-                if moment is None:
-                    process.terminate()
+                process.send_signal(signal.SIGTERM if moment is None else signal.SIGKILL)
     assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(jobs, ".")
 
 

@@ -16,6 +16,7 @@ from paths import ROOT
 from people import Person
 
 from prominence_executor.service import LocalService
+from prominence_executor.service.node.ticket import Places, put
 from prominence_executor.service.sandbox.removal import remove_tree
 from prominence_executor.service.state.objects import ObjectStore
 
@@ -231,3 +232,29 @@ def test_a_service_that_is_killed_while_it_starts_leaves_a_whole_secret_or_none(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(secret.read_bytes()) == 32
+
+
+def test_what_jobs_on_nodes_are_writing_stays_when_the_service_starts_and_what_is_old_goes(tmp_path: Path) -> None:
+    nodes = ObjectStore(tmp_path, owner=False)
+    ObjectStore(tmp_path, shared=True)
+    with nodes.receiving() as old, nodes.receiving() as file:
+        file.write(b"half of it")
+        os.utime(old.name, (1e9, 1e9))
+        ObjectStore(tmp_path, shared=True)
+        assert not Path(old.name).exists()
+        file.write(b" and the rest")
+        file.flush()
+        nodes.keep(Path(file.name), "scratch/place/name")
+    assert nodes.path("scratch/place/name").read_bytes() == b"half of it and the rest"
+
+
+def test_a_ticket_that_was_lost_with_the_power_is_known(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.make()
+    assert not places.is_whole("ticket")
+    put(places.ticket("ticket"), {"name": "ticket"}, flushed=False)
+    assert places.is_whole("ticket")
+    os.truncate(places.ticket("ticket"), 10)
+    assert not places.is_whole("ticket")
+    os.truncate(places.ticket("ticket"), 0)
+    assert not places.is_whole("ticket")

@@ -29,6 +29,7 @@ from prominence_executor.run.connection import Connection, ServiceHealth
 from prominence_executor.run.context import LOG, RunContext
 from prominence_executor.run.environments import Environments
 from prominence_executor.run.future import ProminenceFuture
+from prominence_executor.run.history import History
 from prominence_executor.run.images import LocalImages
 from prominence_executor.run.journal import NullJournal
 from prominence_executor.run.objects import Objects
@@ -287,6 +288,7 @@ class Pool:
             lazy=False,
             attached=False,
             stopping=threading.Event(),
+            history=History(run_id, LOG),
         )
         self.registry = ChunkRegistry(run_id)
         self._stopping = context.stopping

@@ -19,13 +19,13 @@ PACKAGE = Path(prominence_executor.__file__).parent
 
 # A room imports only from those in lines before its own.
 DIRECTION = [
-    {"public", "formats", "moved", "version", "progress", "caches", "credentials"},
+    {"public", "formats", "moved", "version", "progress", "shown", "caches", "credentials"},
     {"errors"},
     {"remote"},
     {"client"},
     {"payload", "images", "environments"},
     {"run"},
-    {"transports"},
+    {"transports", "reports"},
     {"executor"},
     {"sweeps", "integrations"},
     {"cli"},

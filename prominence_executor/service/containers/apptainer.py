@@ -19,7 +19,8 @@ from ..sandbox.downloads import proxy_variables
 from ..sandbox.sandbox import Sandbox
 from ..state.directory import own_directory
 from .base import Command, Stopped
-from .images import Image, Once, fresh, run_tool
+from .images import Image, fresh, run_tool
+from .once import Once, clear, is_fresh
 from .overlay import SYSTEM_PATH
 from .runtime import binds
 
@@ -31,10 +32,10 @@ class Apptainer:
 
     hint = "install Apptainer (https://apptainer.org) or Singularity, so that `apptainer` or `singularity` is on PATH"
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, locks: Path | None = None) -> None:
+        self._directory, self._is_shared = directory, locks is not None
         self._built, self._incoming = directory / "built", directory / "incoming"
-        self._once = Once()
+        self._once = Once(locks)
         self._lock = threading.Lock()
         self._version: str | None = None
 
@@ -44,9 +45,8 @@ class Apptainer:
             program = _program()
             if self._version is None and program:
                 own_directory(self._directory)
-                shutil.rmtree(self._incoming, ignore_errors=True)
-                for path in (self._built, self._incoming):
-                    path.mkdir(mode=0o700, exist_ok=True)
+                clear(self._incoming, shared=self._is_shared)
+                self._built.mkdir(mode=0o700, exist_ok=True)
                 try:
                     self._version = subprocess.run(  # noqa: S603
                         [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -71,7 +71,7 @@ class Apptainer:
         return built
 
     def _build(self, image: Image, built: Path, mark: str, stopped: Stopped) -> None:
-        if image.sha256 is not None and built.exists():
+        if (image.sha256 is not None and built.exists()) or (self._is_shared and is_fresh(built)):
             return
         place = fresh(self._incoming)
         env = self.environment(**{processes.MARK: mark})

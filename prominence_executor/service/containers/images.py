@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -27,9 +25,10 @@ from ..sandbox.archives import Budget
 from ..sandbox.archives import Stopped as WasStopped
 from ..sandbox.downloads import open_url, receive
 from ..sandbox.staging import upload_key
-from ..state.directory import own_directory
+from ..state.directory import own_directory, write_whole
 from ..state.objects import BadKey, ObjectStore, sha256_of
 from .base import PullFailed, Stopped
+from .once import Once, clear
 
 FILES = (".sif", ".simg", ".tar", ".tgz", ".tar.gz")  # endings of an uploaded object; other names are a registry's
 # Never an option of a runtime, nor one of the schemes by which a runtime reads files of this machine.
@@ -51,54 +50,19 @@ class Image:
         return self.sha256 or "registry-" + hashlib.sha256(self.name.encode()).hexdigest()
 
 
-class Once:
-    """Makes each thing once, whichever thread wants it first; the others wait. One that fails is tried again.
-
-    `_lock` guards the locks of the things and the names of those that are made.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
-        self._made: set[str] = set()
-
-    def make(self, key: str, stopped: Stopped, make: Callable[[], None]) -> None:
-        """Make a thing, once. Raises what `make` raises, and PullFailed when it is stopped while it waits."""
-        with self.alone(key, stopped):
-            with self._lock:
-                made = key in self._made
-            if not made:
-                make()
-                with self._lock:
-                    self._made.add(key)
-
-    @contextmanager
-    def alone(self, key: str, stopped: Stopped) -> Iterator[None]:
-        """Keep others from a thing meanwhile. Raises PullFailed when it is stopped while it waits."""
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        while not lock.acquire(timeout=_POLL_SECONDS):
-            if stopped():
-                raise PullFailed("ended while another job pulled its image")
-        try:
-            yield
-        finally:
-            lock.release()
-
-
 class Images:
     """The image files of one service, below one directory. Every method may be called from any thread.
 
     `_lock` guards the known checksums and downloads; a URL is downloaded by one thread at a time.
     """
 
-    def __init__(self, directory: Path, objects: ObjectStore) -> None:
+    def __init__(self, directory: Path, objects: ObjectStore, locks: Path | None = None) -> None:
         self._directory, self._objects = directory, objects
         self._incoming = directory / "incoming"
         own_directory(directory)
-        shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
-        self._incoming.mkdir(mode=0o700)
-        self._once = Once()
+        clear(self._incoming, shared=locks is not None)  # what a killed service had half received
+        self._sums = None if locks is None else own_directory(directory / "checksums")
+        self._once = Once(locks)
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, int], str] = {}  # checksums by inode, size and time of change
         self._fetched: dict[str, tuple[dict[str, str], str]] = {}  # what to ask a URL's server for news, and checksum
@@ -139,7 +103,7 @@ class Images:
             known = (state.st_ino, state.st_size, state.st_mtime_ns)
             with self._lock:
                 checksum = self._known.get(known)
-            checksum = checksum or sha256_of(file)
+            checksum = checksum or self._checksum(file, "-".join(map(str, known)))
             with self._lock:
                 self._known[known] = checksum
             if not self._path(checksum).exists():
@@ -148,6 +112,18 @@ class Images:
         finally:
             file.unlink(missing_ok=True)
         return checksum
+
+    def _checksum(self, file: Path, known: str) -> str:
+        """Return a file's checksum; other processes, which have not read it, find it noted."""
+        if self._sums is None:
+            return sha256_of(file)
+        note = self._sums / known
+        try:
+            return note.read_text()
+        except FileNotFoundError:
+            checksum = sha256_of(file)
+            write_whole(note, checksum.encode())
+            return checksum
 
     def _download(self, url: str, stopped: Stopped) -> str:
         """Download what lies at a URL, unless its server says that it is what was here before; return its checksum."""

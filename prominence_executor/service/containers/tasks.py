@@ -13,6 +13,7 @@ from typing import Any
 
 from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
+from ..state.directory import own_directory
 from ..state.objects import ObjectStore
 from .apptainer import Apptainer
 from .base import Command, Env, PullFailed, Stopped, TaskRunner
@@ -22,17 +23,21 @@ from .udocker import Udocker
 
 
 class ContainerRuntimes:
-    """The containers of one service, whose images and unpacked images lie below its directory."""
+    """The containers of one service, whose images and unpacked images lie below its directory.
+
+    shared: other processes, on other machines, have those in common with this one.
+    """
 
     mounts = True
 
-    def __init__(self, directory: Path, objects: ObjectStore) -> None:
+    def __init__(self, directory: Path, objects: ObjectStore, *, shared: bool = False) -> None:
         if ":" in str(directory):  # which separates paths on every runtime's command line
             raise ValueError(f"the path of the directory {directory} must not contain a colon, for containers' sake")
-        self._images = Images(directory / "images", objects)
+        locks = own_directory(directory / "locks") if shared else None
+        self._images = Images(directory / "images", objects, locks)
         self._runtimes: dict[str, Runtime] = {
-            "udocker": Udocker(directory / "udocker"),
-            "singularity": Apptainer(directory / "apptainer"),
+            "udocker": Udocker(directory / "udocker", locks),
+            "singularity": Apptainer(directory / "apptainer", locks),
         }
 
     def task_runner(self, sandbox: Sandbox, user: str, tasks: list[dict[str, Any]], stopped: Stopped) -> TaskRunner:

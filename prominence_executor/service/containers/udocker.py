@@ -24,7 +24,8 @@ from ..sandbox.downloads import proxy_variables
 from ..sandbox.sandbox import Sandbox
 from ..state.directory import own_directory, write_whole
 from .base import Command, PullFailed, Stopped
-from .images import Image, Once, fresh, run_tool
+from .images import Image, fresh, run_tool
+from .once import Once, clear
 from .overlay import SYSTEM_PATH, Layer
 from .proot_shim import ENVIRONMENT
 from .runtime import binds
@@ -38,10 +39,10 @@ class Udocker:
 
     hint = "pip install udocker, and PRoot (on Debian: apt-get install proot)"
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, locks: Path | None = None) -> None:
+        self._directory, self._is_shared = directory, locks is not None
         self._unpacked, self._incoming = directory / "unpacked", directory / "incoming"
-        self._once = Once()
+        self._once = Once(locks)
         self._lock = threading.Lock()
         self._version: str | None = None
 
@@ -55,8 +56,8 @@ class Udocker:
     def _install(self) -> str | None:
         """Make the directory what udocker expects of an installed one; of its own tools only PRoot is needed."""
         own_directory(self._directory)
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        for name in ("bin", "lib", "tmp", "unpacked", "incoming"):
+        clear(self._incoming, shared=self._is_shared)
+        for name in ("bin", "lib", "tmp", "unpacked"):
             (self._directory / name).mkdir(mode=0o700, exist_ok=True)
         words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("proot_shim.py")), _proot() or "proot"]
         shim = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
@@ -88,8 +89,8 @@ class Udocker:
         return unpacked
 
     def _unpack(self, image: Image, unpacked: Path, mark: str, stopped: Stopped) -> None:
-        if image.sha256 is not None and unpacked.is_dir():
-            return
+        if unpacked.is_dir() and (image.sha256 is not None or self._is_shared):
+            return  # of a registry's, too, where jobs of other processes may be using it
         place = fresh(self._incoming)
         env = self.environment(
             UDOCKER_REPOS=str(place / "repos"), UDOCKER_LAYERS=str(place / "layers"),

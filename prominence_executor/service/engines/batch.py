@@ -42,9 +42,11 @@ class BatchEngine:
         seconds_per_minute: float,
         vital: VitalThreads,
         poll_seconds: float = 2.0,
+        look_seconds: float = 1.0,
     ) -> None:
         self._system, self._directory, self._containers = system, directory, containers
         self._seconds_per_minute, self._poll_seconds = seconds_per_minute, poll_seconds
+        self._longest_look = look_seconds
         self._places = Places(directory)
         self._ledger = Ledger(self._places, self._inside)
         self._condition = self._ledger.condition
@@ -70,7 +72,8 @@ class BatchEngine:
         except SystemAway as error:
             raise RuntimeError(f"the batch system does not answer: {error}") from error
         self._listening = Listening(
-            self._system, jobs, self._ledger, self._places, self._directory, self._poll_seconds
+            self._system, jobs, self._ledger, self._places, self._directory, self._poll_seconds,
+            self._longest_look,
         )  # fmt: skip
         self._sending = Sending(
             self._system, jobs, self._ledger, self._places, self._limits, self._containers, self._seconds_per_minute,
@@ -79,8 +82,8 @@ class BatchEngine:
         going_on = set()
         for batch in self._ledger.batches.stored():
             for run in self._ledger.add(batch):
-                if not self._places.ticket(run.ticket).exists():  # it is done with
-                    self._ledger.forget(run)
+                if not self._places.is_whole(run.ticket) and not self._places.is_claimed(run.ticket):
+                    self._ledger.forget(run)  # it is done with, or lost with the machine's power
                 elif jobs.is_open(run.job):
                     going_on.add(run.job)
                 else:
@@ -164,6 +167,8 @@ class BatchEngine:
         """Wait until there is something to do, and do it; whether to go on."""
         ledger = self._ledger
         seconds = self._listening.look_seconds if ledger.runs() else _IDLE
+        due = self._listening.next_due()
+        seconds = seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
         with self._condition:
             self._condition.wait_for(lambda: self._closing or ledger.wanted or ledger.cancelled, timeout=seconds)
             if self._closing:
@@ -171,9 +176,10 @@ class BatchEngine:
         if self._sending.gather(lambda: self._closing):
             self._listening.expect()
         self._sending.send()
-        if not self._listening.end_cancelled():
+        if not self._listening.end_cancelled(lambda: self._closing):
             with self._condition:
                 self._condition.wait_for(lambda: self._closing, timeout=_AGAIN)
         self._listening.hear()
         self._listening.ask()
+        self._listening.submit_due()
         return True

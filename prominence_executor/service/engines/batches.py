@@ -62,7 +62,7 @@ class Batches:
     def described(self, batch: Stored, python: str, program: Path) -> Batch:
         """Return a batch as a batch system is told it."""
         command = (python, "-s", str(program), "run", str(self._places.directory), batch.name)
-        return Batch(batch.name, batch.shape, len(batch.tickets), command, (self._places.root, Path(python)))
+        return Batch(batch.name, batch.shape, len(batch.tickets), command, (self._places.root, Path(python), program))
 
     def _path(self, name: str) -> Path:
         return self._places.batches / f"{name}.json"

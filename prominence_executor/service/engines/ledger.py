@@ -29,6 +29,8 @@ class BatchRun:
     over: bool = False
     missed: float | None = None
     """Since when the batch system says that it is gone, or it waits for the reason why it was ended."""
+    in_vain: int = 0
+    """How often in a row the batch system has said that it waits for what does not come by itself."""
     commands: list[dict[str, Any]] = field(default_factory=list)
 
     def is_over(self) -> bool:
@@ -71,6 +73,24 @@ class Ledger:
                 self._tickets[run.ticket] = run
                 self._runs.setdefault(run.job, run)  # after a restart another batch may have its latest run
         return runs
+
+    def halve(self, batch: Stored, count: int, name: str) -> Stored:
+        """Take all but the first so many of a batch that is not submitted into a new one of that name."""
+        with self.condition:
+            rest = Stored(name, batch.shape, batch.tickets[count:], batch.jobs[count:])
+            del batch.tickets[count:], batch.jobs[count:]
+            runs = [self._tickets.get(ticket) for ticket in rest.tickets]
+            for number, run in enumerate(runs):
+                if run is not None:
+                    run.place = name, number
+            left = sum(run is not None for run in runs)
+            self._left[batch.name] -= left
+            for each, others in ((rest, left), (batch, self._left.pop(batch.name))):
+                if others:
+                    self._stored[each.name], self._left[each.name] = each, others
+                else:
+                    self._stored.pop(each.name, None)
+        return rest
 
     def run_of(self, job: int) -> BatchRun | None:
         """Return the run of a job that was submitted and is not over."""

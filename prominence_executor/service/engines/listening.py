@@ -7,46 +7,77 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from ..node.outcome import Outcome
+from ..node import program
+from ..node.outcome import WAITS, Outcome
 from ..node.ticket import BEGAN, ENDED, SIGNALLED, Places, outcome_of
+from ..sandbox.removal import remove_tree
+from ..state.directory import file_system_of
 from ..state.shortage import NotNow
 from . import ends
 from .base import Jobs
 from .ledger import BatchRun, Ledger
-from .system import BatchSystem, Gone, State, SystemAway
+from .system import BatchSystem, Gone, State, SystemAway, Waiting
 
 log = logging.getLogger("prominence_executor.local")
 
-_LOOK = (0.05, 1.0)  # seconds between two looks into the folder, while something comes and after a while
+_GATHER, _LONGEST_GATHER = 0.05, 2.0  # seconds without a further cancellation, and at most, before they are told
+_LOOK = 0.05  # seconds between two looks into the folder, while something comes
+_TIMES = (
+    10.0  # as long as the last question about all jobs took, until the next: it is the more work the more there are
+)
+_MOST_IN_VAIN = 15  # questions in a row to which a job waits in vain, before it is believed
 _MOST_QUESTIONS = 4  # about single jobs, each time that all are asked about
-_LAG = 10.0  # seconds in which what a node has written is seen here: network file systems cache
+# Seconds after which what a node has written is surely seen here. NFS and the like may keep for a minute that a file
+# is not there; cluster file systems see to it that all machines see the same.
+_LAG, _LAG_OF_CACHES = 10.0, 75.0
+_CACHE = ("nfs", "cifs", "smb", "fuse", "9p", "afs")
+_PAUSE = (10.0, 300.0)  # seconds before a job that could not begin is submitted again, the first time and at most
+_MARK = re.compile(r"[0-9a-f]{32}")
 
 
 class Listening:
     """For the engine's thread alone. `look_seconds`: until the next look."""
 
     def __init__(
-        self, system: BatchSystem, jobs: Jobs, ledger: Ledger, places: Places, directory: Path, poll_seconds: float
+        self,
+        system: BatchSystem,
+        jobs: Jobs,
+        ledger: Ledger,
+        places: Places,
+        directory: Path,
+        poll_seconds: float,
+        longest_look: float,
     ) -> None:
         self._system, self._jobs, self._ledger, self._places = system, jobs, ledger, places
         self._directory, self._poll_seconds = directory, poll_seconds
+        self._longest_look = longest_look
         self._prefix = ledger.batches.prefix()
-        self._polled_at = 0.0
+        self._polled_at = self._poll_took = 0.0
         self._questions = 0  # about single jobs that may still be asked in this turn
-        self.look_seconds = _LOOK[0]
+        self.look_seconds = _LOOK
+        self._lag = lag_of(file_system_of(directory))
+        self._sandboxes = Path(os.path.realpath(directory)) / "sandboxes"
+        self._ended: set[str] = set()  # tickets of which it was said that they have ended, at the last look
+        self._later: list[tuple[float, int]] = []  # when to submit a job again that could not begin
+        self._waits: dict[int, int] = {}  # how often it could not
 
     def expect(self) -> None:
         """Look often again: something was submitted."""
-        self.look_seconds = _LOOK[0]
+        self.look_seconds = _LOOK
 
     def hear(self) -> None:
         """Look for what runs have said."""
         names = sorted(name for name in os.listdir(self._places.said) if name.endswith((BEGAN, ENDED)))
         news = False
+        self._ended = {name.removesuffix(ENDED) for name in names if name.endswith(ENDED)}
         for name in names:
             ticket, suffix = os.path.splitext(name)
             run = self._ledger.of_ticket(ticket)
@@ -58,17 +89,19 @@ class Listening:
             elif suffix == ENDED:
                 news = True
                 self._end_said(run)
-        self.look_seconds = _LOOK[0] if news else min(self.look_seconds * 1.1, _LOOK[1])
+        self.look_seconds = _LOOK if news else min(self.look_seconds * 1.1, self._longest_look)
 
     def ask(self) -> None:
         """Ask for the states of all jobs, when it is time, and end those that are gone and say nothing."""
         now = time.monotonic()
         runs = self._ledger.runs()
-        if not runs or now < self._polled_at + self._poll_seconds:
+        if not runs or now < self._polled_at + max(self._poll_seconds, _TIMES * self._poll_took):
             return
         self._polled_at, self._questions = now, _MOST_QUESTIONS
         try:
             states = self._system.poll(self._prefix)
+            self._poll_took = time.monotonic() - now
+            self._refresh()
             for run in runs:
                 batch = self._ledger.batch_of(run)
                 if batch is not None and batch.id is not None:
@@ -76,10 +109,19 @@ class Listening:
         except SystemAway as error:
             log.warning("the batch system gives no answer, it is asked again: %s", error)
 
-    def end_cancelled(self) -> bool:
-        """Have the batch system end what was cancelled; False when it gave no answer."""
+    def _refresh(self) -> None:
+        """Write into the folder of what runs say: that has most file systems look again for what is there."""
+        with suppress(OSError):
+            tempfile.NamedTemporaryFile(dir=self._places.said).close()
+
+    def end_cancelled(self, closing: Callable[[], bool]) -> bool:
+        """Have the batch system end what was cancelled, once nothing more comes; False when it gave no answer."""
         ledger = self._ledger
         with ledger.condition:
+            until, count = time.monotonic() + _LONGEST_GATHER, 0
+            while len(ledger.cancelled) > count and time.monotonic() < until and not closing():
+                count = len(ledger.cancelled)
+                ledger.condition.wait_for(closing, timeout=_GATHER)
             cancelled, ledger.cancelled = ledger.cancelled, []
         unsent = [run for run in cancelled if self._number(run) is None]
         for run in unsent:
@@ -105,14 +147,46 @@ class Listening:
         if not run.over:
             if run.began is None and outcome.execution:
                 self._begin(run)
+            spec = self._jobs.spec(run.job)
             run.over = True
             if run.commands:
                 outcome.execution["commands"] = list(run.commands)
-            spec = self._jobs.spec(run.job)
             again = self._jobs.insist(lambda: self._jobs.ended(spec, outcome))
+            if not again and self._jobs.is_open(run.job):
+                return  # the service ends, and could not store it: the next one hears it again
+        self._clear(run)
         self._ledger.forget(run)
-        if again:
+        if not again:
+            self._waits.pop(run.job, None)
+        elif outcome.status == WAITS:
+            self._wait(run.job, outcome)
+        else:
             self._jobs.submit([run.job])
+
+    def next_due(self) -> float | None:
+        """Return when a job that could not begin is to be submitted again, by the monotonic clock."""
+        return min((when for when, _ in self._later), default=None)
+
+    def submit_due(self) -> None:
+        """Submit again what could not begin, after its pause."""
+        now = time.monotonic()
+        due = [job for when, job in self._later if when <= now]
+        if due:
+            self._later = [entry for entry in self._later if entry[0] > now]
+            self._jobs.submit(due)
+
+    def _wait(self, job: int, outcome: Outcome) -> None:
+        """Let a job that could not begin wait: its node is short of something, and would be so again."""
+        self._waits[job] = count = self._waits.get(job, 0) + 1
+        pause = pause_after(count)
+        log.warning("job %d could not begin, it is submitted again in %.0f s: %s", job, pause, outcome.reason)
+        self._later.append((time.monotonic() + pause, job))
+
+    def _clear(self, run: BatchRun) -> None:
+        """Remove what a run that was killed has left in the service's directory; its processes are gone with it."""
+        began = run.began or {}
+        if began.get("parent") == str(self._sandboxes) and _MARK.fullmatch(began["mark"]):
+            remove_tree(self._sandboxes / began["mark"])
 
     def _begin(self, run: BatchRun) -> None:
         began = self._places.heard(run.ticket, BEGAN)
@@ -141,11 +215,13 @@ class Listening:
     def _compare(self, run: BatchRun, state: State | None, now: float) -> None:
         """Look at a run as the batch system sees it."""
         if state is not None and not isinstance(state, Gone):
-            if not run.over and self._places.heard(run.ticket, ENDED) is None:
+            if not run.over and run.ticket not in self._ended:
                 run.missed = None
+                self._look_at_waiting(run, state)
             return
         run.missed = run.missed or now
         if run.over:
+            self._clear(run)
             self._ledger.forget(run)
             return
         said = self._places.heard(run.ticket, ENDED)
@@ -154,15 +230,23 @@ class Listening:
             return
         cause = state.cause if state is not None else ""
         known = cause in (ends.WALLTIME, ends.MEMORY, ends.CANCELLED, ends.NODE, ends.PREEMPTED)
-        if not known and now - run.missed < _LAG:
+        if not known and now - run.missed < self._lag:
             cause = self._asked_why(run)
             if not cause:
                 return
         gone = Gone(cause, state.detail if state is not None else "")
-        outcome = ends.outcome_of(gone, str(self._directory), sys.executable)
+        outcome = ends.outcome_of(gone, str(self._directory), sys.executable, program.__file__)
         if said is not None:
             outcome.execution = said["execution"]
         self.conclude(run, outcome)
+
+    def _look_at_waiting(self, run: BatchRun, state: State) -> None:
+        """Fail a job that the batch system will not start, once it has said so for a while."""
+        reason = state.reason if isinstance(state, Waiting) and state.in_vain else None
+        run.in_vain = 0 if reason is None else run.in_vain + 1
+        if run.in_vain > _MOST_IN_VAIN and (number := self._number(run)):
+            self._system.cancel([number])
+            self.conclude(run, Outcome("failed", f"No matching resources: the cluster does not start it: {reason}"))
 
     def _asked_why(self, run: BatchRun) -> str:
         """Ask about one job; "" when nobody knows, or enough was asked for now."""
@@ -179,3 +263,13 @@ class Listening:
         return (
             self._system.numbers(run.place, batch.id, len(batch.tickets)) if batch.id else (run.began or {}).get("id")
         )
+
+
+def lag_of(file_system: str) -> float:
+    """Return the seconds after which what another machine has written is seen on a file system of this type. Pure."""
+    return _LAG_OF_CACHES if file_system.startswith(_CACHE) else _LAG
+
+
+def pause_after(count: int) -> float:
+    """Return the seconds before a job is submitted again that could not begin so often in a row. Pure."""
+    return min(_PAUSE[0] * 2.0 ** min(count - 1, 30), _PAUSE[1])

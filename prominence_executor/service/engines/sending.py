@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..node import program
@@ -19,12 +20,16 @@ from ..node.ticket import Places, Ticket, put, written
 from .base import Jobs, Limits, Request
 from .batches import Stored, grouped, options_of
 from .ledger import BatchRun, Ledger
-from .system import BatchSystem, Shape, SystemAway, SystemRefuses
+from .system import BatchSystem, Shape, SystemAway, SystemFull, SystemRefuses
 
+_Options = tuple[tuple[str, str], ...]
 log = logging.getLogger("prominence_executor.local")
 
-_GATHER, _LONGEST_GATHER = 0.05, 1.0  # seconds of quiet before a submission, and at most
+_GATHER = (0.05, 1.0)  # seconds of quiet before a submission, and at most
+_GATHER_MANY, _MANY = (0.5, 5.0), 200  # the same where so many have come: they go in fewer, larger arrays
 _AWAY = (1.0, 30.0)  # seconds before a batch system that gave no answer is asked again
+_FULL = (2.0, 60.0)  # seconds before jobs for which there was no room are submitted again
+_HALVINGS = 4  # of a batch for which there is no room, before it waits
 
 
 class Sending:
@@ -47,15 +52,22 @@ class Sending:
         self._prefix = ledger.batches.prefix()
         self._fresh: set[str] = set()  # batches that nobody has tried to submit
         self._tried_at, self._pause = 0.0, _AWAY[0]
+        self._unkept: set[str] = set()  # batches that are not on disk yet
+        # Until when jobs with which the same is said to the batch system wait for room, and for how long the next time.
+        # Limits are those of a partition, an account or a quality of service: others may have room.
+        self._full: dict[_Options, tuple[float, float]] = {}
 
     def gather(self, closing: Callable[[], bool]) -> bool:
         """Wait until nothing more comes, and write tickets and batches of what has come; whether there is any."""
         ledger = self._ledger
         with ledger.condition:
-            until, count = time.monotonic() + _LONGEST_GATHER, 0
-            while len(ledger.wanted) > count and time.monotonic() < until and not closing():
+            began, count = time.monotonic(), 0
+            while len(ledger.wanted) > count and not closing():
                 count = len(ledger.wanted)
-                ledger.condition.wait_for(closing, timeout=_GATHER)
+                quiet, longest = _GATHER if count < _MANY else _GATHER_MANY
+                if time.monotonic() > began + longest:
+                    break
+                ledger.condition.wait_for(closing, timeout=quiet)
             wanted, ledger.wanted = ledger.wanted, []
         try:
             return self._kept(wanted)
@@ -98,7 +110,7 @@ class Sending:
         name = f"{request.job}-{uuid.uuid4().hex[:12]}"
         passed = self._system.passed if allocation.nodes > 1 else ()
         ticket = Ticket(name, spec, seconds, self._containers, self._system.id_variable, passed)
-        put(self._places.ticket(name), written(ticket))
+        put(self._places.ticket(name), written(ticket), flushed=False)
         return shape, name, request.job
 
     def send(self) -> None:
@@ -110,19 +122,65 @@ class Sending:
             doubted = [batch.name for batch in unsent if batch.name not in self._fresh]
             found = self._system.find_by_name(doubted) if doubted else {}
             for batch in unsent:
-                self._fresh.discard(batch.name)
-                batch.id = found.get(batch.name) or self._sent(batch)
-                if self._ledger.holds(batch):
-                    self._ledger.batches.keep(batch)
+                if (number := found.get(batch.name)) is not None:
+                    self._has(batch, number)
+                elif time.monotonic() >= self._full.get(batch.shape.options, (0.0, 0.0))[0]:
+                    self._place(batch)
             self._pause = _AWAY[0]
         except SystemAway as error:
             log.warning("the batch system gives no answer, it is asked again: %s", error)
             self._tried_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _AWAY[1])
 
+    def _place(self, batch: Stored) -> None:
+        """Submit a batch that is not there, or as much of it as there is room for. Raises SystemAway."""
+        options, halvings = batch.shape.options, 0
+        while True:
+            if batch.name in self._unkept:
+                self._ledger.batches.keep(batch)
+                self._unkept.discard(batch.name)
+            self._fresh.discard(batch.name)
+            try:
+                self._has(batch, self._sent(batch))
+                self._full.pop(options, None)
+                return
+            except SystemFull as full:
+                self._fresh.add(batch.name)  # it is surely not there
+                if halvings < _HALVINGS and self._halve(batch):
+                    halvings += 1
+                    continue
+                pause = self._full.get(options, (0.0, _FULL[0]))[1]
+                log.info("the batch system takes no more jobs, they wait %.0f s: %s", pause, full)
+                self._full[options] = time.monotonic() + pause, min(2 * pause, _FULL[1])
+                return
+
+    def _has(self, batch: Stored, number: str) -> None:
+        """Store that a batch has a number."""
+        batch.id = number
+        if self._ledger.holds(batch):
+            self._ledger.batches.keep(batch)
+
+    def _halve(self, batch: Stored) -> bool:
+        """Put the second half of a batch into one of its own; whether it could be halved.
+
+        The first half is on disk before the second: of a service that is killed in between, the next one has tickets
+        without a batch, whose jobs it submits anew.
+        """
+        count = len(batch.tickets) // 2
+        if not count:
+            return False
+        self._ledger.batches.keep(replace(batch, tickets=batch.tickets[:count], jobs=batch.jobs[:count]))
+        rest = self._ledger.halve(batch, count, f"{self._prefix}{os.urandom(4).hex()}-{batch.jobs[count]}")
+        if not self._ledger.holds(batch):  # all of it was withdrawn
+            self._ledger.batches.remove(batch.name)
+        if self._ledger.holds(rest):
+            self._fresh.add(rest.name)
+            self._unkept.add(rest.name)
+        return True
+
     def _sent(self, batch: Stored) -> str:
         """Submit a batch that is not there; return its number, "" where there is no need or no way."""
-        if all(self._places.is_claimed(ticket) for ticket in batch.tickets):
+        if not self._ledger.holds(batch) or all(self._places.is_claimed(ticket) for ticket in batch.tickets):
             return ""
         try:
             return self._system.submit(self._ledger.batches.described(batch, sys.executable, Path(program.__file__)))

@@ -17,6 +17,10 @@ class SystemAway(Exception):
     """The batch system gave no answer, or is busy: what was asked may have happened, and is worth another try."""
 
 
+class SystemFull(Exception):
+    """The batch system has surely not taken a batch, but would take a smaller one, or this one later."""
+
+
 class SystemRefuses(Exception):
     """The batch system will never do that; the text says why."""
 
@@ -48,15 +52,16 @@ class Batch:
     size: int
     command: tuple[str, ...]
     """What runs one job; its number, from 0, is added."""
-    needs: tuple[Path, ...]
-    """What a node must see for that: a folder of the service's directory, and the program."""
+    needs: tuple[Path, Path, Path]
+    """What a node must see for that: a folder of the service's directory, Python, and the program."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Not begun; the reason is the batch system's own word."""
+    """Not begun; the reason is the batch system's own word. `in_vain`: it will not begin by itself."""
 
     reason: str = ""
+    in_vain: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class BatchSystem(Protocol):
         """Raise SystemRefuses for what can be seen never to run."""
 
     def submit(self, batch: Batch) -> str:
-        """Submit a batch; return its number. Raises SystemRefuses."""
+        """Submit a batch; return its number. Raises SystemRefuses and SystemFull."""
 
     def poll(self, prefix: str) -> Mapping[Place, State]:
         """Return the states of all jobs of batches whose names begin so, those that ended lately included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..node.logs import JobLogs
-from ..node.spec import JobSpec, walltime_of
+from ..node.spec import CAFILE_INSIDE, JobSpec, walltime_of
 from ..state.representations import parameter_texts
 from .context import ServiceContext
 
@@ -27,10 +27,14 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
         "PROMINENCE_NODE_NUM": "0",
         **{f"PROMINENCE_PARAMETER_{name}": value for name, value in values.items()},
     }
-    if context.cafile is not None and not context.containers.mounts:  # a container does not see it
-        env["PROMINENCE_SSL_VERIFY"] = str(context.cafile)
+    cafile = None if context.cafile is None else str(context.cafile)
+    if cafile is not None:
+        env["PROMINENCE_SSL_VERIFY"] = f"/tmp/{CAFILE_INSIDE}" if context.containers.mounts else cafile  # noqa: S108
+    copied = cafile if context.containers.mounts else None
     if row["workflow"] is not None:
         env["PROMINENCE_WORKFLOW_ID"] = str(row["workflow"])
     logs = JobLogs(context.log_file(job, "out"), context.log_file(job, "err"), row["nodes"])
     memory = row["memory"] * row["nodes"] << 30
-    return JobSpec(job, row["user"], row["place"], row["nodes"], values, body, env, logs, context.platform, memory)
+    return JobSpec(
+        job, row["user"], row["place"], row["nodes"], values, body, env, logs, context.platform, memory, copied
+    )  # fmt: skip

@@ -65,8 +65,12 @@ class Scheduler:
         for row in self._store.rows("SELECT id FROM jobs WHERE status = 'running' AND ended IS NULL"):
             if row["id"] not in going_on:
                 self._end(row["id"], "failed", RESTARTED)
-        queued = self._store.rows("SELECT id FROM jobs WHERE ended IS NULL AND active = 1 ORDER BY id")
+        queued = self._store.rows("SELECT * FROM jobs WHERE ended IS NULL AND active = 1 ORDER BY id")
         self.submit([row["id"] for row in queued if row["id"] not in going_on])
+        with self._condition:
+            for row in queued:
+                if row["id"] in going_on and row["status"] == "idle" and row["queue_minutes"] >= 0:
+                    self._limit_queue_time(row)  # the engine has it already
         self._thread.start()
         self._engine.start()
         self.pace.start()

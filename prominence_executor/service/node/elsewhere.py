@@ -9,22 +9,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..containers.base import Containers, PlainProcesses
-from ..sandbox import processes
+from ..sandbox.held import held
 from ..sandbox.sandbox import Sandbox, kept_directory
 from ..state.directory import own_directory
 from ..state.objects import ObjectStore
+from ..state.shortage import AGAIN, shortage
+from . import oom
 from .job_run import JobRun, take_snapshot
-from .outcome import OVER_WALLTIME, Outcome
+from .outcome import OVER_MEMORY, OVER_WALLTIME, WAITS, Outcome
 from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
 from .ticket import got as read_file
 
 _FAILED = 1
+_SAY_SECONDS = 600.0  # for which an outcome is tried to be left
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     places = Places(Path(directory))
     if verb == "run":
         batch = read_file(places.batches / f"{name}.json")
-        name = batch["tickets"][int(what)] if batch else name
+        name = dict(enumerate(batch["tickets"] if batch else ())).get(int(what), name)
     document = read_file(places.ticket(name))
     if document is None:  # it was cancelled
         return 0
@@ -44,26 +47,52 @@ def main(arguments: Sequence[str]) -> int:
 def _run(places: Places, ticket: Ticket) -> int:
     if not places.claim(ticket.name):
         return 0
+    with ExitStack() as stack:
+        try:
+            outcome = _ran(places, ticket, stack)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the service waits for a word)
+            outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
+        _say(places, ticket, outcome)
+    return 0
+
+
+def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
+    """Run a job in a sandbox that goes with the stack; return what became of it."""
     objects = ObjectStore(places.directory / "objects", owner=False)
-    sandbox = Sandbox(_parent(places, ticket), places.directory / "bin", kept=_kept(ticket))
+    try:
+        sandbox = stack.enter_context(held(_parent(places, ticket), places.directory / "bin", _kept(ticket)))
+    except OSError as error:
+        if shortage(error) is None:
+            raise
+        return Outcome(WAITS, shortage(error))
     began = {
         "node": socket.gethostname(), "id": os.environ.get(ticket.id_variable, ""), "mark": sandbox.mark,
         "parent": str(sandbox.root.parent), "time": time.time(),
     }  # fmt: skip
-    try:
-        sandbox.create()
-        run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
-        places.say(ticket.name, BEGAN, began)
-        with _Ends(run, ticket.seconds):
-            outcome = run()
-    except Exception as error:  # noqa: BLE001 (whatever it is, the service waits for a word)
-        outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
-    try:
-        places.say(ticket.name, ENDED, asdict(outcome))
-    finally:
-        processes.kill_all({sandbox.mark: sandbox.root})
-        sandbox.remove()
-    return 0
+    run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
+    places.say(ticket.name, BEGAN, began)
+    before = oom.killed()
+    with _Ends(run, ticket.seconds):
+        return memory_considered(run(), oom.killed() - before)
+
+
+def memory_considered(outcome: Outcome, killed: int) -> Outcome:
+    """Return what became of a run of which the kernel has killed so many processes for lack of memory. Pure."""
+    if killed and outcome.status == "completed" and outcome.task_failed:
+        return Outcome("killed", OVER_MEMORY, outcome.execution, outcome.uploaded)
+    return outcome
+
+
+def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
+    """Leave an outcome, as soon as there is room for it."""
+    until = time.monotonic() + _SAY_SECONDS
+    while True:
+        try:
+            return places.say(ticket.name, ENDED, asdict(outcome))
+        except OSError as error:
+            if shortage(error) is None or time.monotonic() > until:
+                raise
+        time.sleep(AGAIN)
 
 
 def _spec(ticket: Ticket) -> Any:
@@ -93,7 +122,7 @@ def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Contain
         return PlainProcesses()
     from ..containers.tasks import ContainerRuntimes
 
-    return ContainerRuntimes(places.directory, objects)
+    return ContainerRuntimes(places.directory, objects, shared=True)
 
 
 class _Ends:

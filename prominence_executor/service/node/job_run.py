@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tarfile
 import threading
 import time
@@ -23,7 +24,7 @@ from ..state.shortage import NotNow, not_now
 from .job_processes import JobProcesses, RunStopped
 from .machine import processor
 from .outcome import NO_ARTIFACT, NO_IMAGE, WAITS, Outcome
-from .spec import JobSpec
+from .spec import CAFILE_INSIDE, JobSpec
 from .tasks import Tasks, WorkerCrashed
 
 log = logging.getLogger("prominence_executor.local")
@@ -102,6 +103,9 @@ class JobRun:
             try:
                 logs = stack.enter_context(self.spec.logs.opened())
                 place_inputs(self.sandbox, self.spec.body.get("inputs", []))
+                if self.spec.cafile is not None:
+                    with suppress(FileNotFoundError):  # a user's own, which this node does not see
+                        shutil.copyfile(self.spec.cafile, self.sandbox.tmp / CAFILE_INSIDE)
             except OSError as error:
                 raise not_now(error) from error  # nothing has been started
             try:

@@ -10,6 +10,7 @@ from .logs import JobLogs
 from .platform import Platform
 
 DEFAULT_WALLTIME = 720  # minutes
+CAFILE_INSIDE = "prominence-ca.pem"  # of containers, in /tmp
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class JobSpec:
     logs: JobLogs
     platform: Platform
     memory: int  # bytes that its tasks may use, on all of its nodes
+    cafile: str | None = None  # the authority behind the service's certificate, that containers are given a copy of
 
     @property
     def policies(self) -> dict[str, Any]:

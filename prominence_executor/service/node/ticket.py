@@ -67,6 +67,15 @@ class Places:
         """Return where a ticket lies."""
         return self.tickets / f"{name}.json"
 
+    def is_whole(self, name: str) -> bool:
+        """Return whether a ticket is there, and is what was written: tickets are too many to be flushed one by one."""
+        try:
+            with open(self.ticket(name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                return size > 0 and os.pread(file.fileno(), 1, size - 1) == b"}"
+        except FileNotFoundError:
+            return False
+
     def claim(self, name: str) -> bool:
         """Claim a ticket; whether nobody has before. Atomic also on network file systems."""
         try:
@@ -95,12 +104,18 @@ class Places:
             (self.claims / name).rmdir()
 
 
-def put(path: Path, what: dict[str, Any]) -> None:
-    """Write JSON that only its owner reads; a reader sees all of it, or what was there before."""
+def put(path: Path, what: dict[str, Any], *, flushed: bool = True) -> None:
+    """Write JSON that only its owner reads; a reader sees all of it, or what was there before.
+
+    flushed: also after this machine has lost its power.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW)  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump({"format": FORMAT, **what}, file)
+            if flushed:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

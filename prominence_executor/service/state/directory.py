@@ -10,7 +10,10 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
+
+_TRIES, _PAUSE = 5, 0.02  # seconds
 
 
 def lock_directory(directory: Path) -> int:
@@ -22,12 +25,16 @@ def lock_directory(directory: Path) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_if_shared(directory, directory.stat())
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise RuntimeError(f"another service uses the directory {directory}") from error
-    return lock
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # or somebody looks for a moment whether it is locked
+            refused = error
+            time.sleep(_PAUSE)
+        else:
+            return lock
+    os.close(lock)
+    raise RuntimeError(f"another service uses the directory {directory}") from refused
 
 
 def is_locked(directory: Path) -> bool:
@@ -97,6 +104,21 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def file_system_of(directory: Path) -> str:
+    """Return the type of the file system on which a directory lies, as ``nfs4``; "" where that cannot be known."""
+    real, found = Path(os.path.realpath(directory)), (-1, "")
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if real.is_relative_to(point):
+            found = max(found, (len(point), kind), key=lambda each: each[0])
+    return found[1]
 
 
 def _refuse_if_shared(path: Path, state: os.stat_result) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
@@ -26,6 +27,7 @@ PIECE = 1 << 20
 _LONGEST = 240  # bytes of one file name, with room under the file systems' 255
 _LARGE_PIECE = 1 << 26  # bytes copied at once within the kernel
 _CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EBADF)
+_OLD = 86400.0  # seconds since a file was last written that nobody is writing any more
 _QUOTED_ONCE = ".quoted-once"
 
 
@@ -46,17 +48,29 @@ class ObjectStore:
     """Every method may be called from any thread.
 
     owner: what an earlier owner has half received is removed; others than the service leave everything as it is.
+    shared: others may be writing while the owner starts, as jobs on other machines do: only what is old is removed.
     """
 
-    def __init__(self, root: Path, *, owner: bool = True) -> None:
+    def __init__(self, root: Path, *, owner: bool = True, shared: bool = False) -> None:
         self._root = root
         self._incoming = root / "incoming"
         if not owner:
             return
         own_directory(root)
-        shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
-        self._incoming.mkdir()
+        if shared:
+            self._remove_old()
+        else:
+            shutil.rmtree(self._incoming, ignore_errors=True)  # what a killed service had half received
+        self._incoming.mkdir(exist_ok=True)
         _quote_once(root)
+
+    def _remove_old(self) -> None:
+        """Remove what nobody has written to for long, which those have left that were killed."""
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self._incoming):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - _OLD:
+                        os.unlink(entry.path)
 
     def path(self, key: str) -> Path:
         """Return where an object lies or would lie. Raises BadKey."""

@@ -316,11 +316,11 @@ class Store:
     def set_idle_again(self, job_id: int, repeats: int = 1) -> bool:
         """Make a job idle that is to be run once more; no longer possible when it was deleted meanwhile.
 
-        `repeats`: 0 where nothing of it has run.
+        `repeats`: 0 where nothing of it has run; of a job that ran elsewhere it may not have been stored that it did.
         """
         with self.transaction() as db:
             changed = db.execute(
-                "UPDATE jobs SET status = 'idle', retries = retries + ? WHERE id = ? AND status = 'running'",
+                "UPDATE jobs SET status = 'idle', retries = retries + ? WHERE id = ? AND status IN ('running', 'idle')",
                 (repeats, job_id),
             )
             return changed.rowcount == 1

@@ -114,7 +114,7 @@ class Fetcher:
             chunk.settle_all(self._fetch_failed(chunk, error))
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             chunk.settle_all(error)
-        self._done(chunk)
+        self._done(chunk, job)
 
     def _resolve_unended(self, chunk: Chunk, error: JobError) -> None:
         try:
@@ -137,7 +137,7 @@ class Fetcher:
             else:
                 self._put_back(chunk)
                 return
-        self._done(chunk)
+        self._done(chunk, None)
 
     def _delete_unended(self, chunk: Chunk, error: JobError) -> dict[str, Any] | None:
         """Delete a job that may still be there; return its description when the service says that it has ended."""
@@ -157,7 +157,8 @@ class Fetcher:
         self.progress.put_back(chunk)
         self._wake()
 
-    def _done(self, chunk: Chunk) -> None:
+    def _done(self, chunk: Chunk, job: dict[str, Any] | None) -> None:
+        self._context.history.ended(chunk, job)
         self.progress.forget(chunk)
         self._release(chunk)
 

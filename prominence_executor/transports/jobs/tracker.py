@@ -170,6 +170,7 @@ class Tracker:
     def _saw(self, chunk: Chunk, job: dict[str, Any]) -> None:
         """Note an active job; one that is held may be released, and is waited for as for a service that is away."""
         chunk.saw(HELD if is_held(job) else job["status"])
+        self._context.history.saw(chunk)
         held = self._progress.seen(chunk, is_held(job))
         if held and held >= self._context.health.timeout and self._progress.may_begin(chunk):
             self._give_up(chunk, job, f"the service has held the job for {held:.0f} s")

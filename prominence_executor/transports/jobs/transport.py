@@ -167,6 +167,7 @@ class JobTransport:
 
     def _close(self, chunk: Chunk) -> None:
         """Close a chunk that is over."""
+        self._context.history.ended(chunk, None)  # unless that was told in more detail
         dropped = self._table.drop(chunk)
         self._registry.close(chunk)
         if dropped.bundle and not self._context.health.away:

@@ -162,6 +162,7 @@ class Exchange:
         if report.nonce != worker.nonce:  # it has just started; or again, on another machine
             self._lifecycle.requeue_lost(worker, None)
             worker.begin(report.nonce, report.left, now)
+            self._context.history.worker_spoke(worker.number, worker.job_id)
         worker.seen, worker.unread, worker.requests = now, True, report.requests
         state.failed_starts = 0
         state.eventful_at = now

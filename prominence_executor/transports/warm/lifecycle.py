@@ -90,6 +90,8 @@ class Lifecycle:
             self.numbers = range(self.numbers.start, number + 1)
             worker = state.workers[number] = Worker(number, plan.kind.options, time.monotonic(), plan.kind.modules)
             worker.known = worker.brought
+            wire = worker.options.resources.json()
+            self._context.history.worker_began(number, wire.get("cpus", 1) * wire.get("nodes", 1))
             self._in_background(self._jobs.create, number, plan.kind, batches.request_share(state, self._options))
 
     def retire(self) -> None:
@@ -108,6 +110,7 @@ class Lifecycle:
             self._in_background(self._stop, worker.number, worker.nonce, worker.batch + 1)
         for worker in workers:
             self._state.workers.pop(worker.number)
+            self._context.history.worker_ended(worker.number)
             self.clear(worker)
 
     def _stop(self, number: int, nonce: str, batch: int) -> list[Event]:
@@ -129,7 +132,7 @@ class Lifecycle:
         worker.unread, worker.sending = False, True
         self._in_background(clear, worker.number)
 
-    def remove(self, worker: Worker) -> None:
+    def remove(self, worker: Worker, why: str = "") -> None:
         """Let go of a worker that is no more."""
 
         def empty(number: int) -> list[Event]:
@@ -137,6 +140,7 @@ class Lifecycle:
             return []
 
         self._state.workers.pop(worker.number, None)
+        self._context.history.worker_ended(worker.number, why)
         self._in_background(empty, worker.number)
 
     def created(self, event: WorkerCreated) -> None:
@@ -163,6 +167,7 @@ class Lifecycle:
     def _start_failed(self, worker: Worker, error: BaseException) -> None:
         state, health = self._state, self._context.health
         state.workers.pop(worker.number, None)
+        self._context.history.worker_ended(worker.number, f"it could not start: {type(error).__name__}")
         if isinstance(error, ServiceUnavailableError) and health.unanswered() < health.timeout:
             return
         if isinstance(error, AuthenticationError):
@@ -247,6 +252,7 @@ class Lifecycle:
             state.job_ids.add(job_id)
         for worker in compared.given_up:
             state.workers.pop(worker.number)  # another one is started in its place
+            self._context.history.worker_ended(worker.number, "nobody knows whether its job was created")
         if compared.strays:  # nobody would give them a call
             self._in_background(self._jobs.end, compared.strays)
         self._mind_held(compared.held, self._context.health.now())
@@ -256,7 +262,7 @@ class Lifecycle:
             if worker.chunks and worker.number in state.workers:
                 self._context.log.warning("run %s: worker %d is silent", self._context.run_id, worker.number)
                 self._delete(worker)
-                self.remove(worker)
+                self.remove(worker, "it was silent")
                 self.requeue_lost(worker, None)
         self._watched = now
 
@@ -279,7 +285,7 @@ class Lifecycle:
             if worker.job_id is not None and self._jobs.end([worker.job_id]):
                 continue  # it could not be deleted, and may still run what it has: the next look tries again
             if worker.nonce:
-                self.remove(worker)
+                self.remove(worker, "the service held its job")
                 self.requeue_lost(worker, dict(job))
             else:
                 if not any(other.nonce for other in state.workers.values()):
@@ -299,7 +305,8 @@ class Lifecycle:
             if is_held(job):  # it was, and is not active any more
                 self._delete(worker)
             if worker.nonce:
-                self.remove(worker)
+                why = "" if job["status"] == "completed" else f"{job['status']} {job.get('statusReason') or ''}".strip()
+                self.remove(worker, why)
                 self.requeue_lost(worker, job)
             else:
                 self._start_failed(worker, self._jobs.why(worker.number, job))

@@ -112,6 +112,7 @@ class WarmPool:
     def close(self, leave: bool) -> None:
         """End the workers and remove the mailboxes, or leave all to who attaches to the run. Every chunk is settled."""
         self._scheduler.stop()
+        self._context.history.all_workers_ended()
         if leave or not self._scheduler.was_used:
             return
         try:

@@ -14,7 +14,8 @@ _LINE = re.compile(r"--([a-z][a-z-]*)(=[^\s\\'\"`$\x00-\x1f\x7f-\U0010ffff]{1,25
 _OURS = (
     "array", "job-name", "output", "error", "input", "export", "export-file", "wrap", "parsable", "chdir", "requeue",
     "no-requeue", "signal", "open-mode", "wait", "test-only", "get-user-env", "uid", "gid", "hold", "dependency",
-    "nodes", "ntasks", "mem", "time", "cpus-per-task", "tmp", "nice",
+    "nodes", "ntasks", "ntasks-per-node", "mem", "mem-per-cpu", "mem-per-gpu", "time", "cpus-per-task", "tmp", "nice",
+    "clusters", "quiet", "verbose", "help", "usage", "version", "bbf",
 )  # fmt: skip
 
 
@@ -36,8 +37,12 @@ def extra_lines(text: str) -> list[str]:
         found = _LINE.fullmatch(word)
         if found is None:
             raise ValueError(f"{word!r} is no option of sbatch as --name or --name=value")
-        if found[1] in _OURS:
-            raise ValueError(f"--{found[1]} is set by the service, and cannot be set by `extra`")
+        # sbatch takes the beginning of a name for the name.
+        ours = next((name for name in _OURS if name.startswith(found[1])), None)
+        if ours is not None:
+            raise ValueError(f"--{ours} is set by the service, and cannot be set by `extra`")
+        if "partition".startswith(found[1]):  # whose limits the service looks at
+            raise ValueError("--partition cannot be set by `extra`: say it as the option 'partition'")
     return words
 
 

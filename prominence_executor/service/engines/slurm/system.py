@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import pwd
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +16,10 @@ from ..base import Limits, Room
 from ..system import Batch, Place, Shape, State, SystemAway, SystemRefuses
 from . import words
 from .options import arguments, check_options
+from .sbatch import environment, script, submitted
 
 _SECONDS = 30.0  # that one command may take
+_MOST_WORDS = 100  # of one scancel; each may name many jobs of an array
 _MOST_NICE = 2_000_000_000
 _NEEDED = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
 
@@ -44,14 +45,14 @@ class Slurm:
         self._table: str | None = None  # of partitions
         self._array = 1
         self._has_tmp = False
+        self._accounted = shutil.which("sacct") is not None
 
     def limits(self) -> Limits:
         """Return what the chosen partition has. Raises RuntimeError when there is none of that name."""
         if self._table is None:
             self._table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
             config = self._asked(["scontrol", "show", "config"])
-            array = next((line.split("=")[1] for line in config.splitlines() if line.startswith("MaxArraySize")), "1")
-            self._array = max(1, int(array))
+            self._array = words.largest_array(config)
             disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
             self._has_tmp = any(int(size) for size in disks if size.isdigit())
         return words.limits(self._table, self._options.get("partition"), self._array)
@@ -87,13 +88,11 @@ class Slurm:
             )
 
     def submit(self, batch: Batch) -> str:
-        """Submit a batch as an array; return its number. Raises SystemRefuses and SystemAway."""
-        command = ["sbatch", *self._words(batch)]
-        done = self._run(command, script(batch))
-        if done.returncode == 0:
-            return done.stdout.strip().partition(";")[0]
-        why = words.refusal(done.stderr)
-        raise SystemAway(done.stderr.strip()) if why is None else SystemRefuses(why)
+        """Submit a batch as an array; return its number. Raises SystemRefuses, SystemFull and SystemAway."""
+        code, printed, said = submitted(["sbatch", *self._words(batch)], script(batch), environment(), _SECONDS)
+        if code == 0:
+            return printed.strip().partition(";")[0]
+        raise words.why_not(said, batch.size, bool(self._asked(["squeue", "-h", "-u", self._user, "-o", "%i"]).strip()))
 
     def _words(self, batch: Batch) -> list[str]:
         shape = batch.shape
@@ -127,12 +126,21 @@ class Slurm:
     def why_gone(self, job_id: str) -> str:
         """Return why a job is gone, as far as Slurm still knows: the controller, then the accounting."""
         done = self._run(["scontrol", "show", "job", job_id])
-        return words.exit_cause(done.stdout) if done.returncode == 0 else ""
+        cause = words.exit_cause(done.stdout) if done.returncode == 0 else ""
+        if cause or not self._accounted:
+            return cause
+        try:
+            done = self._run(["sacct", "-n", "-P", "-X", "-j", job_id, "-o", "State,ExitCode"])
+        except SystemAway:  # there is no sacct, or its database is away
+            return ""
+        self._accounted = "storage is disabled" not in done.stderr
+        return words.accounted_cause(done.stdout) if done.returncode == 0 else ""
 
     def cancel(self, ids: Sequence[str]) -> None:
         """End jobs; those that are gone do no harm."""
-        for start in range(0, len(ids), 500):
-            self._run(["scancel", "--quiet", *ids[start : start + 500]])
+        named = words.together(ids)
+        for start in range(0, len(named), _MOST_WORDS):
+            self._run(["scancel", "--quiet", *named[start : start + _MOST_WORDS]])
 
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what scancel calls one job of a batch."""
@@ -156,30 +164,9 @@ class Slurm:
         try:
             return subprocess.run(  # noqa: S603
                 command, input=given, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
-                env=_environment(),
+                env=environment(),
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise SystemAway(f"{command[0]} did not answer within {_SECONDS:g} s") from error
         except OSError as error:
             raise SystemAway(f"{command[0]}: {error}") from error
-
-
-def _environment() -> dict[str, str]:
-    """Return what commands see, and sbatch passes on to jobs: nothing of the service's own secrets and settings.
-
-    That is what --export=NONE is for, with which a job waits for a login shell first: two seconds.
-    """
-    kept = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_CLUSTERS")
-    return {"LC_ALL": "C", **{name: os.environ[name] for name in kept if name in os.environ}}
-
-
-def script(batch: Batch) -> str:
-    """Return the script of a batch. It says by its exit status what a node does not see."""
-    directory, program = batch.needs
-    return "\n".join([
-        "#!/bin/sh",
-        f"[ -r {shlex.quote(str(directory))} ] || exit 77",
-        f"[ -x {shlex.quote(str(program))} ] || exit 78",
-        f"exec {shlex.join(batch.command)} ${{SLURM_ARRAY_TASK_ID:-0}} >>{shlex.quote(str(directory / 'log'))} 2>&1",
-        "",
-    ])  # fmt: skip

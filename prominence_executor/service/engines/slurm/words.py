@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..base import Limits
-from ..ends import CANCELLED, MEMORY, NO_DIRECTORY, NO_PROGRAM, NODE, PREEMPTED, WALLTIME
-from ..system import Gone, Place, Running, State, Waiting
+from ..ends import CANCELLED, MEMORY, NO_DIRECTORY, NO_PROGRAM, NO_PYTHON, NODE, PREEMPTED, WALLTIME
+from ..system import Gone, Place, Running, State, SystemAway, SystemFull, SystemRefuses, Waiting
 
 LINE = "%j|%K|%T|%r|%N|%F"  # of squeue: name, number in the array, state, reason, nodes, number
-EXITS = {77: NO_DIRECTORY, 78: NO_PROGRAM}  # of the script, before it starts the program
+EXITS = {77: NO_DIRECTORY, 78: NO_PYTHON, 79: NO_PROGRAM}  # of the script, before it starts the program
 
 _CAUSES = {
     "TIMEOUT": WALLTIME, "DEADLINE": WALLTIME, "OUT_OF_MEMORY": MEMORY, "CANCELLED": CANCELLED, "NODE_FAIL": NODE,
     "BOOT_FAIL": NODE, "PREEMPTED": PREEMPTED, "COMPLETED": "", "FAILED": "", "REVOKED": CANCELLED,
 }  # fmt: skip
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-# What sbatch says when it is worth another try. All else that it says is for ever.
-_FOR_NOW = re.compile(
-    r"unable to contact|socket timed out|timed out|temporarily|connection refused|connect failure|zero bytes|"
-    r"transient|resource temporarily|maxsubmit|max.*limit|submit limit|too many|slurmctld|munge|authentication|"
-    r"try again|no such host|communication",
+SLEEPS = "Slurm temporarily unable to accept job"  # what sbatch says before it sleeps and tries again, for minutes
+# Reasons for which a job waits that stay until somebody changes the job, or Slurm; so do limits of one job.
+_IN_VAIN = ("BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS")
+# What sbatch says when Slurm gave no answer. All else that it says was said by Slurm.
+_AWAY = re.compile(
+    r"unable to contact|timed out|connection refused|connect failure|zero bytes|transient|"
+    r"slurmctld|munge|authentication|try again|no such host|communication|configuration source",
     re.IGNORECASE,
 )
+# The name of a limit stands in a line of its own. Only those of the number of submitted jobs leave room later: what
+# else is refused already when it is submitted is too much for one job.
+_LIMIT = re.compile(r"\b(?:QOS|Assoc)\w*(?:Limit|PerAccount)\b")
+_POLICY = "Job violates accounting/QOS policy"  # any of them, where the name is not said
+_FULL = re.compile(rf"{SLEEPS}|Resource temporarily unavailable|Invalid job array specification", re.IGNORECASE)
 
 
 def states(text: str, prefix: str) -> dict[Place, State]:
@@ -44,7 +52,38 @@ def state_of(word: str, reason: str, nodes: str) -> State:
     """Return what one of Slurm's states means."""
     if word in _CAUSES:
         return Gone(_CAUSES[word], nodes)
-    return Waiting(reason) if word in _WAITS else Running(nodes)
+    if word not in _WAITS:
+        return Running(nodes)
+    return Waiting(reason, reason.endswith("PerJobLimit") or reason in _IN_VAIN)
+
+
+def together(ids: Iterable[str]) -> list[str]:
+    """Return jobs as scancel takes them, those of one array in one word: ``7_[0-3,8]``."""
+    arrays: dict[str, list[int]] = {}
+    for name in dict.fromkeys(ids):
+        batch, _, number = name.partition("_")
+        arrays.setdefault(batch, []).extend([int(number)] if number else [])
+    return [
+        f"{batch}_[{','.join(part)}]" if found else batch
+        for batch, found in arrays.items()
+        for part in _pieces(_ranges(sorted(found)))
+    ]
+
+
+def _ranges(numbers: list[int]) -> list[str]:
+    """Return ascending numbers as ``0-3`` and ``8``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [f"{first}-{last}" if last > first else f"{first}" for first, last in found]
+
+
+def _pieces(ranges: list[str]) -> list[list[str]]:
+    """Return ranges in pieces that are not too long for one word; one piece, when there are none."""
+    return [ranges[start : start + 100] for start in range(0, len(ranges), 100)] or [[]]
 
 
 def numbers(text: str, names: set[str]) -> dict[str, str]:
@@ -57,20 +96,47 @@ def numbers(text: str, names: set[str]) -> dict[str, str]:
     return found
 
 
-def refusal(said: str) -> str | None:
-    """Return why sbatch will never accept a job, in its own words; None when it is worth another try."""
+def why_not(said: str, size: int, others: bool) -> SystemAway | SystemFull | SystemRefuses:
+    """Return what it means that sbatch has failed, in its own words.
+
+    size: of the batch. others: whether jobs of this user are there, which may be what leaves no room.
+    """
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines() if line.strip()]
     sentence = " ".join(lines).strip()
-    return None if not sentence or _FOR_NOW.search(sentence) else sentence
+    limit = _LIMIT.search(sentence)
+    if limit:
+        return SystemFull(sentence) if "Submit" in limit[0] else SystemRefuses(sentence)
+    if _POLICY in sentence:
+        return SystemFull(sentence) if others or size > 1 else SystemRefuses(sentence)
+    if _FULL.search(sentence):
+        return SystemRefuses(sentence) if "array" in sentence and size == 1 else SystemFull(sentence)
+    return SystemAway(sentence) if not sentence or _AWAY.search(sentence) else SystemRefuses(sentence)
 
 
 def exit_cause(text: str) -> str:
     """Read why a job without an outcome ended, from what ``scontrol show job`` says."""
     state = re.search(r"JobState=(\w+)", text)
     code = re.search(r"ExitCode=(\d+):(\d+)", text)
-    if code and int(code[1]) in EXITS:
-        return EXITS[int(code[1])]
-    return _CAUSES.get(state[1], "") if state else ""
+    return _cause(state[1] if state else "", int(code[1]) if code else 0)
+
+
+def accounted_cause(text: str) -> str:
+    """Read why a job without an outcome ended from lines ``state|code:signal`` of sacct, as ``CANCELLED by 7|0:15``."""
+    for line in text.splitlines():
+        state, _, code = line.partition("|")
+        number = code.partition(":")[0]
+        return _cause(state.partition(" ")[0], int(number) if number.isdigit() else 0)
+    return ""
+
+
+def _cause(state: str, code: int) -> str:
+    return EXITS.get(code) or _CAUSES.get(state, "")
+
+
+def largest_array(config: str) -> int:
+    """Read from ``scontrol show config`` how many jobs may be submitted together."""
+    found = [int(number) for number in re.findall(r"(?:MaxArraySize\s*=\s*|max_array_tasks=)(\d+)", config)]
+    return max(1, min(found, default=1))
 
 
 def limits(table: str, partition: str | None, array: int) -> Limits:

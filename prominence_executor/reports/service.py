@@ -1,0 +1,212 @@
+"""`report_of`: the report of a run that another program has begun, by what the service and its journal tell.
+
+It makes few requests, whatever the number of jobs: one list in the short form, which has the times of all jobs; one
+detailed one of some of them; and the outcomes of a few of those, verified before anything of them is believed. What
+those tell of the inside of jobs is taken for all.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ..client.client import ProminenceClient
+from ..client.status import has_ended, is_held
+from ..errors import OutcomeError, ProminenceError, RunExistsError, RunNotFoundError
+from ..payload.calls import Identity
+from ..payload.outcomes import read_outcomes
+from ..public import public
+from ..run import diagnosis
+from ..run.chunk import HELD
+from ..run.history import Seen
+from ..run.journal import count_kept
+from ..run.keys import key_in
+from ..run.names import MOST_CALLS, CallRange, parse_job_name, parse_worker_name
+from ..run.options import RUN_LABEL
+from ..run.phases import ON_SLOT, JobSeen, Sums, phases_of, seen_of
+from .report import Report, make_report
+
+IN_DETAIL = 100  # jobs that are described in detail
+OUTCOMES = 20  # whose outcomes are read
+_LARGEST = 1 << 20  # bytes of an outcome that is read
+_LONG = 10_000  # calls of a job beyond which none is looked for in others: a name may say anything
+_PARTS = ("image", "stage_in", "task", "stage_out")
+
+
+@public
+def report_of(
+    client: ProminenceClient, run: str, *, journal: str | os.PathLike[str] | None = None, sample: int = IN_DETAIL
+) -> Report:
+    """Report where the time of a run went, from any program, while it goes on or after its end.
+
+    What happened at the program that began the run (its waiting, uploads and downloads) the service cannot tell;
+    `ProminenceExecutor.report` can, there. Blocks for two requests, and for one for each of at most 20 outcomes.
+
+    Args:
+        run: the run's id.
+        journal: the file that the run was begun with, if it is here: it has what the service has not accepted.
+        sample: jobs that are described in detail; the inside of the others is estimated. 0: of none.
+
+    Raises:
+        RunNotFoundError: the service has no jobs of such a run, nor has the journal.
+        ServiceUnavailableError: the service does not answer.
+        ValueError: the journal is another run's, or a newer version has begun the run.
+    """
+    notes: list[str] = []
+    unsent = 0 if journal is None else _kept(journal, run, notes)
+    listed = [job for job in client.list_jobs(constraint=(RUN_LABEL, run), all=True) if _calls_of(run, job) is not None]
+    if not listed and not unsent:
+        raise RunNotFoundError(f"the service has no jobs of a run {run!r}")
+    ended = [job for job in listed if has_ended(job) and not _is_worker(run, job)]
+    chosen = [int(job["id"]) for job in _spread(ended, sample)]
+    details = {job["id"]: job for job in client.list_jobs(ids=chosen, detail=True)} if chosen else {}
+    read = _with_outcomes(client, run, details)
+    jobs = _repeated(
+        [read.get(job["id"]) or _seen(run, details.get(job["id"], job)) for job in ended],
+        [calls for job in listed if (calls := parse_job_name(run, str(job.get("name") or ""))) is not None],
+    )
+    if 0 < len(details) < len(ended):
+        notes.append(f"{len(details)} of {len(ended)} jobs were described in detail, and stand for the others")
+    if 0 < len(read) < len(ended):
+        notes.append(
+            f"the outcomes of {len(read)} jobs were read: those alone tell of failed calls, and of their share"
+        )
+    notes.append("the service does not tell what happened at the program that began the run")
+    seen = Seen(tuple(completed(jobs)), tuple(_worker(run, job) for job in listed if _is_worker(run, job)), Sums(), 0.0)
+    if seen.workers:
+        notes.append("the service does not tell which calls warm workers have run")
+    running = [_running(run, job) for job in listed if not has_ended(job) and not _is_worker(run, job)]
+    return make_report(run, seen, running, unsent=unsent, notes=notes)
+
+
+def _kept(path: str | os.PathLike[str], run: str, notes: list[str]) -> int:
+    """Count the jobs that only the journal has."""
+    if not os.path.exists(path):
+        notes.append(f"there is no journal {os.fspath(path)}: all that was submitted was accepted, or it is elsewhere")
+        return 0
+    try:
+        owner, kept = count_kept(path)
+    except RunExistsError:
+        notes.append("the program that began the run goes on, and holds the journal")
+        return 0
+    if owner != run:
+        raise ValueError(f"the journal {os.fspath(path)} is one of run {owner!r}, not of {run!r}")
+    return kept
+
+
+def _calls_of(run: str, job: Mapping[str, Any]) -> CallRange | None:
+    """Return the calls of a job of the run, or the number of a worker; None of what is none."""
+    name = str(job.get("name") or "")
+    worker = parse_worker_name(run, name)
+    calls = parse_job_name(run, name) if worker is None else CallRange(worker, 0, 1)
+    return calls if calls is not None and calls.first + calls.size <= MOST_CALLS else None
+
+
+def _is_worker(run: str, job: Mapping[str, Any]) -> bool:
+    return parse_worker_name(run, str(job.get("name") or "")) is not None
+
+
+def _seen(run: str, job: Mapping[str, Any]) -> JobSeen:
+    calls = _calls_of(run, job)
+    assert calls is not None  # noqa: S101  others have been left out
+    return seen_of(job, calls)
+
+
+def _repeated(jobs: Sequence[JobSeen], known: Sequence[CallRange]) -> list[JobSeen]:
+    """Note how many calls of each job have had another one; ``known``: the calls of all jobs."""
+    again = [calls for calls in known if calls.attempt > 1 and calls.size <= _LONG]
+    later = {(number, calls.attempt - 1) for calls in again for number in calls.numbers()}
+    if not later:
+        return list(jobs)
+    counts = [sum((job.first + at, job.attempt) in later for at in range(min(job.size, _LONG))) for job in jobs]
+    return [
+        replace(job, again=count, failed=max(0, job.failed - count)) for job, count in zip(jobs, counts, strict=True)
+    ]
+
+
+def _running(run: str, job: Mapping[str, Any]) -> JobSeen:
+    seen = _seen(run, job)
+    return replace(seen, status=HELD, ended=None) if is_held(job) else seen
+
+
+def _worker(run: str, job: Mapping[str, Any]) -> JobSeen:
+    """Return a warm worker: what it did between its start and its end, only its own program knows."""
+    seen = _seen(run, job)
+    until = seen.ended if seen.ended is not None or seen.started is None else time.time()
+    status = "completed" if seen.status == "deleted" else seen.status  # as its program ends it
+    return replace(seen, is_worker=True, status=status, ended=until)
+
+
+def _spread(jobs: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Choose jobs that are evenly spread over the run."""
+    ordered = sorted(jobs, key=lambda job: int(job["id"]))
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[at * len(ordered) // most] for at in range(most)]
+
+
+def _with_outcomes(client: ProminenceClient, run: str, details: Mapping[int, Mapping[str, Any]]) -> dict[int, JobSeen]:
+    """Read the outcomes of some jobs; those that do not come, or are not signed by the run, say nothing."""
+    good = [
+        job
+        for job in details.values()
+        if diagnosis.outcome_url(dict(job)) is not None and diagnosis.outcome_size(dict(job)) <= _LARGEST
+    ]
+    found = {}
+    for job in _spread(good, OUTCOMES):
+        key = key_in(dict(job), run)
+        if key is None:
+            continue
+        with suppress(ProminenceError, OutcomeError):
+            found[int(job["id"])] = _with_outcome(client, run, dict(job), key)
+    return found
+
+
+def _with_outcome(client: ProminenceClient, run: str, job: dict[str, Any], key: bytes) -> JobSeen:
+    seen = _seen(run, job)
+    content = client.download(str(diagnosis.outcome_url(job)), limit=_LARGEST)
+    outcomes = read_outcomes(io.BytesIO(content), key, Identity(run, seen.first, seen.attempt))
+    said = [outcome.header.get("seconds") for outcome in outcomes.calls.values()]
+    seconds = [float(second) for second in said if isinstance(second, (int, float))]
+    failed = sum(outcome.kind != "result" and outcome.kind != "ranks" for outcome in outcomes.calls.values())
+    missing = seen.size - len(outcomes.calls)
+    return replace(seen, calls=sum(seconds), longest=max(seconds, default=0.0), failed=failed + missing)
+
+
+def completed(jobs: Sequence[JobSeen]) -> list[JobSeen]:
+    """Fill in, for jobs whose inside is not known, what it is on average where it is.
+
+    The times of the service are fractions inside of jobs and whole seconds around them, so those of very short jobs
+    are estimated by their means, those of the others by their shares.
+    """
+    detailed = [job for job in jobs if job.task is not None]
+    read = [job for job in detailed if job.calls is not None]
+    of_tasks = sum(job.task or 0.0 for job in read)
+    share = sum(min(job.calls or 0.0, job.task or 0.0) for job in read) / of_tasks if of_tasks else None
+    spans = sum(phases_of(job)[name] for job in detailed for name in ON_SLOT)
+    typical = {name: sum(getattr(job, name) or 0.0 for job in detailed) for name in _PARTS}
+    cpus = [job.cpus for job in detailed if job.cpus is not None]
+    walltimes = [job.walltime for job in detailed if job.walltime is not None]
+    filled = []
+    for job in jobs:
+        if job.task is None and job.started is not None and job.ended is not None and detailed:
+            mean = spans / len(detailed)
+            span = job.ended - job.started
+            span = mean if abs(span - mean) < 1.0 else span
+            known = {name: seconds * span / spans if spans else 0.0 for name, seconds in typical.items()}
+            asked = {"cpus": job.cpus or _middle(cpus), "walltime": job.walltime or _middle(walltimes)}
+            job = replace(job, **known, **asked)  # type: ignore[arg-type]
+        if job.calls is None and job.task is not None and share is not None and job.status == "completed":
+            job = replace(job, calls=job.task * share)
+        filled.append(job)
+    return filled
+
+
+def _middle(values: Iterable[float]) -> Any:
+    found = sorted(values)
+    return found[len(found) // 2] if found else None
