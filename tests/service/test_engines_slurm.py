@@ -143,34 +143,6 @@ def test_a_controller_that_is_away_is_waited_for(user: Person, slurm: OneNodeSlu
     assert user.ended(job, 90)["status"] == "completed"
 
 
-@pytest.mark.slow
-def test_a_service_killed_at_any_moment_loses_no_job_and_runs_none_twice(
-    slurm: OneNodeSlurm, tmp_path: Path, until: Until
-) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    command = [sys.executable, "-m", "prominence_executor.service", "--quiet", "--dir", str(tmp_path / "state"),
-               "--engine", "slurm", "--engine-option", "poll_seconds=0.5"]  # fmt: skip
-    program = f"import os, sys; open({str(marks)!r} + '/' + os.environ['PROMINENCE_JOB_ID'], 'a').write('.')"
-    jobs: list[int] = []
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for moment in (0.0, 0.1, 0.3, 0.6, 1.0, 1.5, None):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-            try:
-                assert process.stdout is not None
-                url = process.stdout.readline().partition("=")[2].strip()
-                process.stdout.readline()
-                user = Person(url, (tmp_path / "state" / "token").read_text())
-                if moment is not None:
-                    jobs += [user.create("python3 p.py", files={"p.py": program}) for _ in range(2)]
-                    time.sleep(moment)  # the moment of its end
-                    continue
-                assert {user.ended(job, 90)["status"] for job in jobs} == {"completed"}
-            finally:
-                process.send_signal(signal.SIGTERM if moment is None else signal.SIGKILL)
-    assert {int(path.name): path.read_text() for path in marks.iterdir()} == dict.fromkeys(jobs, ".")
-
-
 @pytest.fixture
 def stays(slurm: OneNodeSlurm, tmp_path: Path) -> Iterator[Path]:
     """The directory of a service that programs start; it is ended afterwards."""
@@ -244,7 +216,7 @@ def test_what_is_said_to_slurm_goes_with_each_job(on_slurm: LocalService, slurm:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["partition=long"], "Slurm has no partition 'long'; there are main, short"),
+        (["partition=long"], "Slurm has no partition 'long'; there are main, short, closed"),
         (["nodes=3"], "'nodes' is no option for Slurm"),
         (["extra=--array=1-9"], "--array is set by the service"),
     ],

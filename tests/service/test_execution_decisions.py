@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor.service.engines.queue import Deadlines, JobQueue, QueuedJob
+from prominence_executor.service.node.mpi import with_mpirun
 from prominence_executor.service.node.outcome import Outcome, forgiven, runs_again, succeeded
 
 CPUS, MEMORY = 4, 8
@@ -102,3 +103,22 @@ def test_what_follows_from_a_run(outcome: Outcome, policies: dict[str, object], 
     assert runs_again(outcome, policies, retries=1) is again
     assert not runs_again(outcome, policies, retries=2)
     assert forgiven(policies) is bool({*IGNORED, *REPORTED} & policies.keys())
+
+
+@pytest.mark.parametrize(
+    ("kind", "apart", "where"),
+    [
+        ("openmpi", True, ["--map-by", "ppr:3:node"]),
+        ("openmpi", False, []),
+        ("mpich", True, ["-ppn", "3"]),
+        ("intelmpi", False, []),
+    ],
+)
+def test_ranks_are_spread_over_nodes_that_are_machines(kind: str, apart: bool, where: list[str]) -> None:
+    words = with_mpirun(
+        ["a", "b"], {"type": kind, "procsPerNode": 3}, {"PROMINENCE_NODES": "2", "PROMINENCE_CPUS": "4"}, apart=apart
+    )
+    assert words[:3] == ["mpirun", "-np", "6"]
+    assert words[-2:] == ["a", "b"]
+    assert words[3 : 3 + len(where)] == where
+    assert ("--map-by" in words or "-ppn" in words) == apart

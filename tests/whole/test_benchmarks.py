@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import one_node_slurm
 import pytest
 from paths import ROOT
 from wheels import only_these, wheel_of_installed
@@ -94,6 +95,13 @@ def test_platform_is_never_behind_the_loop() -> None:
         found = re.search(rf"^{who} +20 +[\d.]+ +\d+ +\d+ +\d+ +([\d.]+)$", text, re.MULTILINE)
         assert found, text
         assert float(found[1]) <= 1.3, text  # of so few calls, on a machine that is busy with other tests
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(one_node_slurm.missing() is not None, reason="there is no Slurm here")
+def test_engines_submits_many_jobs_at_once() -> None:
+    text = printed("engines.py", "--calls", "20", "--rounds", "1", "--only", "floor", "ours, Slurm", "--ways", "chunks")
+    assert re.search(r"^ours, Slurm +chunks +20 +[\d.]+ +[1-5] +\d+$", text, re.MULTILINE), text
 
 
 def test_pickling_compares_in_one_run() -> None:

@@ -53,13 +53,26 @@ def real() -> Iterator[LocalService]:
         yield running
 
 
-@pytest.fixture(
-    scope="module", params=["threads", "processes", "ours", "warm", pytest.param("real", marks=pytest.mark.slow)]
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask each executor. A job on Slurm takes a second: with PROMINENCE_CONTRACT=all jobs there are asked all, too."""
+    if "new" not in metafunc.fixturenames:
+        return
+    on_slurm = ["slurm-warm"]
+    if "make" in metafunc.fixturenames or os.environ.get("PROMINENCE_CONTRACT") == "all":
+        on_slurm.append("slurm")
+    slow = [pytest.param(kind, marks=(pytest.mark.slow, pytest.mark.once)) for kind in on_slurm]
+    kinds = ["threads", "processes", "ours", "warm", pytest.param("real", marks=pytest.mark.slow), *slow]
+    metafunc.parametrize("new", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
     """Makes an executor with so many workers."""
-    if request.param == "real":
-        service = request.getfixturevalue("real")
+    kind, where = {"real": ("ours", "real"), "slurm": ("ours", "on_slurm"), "slurm-warm": ("warm", "on_slurm")}.get(
+        request.param, (request.param, None)
+    )
+    if where is not None:
+        service = request.getfixturevalue(where)
     makers: dict[str, Make] = {
         "threads": ThreadPoolExecutor,
         # Not forked from a process with threads; its workers are, from a server that has none.
@@ -67,8 +80,7 @@ def new(request: pytest.FixtureRequest, service: LocalService) -> Make:
         "ours": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, poll_interval=(0.05, 0.2)),
         "warm": lambda n: ProminenceExecutor(service.url, service.token, max_workers=n, workers="warm"),
     }
-    makers["real"] = makers["ours"]
-    return makers[request.param]
+    return makers[kind]
 
 
 @pytest.fixture(scope="module")

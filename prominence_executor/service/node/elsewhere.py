@@ -72,8 +72,8 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
     run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
     places.say(ticket.name, BEGAN, began)
     before = oom.killed()
-    with _Ends(run, ticket.seconds):
-        return memory_considered(run(), oom.killed() - before)
+    with _Ends(run, ticket.seconds) as ends:
+        return memory_considered(ends.considered(run()), oom.killed() - before)
 
 
 def memory_considered(outcome: Outcome, killed: int) -> Outcome:
@@ -96,9 +96,9 @@ def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
 
 
 def _spec(ticket: Ticket) -> Any:
-    """Return the spec with the engine's variables that its tasks are to see."""
+    """Return the spec of a job with several nodes with the engine's variables, by which mpirun finds them."""
     seen = {name: value for name, value in os.environ.items() if name.startswith(ticket.passed)}
-    return replace(ticket.spec, env={**seen, **ticket.spec.env}) if ticket.passed else ticket.spec
+    return replace(ticket.spec, env={**seen, **ticket.spec.env}, apart=True) if ticket.passed else ticket.spec
 
 
 def _parent(places: Places, ticket: Ticket) -> Path:
@@ -128,26 +128,36 @@ def _containers(places: Places, ticket: Ticket, objects: ObjectStore) -> Contain
 class _Ends:
     """Ends a run at its walltime, or when the engine asks for it by a signal. Those are heard in a thread.
 
-    A handler would run in the thread of the job, between any two of its steps, locks held.
+    A handler runs in the thread of the job, between any two of its steps, locks held: it notes only that there was one.
     """
 
     def __init__(self, run: JobRun, seconds: float) -> None:
-        self._run = run
+        self._run, self._signalled = run, False
         self._timer = threading.Timer(seconds, run.end_with, ("killed", OVER_WALLTIME))
         self._timer.daemon = True
         self._hears, self._tells = os.pipe()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Ends:
         os.set_blocking(self._tells, False)
         signal.set_wakeup_fd(self._tells, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, self._note)
         self._thread.start()
         self._timer.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+
+    def considered(self, outcome: Outcome) -> Outcome:
+        """Return what became of the run: tasks get the engine's signal as well, and may be the first that it ends."""
+        if self._signalled and outcome.status != "killed":
+            return replace(outcome, status=SIGNALLED, reason=None)
+        return outcome
+
+    def _note(self, *_: object) -> None:
+        self._signalled = True
 
     def _listen(self) -> None:
         while numbers := os.read(self._hears, 1):

@@ -28,6 +28,7 @@ class JobSpec:
     platform: Platform
     memory: int  # bytes that its tasks may use, on all of its nodes
     cafile: str | None = None  # the authority behind the service's certificate, that containers are given a copy of
+    apart: bool = False  # whether its nodes are machines of their own
 
     @property
     def policies(self) -> dict[str, Any]:

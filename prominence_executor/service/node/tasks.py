@@ -126,7 +126,7 @@ class Tasks:
             with suppress(OSError):
                 os.write(stdout, _NO_COMMAND)
             return 0
-        words = with_mpirun(words, task, env)
+        words = with_mpirun(words, task, env, apart=self._spec.apart)
         try:
             env.update(arriving(task))
             command = self._runner.command(number, words, env)
