@@ -1,12 +1,16 @@
 """What do large arguments and results cost, beside moving and hashing the same bytes with nothing around it?
 
     python benchmarks/data.py [--calls 100] [--shared 200] [--result 500]
+    python benchmarks/data.py --warm [--beside DIRECTORY]
 
 MB of random floats. Shared: calls that are all given one array, by a map and by a loop of submit; the time from the
 first submit until the array is at the service, against a bare PUT of its bytes; the client's peak memory beyond what
 it had before the array, in arrays; bytes that were uploaded, counted where they pass, in a second run through a plain
 proxy. Result: one large array, which stays at the service until asked for (lazy), so that the job's time is apart;
 against a bare GET of the same bytes with their SHA-256. The service is a process of its own.
+
+Warm: one call at a time on two warm workers, whose argument or result has so many random bytes, from submit to result;
+medians, behind two calls of 2 MB (nan: not done in 20 s), and of the package in another directory the same.
 """
 
 from __future__ import annotations
@@ -14,7 +18,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
+import math
+import os
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -38,6 +46,8 @@ from prominence_executor.service.launch import launch
 
 MB = 1_000_000
 SMALL = Resources(walltime=10)
+_PATIENCE = 20.0  # seconds for a call of warm workers
+_SIZES = [1_000, 100_000, 300_000, MB, 10 * MB, 60 * MB]
 Run = Callable[[ProminenceExecutor, Any, int], list[float]]
 
 
@@ -144,13 +154,75 @@ def rounds_of(service: Any, run: Run, options: argparse.Namespace) -> tuple[floa
     return tuple(statistics.median(column) for column in zip(*figures[1:], strict=True))
 
 
+def sized(size: int) -> bytes:
+    return os.urandom(size)
+
+
+def answered(executor: ProminenceExecutor, function: Callable[[Any], Any], argument: Any) -> float:
+    """Seconds of one call; not a number when it is not done in time."""
+    began = time.perf_counter()
+    future = executor.submit(function, argument)
+    try:
+        future.result(_PATIENCE)
+    except TimeoutError:
+        future.cancel()
+        return math.nan
+    return time.perf_counter() - began
+
+
+def warm(rounds: int, sizes: list[int]) -> dict[str, tuple[float, float]]:
+    """Seconds of a call with an argument, and with a result, of each size."""
+    figures = {}
+    service = launch()
+    try:
+        with ProminenceExecutor(service.url, service.token, resources=SMALL, workers="warm", max_workers=2) as executor:
+            answered(executor, len, sized(2 * MB))
+            answered(executor, sized, 2 * MB)
+            for size in sizes:
+                there = [answered(executor, len, sized(size)) for _ in range(rounds)]
+                back = [answered(executor, sized, size) for _ in range(rounds)]
+                figures[str(size)] = statistics.median(there), statistics.median(back)
+    finally:
+        service.stop()
+    return figures
+
+
+def warm_table(options: argparse.Namespace) -> None:
+    """Print what `warm` measures, of this version and of another one."""
+    ours = warm(options.rounds, options.sizes)
+    other = {}
+    if options.beside:
+        command = [sys.executable, __file__, "--warm", "--json", "--rounds", str(options.rounds)]
+        environment = {**os.environ, "PYTHONPATH": options.beside}
+        sizes = map(str, options.sizes)
+        done = subprocess.run([*command, "--sizes", *sizes], env=environment, stdout=subprocess.PIPE, check=True)
+        other = json.loads(done.stdout)
+    if options.json:
+        print(json.dumps(ours))
+        return
+    print(f"{machine()}; a call on a warm worker, medians of {options.rounds}")
+    columns = [("kB", ">8"), ("argument s", ">12.3f"), ("result s", ">12.3f")]
+    if other:
+        columns += [("beside: argument", ">18.3f"), ("result", ">12.3f")]
+    table = Table(*columns)
+    for size, figures in ours.items():
+        table.row(int(size) // 1000, *figures, *other.get(size, ()))
+
+
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--calls", type=int, default=100, help="calls that share an array (default: %(default)s)")
     parser.add_argument("--shared", type=int, default=200, help="MB of it (default: %(default)s)")
     parser.add_argument("--result", type=int, default=500, help="MB of a result (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians count (default: %(default)s)")
+    parser.add_argument("--warm", action="store_true", help="calls of warm workers instead")
+    parser.add_argument("--beside", help="a directory with another version of the package, for --warm")
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", type=int, nargs="+", help="bytes, for --warm", default=_SIZES)
     options = parser.parse_args()
+    if options.warm:
+        warm_table(options)
+        return
     print(f"{machine()}; medians of {options.rounds}")
     service = launch()
     try:

@@ -1,3 +1,3 @@
 """The package's version: in requests, on the command line, and as `prominence_executor.__version__`."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,28 +9,49 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..environments import store
-from ..environments.locks import Lock
-from ..environments.wanted import Requirements, wanted
+if TYPE_CHECKING:
+    from ..environments.locks import Lock
+    from ..environments.wanted import Requirements
 
 
-def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_to(
+    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
+) -> None:
     """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
-    group = add_parser("env", help="packages that travel with calls: choose, show and forget versions (env --help)")
+    group = add_parser(
+        "env",
+        help="packages that travel with calls: choose, show and forget versions (env --help)",
+        epilog="example: prominence-executor env lock numpy scipy",
+    )
     commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    lock = commands.add_parser("lock", help="choose versions anew, for later runs, and print them with their hashes")
+    lock = commands.add_parser(
+        "lock",
+        help="choose versions anew, for later runs, and print them with their hashes",
+        epilog="example: prominence-executor env lock -r requirements.txt",
+    )
     lock.set_defaults(work=_lock)
-    show = commands.add_parser("show", help="what was chosen: all of it, or the versions for some requirements")
+    show = commands.add_parser(
+        "show",
+        help="what was chosen: all of it, or the versions for some requirements",
+        epilog="example: prominence-executor env show",
+    )
     show.set_defaults(work=_show)
     for command, least in ((lock, "+"), (show, "*")):
         command.add_argument("requirement", nargs="*", metavar="REQUIREMENT", help="numpy, 'numpy>=2', ...")
         command.add_argument("-r", "--requirement-file", metavar="FILE", help="requirements.txt or pyproject.toml")
         command.add_argument("--platform", metavar="NAME", help="x86_64, aarch64, ...; default: this machine's kind")
         command.set_defaults(least=least, parser=command)
-    clear = commands.add_parser("clear", help="remove what is kept: later runs choose versions anew")
+    clear = commands.add_parser(
+        "clear",
+        help="remove what is kept: later runs choose versions anew",
+        epilog="example: prominence-executor env clear --archives",
+    )
     clear.add_argument("--archives", action="store_true", help="the archives only, which can be made again")
     clear.set_defaults(work=_clear)
+    for command in (lock, show, clear):
+        for_all(command)
 
 
 def _asked(arguments: argparse.Namespace) -> Requirements | None:
@@ -43,12 +64,17 @@ def _asked(arguments: argparse.Namespace) -> Requirements | None:
 
 
 def _lock(arguments: argparse.Namespace) -> int:
+    from ..environments import store
+
     lock = store.locked(_asked(arguments) or [], arguments.platform, anew=True)
     sys.stdout.write(lock.text if lock is not None else "")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from ..environments import store
+    from ..environments.wanted import wanted
+
     asked = _asked(arguments)
     looked_for = None if asked is None else wanted(asked, arguments.platform)
     found = [item for item in store.locks() if looked_for is None or item[0].wanted == looked_for]
@@ -70,6 +96,8 @@ def _described(lock: Lock, made: float, size: int | None) -> str:
 
 
 def _clear(arguments: argparse.Namespace) -> int:
+    from ..environments import store
+
     freed = store.clear(archives_only=arguments.archives)
     sys.stdout.write(f"{freed / 1e6:.1f} MB removed from {store.folder()}\n")
     return 0

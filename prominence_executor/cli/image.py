@@ -10,20 +10,27 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from ..progress import TransferBar
+from .account import connected
 
 BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
 
 
-def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_to(
+    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
+) -> None:
     """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
     group = add_parser(
         "image",
         description="Container images for calls.",
+        epilog="example: prominence-executor image push --help",
         help="build, upload and check container images (image --help)",
     )
     commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="make an image with Python and packages")
+    build = commands.add_parser(
+        "build",
+        help="make an image with Python and packages",
+        epilog="example: prominence-executor image build --python 3.11 -r requirements.txt -o py311.tar",
+    )
     build.add_argument("-o", "--output", required=True, metavar="FILE", help="NAME.tar, NAME.tgz or NAME.sif")
     build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
     build.add_argument(
@@ -41,14 +48,24 @@ def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--from-python", metavar="PREFIX", help="have debootstrap copy the standard library of an installed Python"
     )
     build.set_defaults(work=_build)
-    push = commands.add_parser("push", help="upload an image to the service, and print the name to use")
+    push = commands.add_parser(
+        "push",
+        help="upload an image to the service, and print the name to use",
+        epilog="example: prominence-executor image push py311.tar",
+    )
     push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
     push.add_argument("--name", help="the name to upload it under; default: one of its content")
     push.set_defaults(work=_push)
-    check = commands.add_parser("check", help="run a tiny job in an image, and compare it with this machine")
+    check = commands.add_parser(
+        "check",
+        help="run a tiny job in an image, and compare it with this machine",
+        epilog="example: prominence-executor image check python:3.11-slim",
+    )
     check.add_argument("image", help="a name, or the path of a file")
     check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
     check.set_defaults(work=_check)
+    for command in (build, push, check):
+        for_all(command)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -71,10 +88,10 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    from ..client.client import ProminenceClient
     from ..images.files import push
+    from ..progress import TransferBar
 
-    with ProminenceClient() as client, TransferBar("upload") as bar:
+    with connected(arguments) as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -83,7 +100,7 @@ def _push(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from ..executor.executor import ProminenceExecutor
 
-    with ProminenceExecutor(image=arguments.image) as executor:
+    with ProminenceExecutor(image=arguments.image, profile=arguments.profile) as executor:
         report = executor.check_image(arguments.timeout)
     print(report)
     return 0 if report.usable else 1

@@ -5,27 +5,45 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..sweeps.stored import StoredSweep, open_sweep
+from .terminal import harmless
+
+if TYPE_CHECKING:
+    from ..sweeps.stored import StoredSweep
 
 
-def add_to(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+def add_to(
+    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
+) -> None:
     """Add the commands to the program's parser."""
-    group = add_parser("sweep", help="look at the store of a parameter sweep")
+    group = add_parser(
+        "sweep",
+        help="look at the store of a parameter sweep",
+        epilog="example: prominence-executor sweep show scan.sweep",
+    )
     commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, work, about in (
         ("show", _show, "what the sweep is, and how far it has come"),
         ("results", _results, "its table, as CSV"),
         ("failed", _failed, "the points that have failed: exception, job, the end of the output"),
     ):
-        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=f"example: prominence-executor sweep {name} scan.sweep",
+        )
         command.add_argument("store", metavar="STORE", help="the directory that the sweep was given as store=")
         command.set_defaults(work=work)
+        for_all(command)
         if name == "results":
             command.add_argument("--meta", action="store_true", help="also status, seconds, attempts, job, code")
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from ..sweeps.stored import open_sweep
+
     scan = open_sweep(arguments.store)
     plan = scan.plan
     sys.stdout.write(f"{arguments.store}: {plan.function}, {len(scan)} points\n")
@@ -41,17 +59,21 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _results(arguments: argparse.Namespace) -> int:
+    from ..sweeps.stored import open_sweep
+
     sys.stdout.write(open_sweep(arguments.store).to_csv(meta=arguments.meta))
     return 0
 
 
 def _failed(arguments: argparse.Namespace) -> int:
+    from ..sweeps.stored import open_sweep
+
     scan: StoredSweep = open_sweep(arguments.store)
     for row in scan.failed_rows():
         params = ", ".join(f"{name}={value!r}" for name, value in row.params.items())
         which = f", repeat {row.identity[1]}" if scan.has_repeats else ""
         where = f" (job {row.job_id}, run {row.run_id})" if row.job_id is not None else ""
-        sys.stdout.write(f"{params}{which}: {row.error}{where}\n")
+        sys.stdout.write(harmless(f"{params}{which}: {row.error}{where}") + "\n")
         for line in (row.tail or "").splitlines()[-10:]:
-            sys.stdout.write(f"    {line}\n")
+            sys.stdout.write(f"    {harmless(line)}\n")
     return 0

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ..errors import AuthenticationError, InvalidRequestError
+from .profiles import find_profile, service_url
 
 __all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
 
@@ -27,16 +28,23 @@ _VARIABLE = "PROMINENCE_TOKEN"
 class TokenSource:
     """Find the token when it is first asked for, keep it, and look again when told that it was refused.
 
-    It looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then at the file
-    ``~/.prominence/token``: JSON with an ``access_token``, as upstream's ``prominence login`` writes it, or plain text.
+    It looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then into the profile (before the
+    variable, if the profile was asked for), then at the file ``~/.prominence/token``: JSON with an ``access_token``, as
+    upstream's ``prominence login`` writes it, or plain text. A profile's token goes to the profile's own service alone:
+    with another ``url`` it is passed over.
 
     May be used by several threads at once; a callable is called by one of them at a time, while the others wait.
     """
 
-    def __init__(self, token: str | Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, token: str | Callable[[], str] | None = None, profile: str | None = None, url: str | None = None
+    ) -> None:
         self._argument = token
+        self._profile = profile
+        self._url = url
         self._token: str | None = None
         self._origin = "no source yet"
+        self.is_missing = False  # nobody has said anything, when it was last looked for
         self._lock = threading.Lock()
 
     def get(self) -> str:
@@ -78,6 +86,13 @@ class TokenSource:
         if self._argument is not None:
             self._origin = "the token argument"
             return self._checked(self._argument)
+        if os.environ.get(_VARIABLE) and not self._profile:
+            self._origin = f"the environment variable {_VARIABLE}"
+            return self._checked(os.environ[_VARIABLE])
+        profile = find_profile(self._profile)
+        if profile.is_for(self._url) and (text := profile.token()) is not None:
+            self._origin = f"the profile {profile.name!r}"
+            return self._checked(_in_json(text, self._origin))
         if os.environ.get(_VARIABLE):
             self._origin = f"the environment variable {_VARIABLE}"
             return self._checked(os.environ[_VARIABLE])
@@ -94,22 +109,15 @@ class TokenSource:
         try:
             with open(os.path.expanduser(TOKEN_FILE), encoding="utf-8") as file:
                 text = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            self.is_missing = True
             raise AuthenticationError(
                 f"there is no token: give the token argument, set {_VARIABLE}, or put one into {TOKEN_FILE}"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             # A UnicodeDecodeError holds the bytes it stumbled over, so the cause stays out.
             raise AuthenticationError(f"{TOKEN_FILE} cannot be read: {type(error).__name__}") from None
-        try:
-            content = json.loads(text)
-        except ValueError:
-            return text
-        if not isinstance(content, dict):
-            return text
-        if not isinstance(content.get("access_token"), str):
-            raise AuthenticationError(f"{TOKEN_FILE} holds JSON without an access_token")
-        return str(content["access_token"])
+        return _in_json(text, TOKEN_FILE)
 
     def _checked(self, token: Any) -> str:
         """Return the token without surrounding white space, if a header line can hold it at all."""
@@ -122,6 +130,19 @@ class TokenSource:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("TokenSource cannot be pickled: the token stays in this process")
+
+
+def _in_json(text: str, where: str) -> str:
+    """Return the ``access_token``, if the text is JSON, else the text."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(content, dict):
+        return text
+    if not isinstance(content.get("access_token"), str):
+        raise AuthenticationError(f"{where} holds JSON without an access_token")
+    return str(content["access_token"])
 
 
 def expiry(token: str) -> float | None:
@@ -144,11 +165,14 @@ def _expired(token: str) -> bool:
     return at is not None and at <= time.time()
 
 
-def base_url(url: str | None = None) -> str:
-    """Return the API's address, from the argument or from ``PROMINENCE_URL``, without a slash at its end."""
-    url = url or os.environ.get("PROMINENCE_URL")
+def base_url(url: str | None = None, profile: str | None = None) -> str:
+    """Return the API's address, from the argument, ``PROMINENCE_URL`` or a profile, without a slash at its end."""
+    url = url or service_url(profile)
     if not url:
-        raise InvalidRequestError("there is no URL of the service: give the url argument or set PROMINENCE_URL")
+        raise InvalidRequestError(
+            "there is no URL of the service: give the url argument or set PROMINENCE_URL, or have one in a profile "
+            "(prominence-executor config set url=...)"
+        )
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise InvalidRequestError(

@@ -46,12 +46,14 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     """The service's REST API for one user. Needs no token and no network until the first request.
 
     Args:
-        url: the API's base, for example ``https://host/prominence/v1``; else the variable ``PROMINENCE_URL``.
+        url: the API's base, for example ``https://host/prominence/v1``; else the variable ``PROMINENCE_URL``,
+            else the profile's.
         token: the token, or a callable that returns one; else see ``TokenSource``.
         timeout: seconds to connect, and seconds to wait for the next bytes of an answer.
         retry_for: seconds for which a request that may be repeated is tried again while the service is away.
         verify: False to accept any certificate, or the path of a CA bundle; else the variable
             ``PROMINENCE_SSL_VERIFY`` (False, 0, no, off, or a path); on by default.
+        profile: the name of a profile (the command ``config``), which then goes before the variables.
 
     Every method blocks, and may raise:
         AuthenticationError: no token, or one that has expired or was refused, also after it was looked up again.
@@ -73,8 +75,9 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         timeout: tuple[float, float] = (10.0, 60.0),
         retry_for: float = 30.0,
         verify: bool | str | os.PathLike[str] | None = None,
+        profile: str | None = None,
     ) -> None:
-        self.api = ApiSession(url, token, timeout=timeout, retry_for=retry_for, verify=verify)
+        self.api = ApiSession(url, token, timeout=timeout, retry_for=retry_for, verify=verify, profile=profile)
 
     @property
     def url(self) -> str:

@@ -62,9 +62,10 @@ class ApiSession:
         timeout: tuple[float, float] = (10.0, 60.0),
         retry_for: float = 30.0,
         verify: bool | str | os.PathLike[str] | None = None,
+        profile: str | None = None,
     ) -> None:
-        self.url = base_url(url)
-        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token)
+        self.url = base_url(url, profile)
+        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token, profile, self.url)
         self._timeout = timeout
         self.retry_for = retry_for
         self._verify = verification(verify)

@@ -205,8 +205,8 @@ _clients_lock = threading.Lock()
 
 def default_client() -> ProminenceClient:
     """Return the client that the environment describes: one for all jobs, made when the first of them needs it."""
-    values = [os.environ.get(f"PROMINENCE_{name}") for name in ("URL", "TOKEN", "SSL_VERIFY")]
-    key = (values[0], hash(values[1]), values[2])
+    values = [os.environ.get(f"PROMINENCE_{name}") for name in ("URL", "TOKEN", "SSL_VERIFY", "PROFILE", "CONFIG")]
+    key = (values[0], hash(values[1]), *values[2:])
     with _clients_lock:
         if key not in _clients or _clients[key].api.closed:
             _clients[key] = ProminenceClient()

@@ -89,7 +89,8 @@ class Stream:
             left -= len(view)
             if left < 0:
                 break
-            yield view
+            # The time that sending may take is that of a piece: whatever is given at once, a slow line takes it.
+            yield from (view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK))
             if self.progress is not None:
                 self.progress(self.size - left, self.size)
         if left:

@@ -23,6 +23,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
+from ..client.profiles import find_profile
 from ..environments.store import LIMIT
 from ..payload.modules import DATA_LIMIT
 from ..public import public
@@ -45,7 +46,7 @@ from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
-from .settings import Service, engine_labels, find_service, run_settings, warm_options
+from .settings import Service, engine_labels, find_service, run_settings, usual_resources, warm_options
 from .submission import Call, PackedCalls, in_order, pack
 from .warn import warn_of_short_calls
 from .watching import watch
@@ -69,6 +70,9 @@ class ProminenceExecutor(MapFunctions):
     Args:
         url: the service's base URL, ``".../prominence/v1"``, or ``"local"``, or ``"slurm"``.
         token: the bearer token, or a callable that returns a fresh one.
+        profile: the name of a profile of the file that the command ``config`` writes; what is not given as an argument
+            (URL, token, image, runtime, resources) is as it says. It goes before the variables; without it they go
+            before the profile that ``PROMINENCE_PROFILE`` names, or ``default``.
         image: the container image; it needs Python of this program's minor version. Default ``python:X.Y-slim``. A
             file of this machine (a path object, or a path with a slash) is uploaded once, by its content.
         runtime: ``"singularity"`` or ``"udocker"``; by default chosen by the image's name.
@@ -106,7 +110,8 @@ class ProminenceExecutor(MapFunctions):
         requirements_limit: megabytes that the archive may have.
         initializer, initargs: called once in each job, before its calls. When it raises, they do not run, and their
             futures raise `InitializerError`. What it changes in the script's variables and classes stays for all calls.
-        name: the beginning of the run's id, and so of the jobs' names.
+        name: what the run is called, as other runs may be: the label ``pxname`` of its jobs, and, without ``run_id``,
+            the beginning of its id, and so of the jobs' names.
         run_id: the whole id, by which `attach` finds the run again. One request is made here, to see that it is new.
         journal: a file that keeps each call until the service has accepted it, so that `attach` can submit what a
             killed program had not. It is removed when the run has ended and nothing is left in it.
@@ -185,12 +190,14 @@ class ProminenceExecutor(MapFunctions):
         max_attempts: int | None = None,
         max_requests_per_second: float | None = None,
         engine: Mapping[str, str] | None = None,
+        profile: str | None = None,
     ) -> None:
         labels = engine_labels(labels, engine)
+        usual = find_profile(profile)
         options = Options().changed(
-            image=image,
-            runtime=runtime,
-            resources=resources,
+            image=usual.get("image") if image is None else image,
+            runtime=usual.get("runtime") if image is runtime is None else runtime,
+            resources=usual_resources(usual) if resources is None else resources,
             policies=policies,
             labels=labels,
             env=env,
@@ -208,8 +215,6 @@ class ProminenceExecutor(MapFunctions):
         )
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
-        if name is not None and run_id is not None:
-            raise ValueError("name and run_id exclude each other: name is the beginning of a new run_id")
         for field, value in (("name", name), ("run_id", run_id)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", value):
                 raise ValueError(f"{field} must be 1 to 100 letters, digits, '_', '.' or '-', not {value!r}")
@@ -222,7 +227,8 @@ class ProminenceExecutor(MapFunctions):
             max_requests_per_second=max_requests_per_second,
         )
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        service = find_service(url, token, service_timeout, max_workers, options.resources, engine)
+        settings = replace(settings, name=name)
+        service = find_service(url, token, service_timeout, max_workers, options.resources, engine, profile)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             if run_id is not None:
@@ -252,6 +258,7 @@ class ProminenceExecutor(MapFunctions):
         outputs_dir: str | os.PathLike[str] | None = None,
         workers: Literal["warm"] | Warm | None = None,
         engine: Mapping[str, str] | None = None,
+        profile: str | None = None,
     ) -> ProminenceExecutor:
         """Make an executor for a run that was begun elsewhere, live or ended; `futures` are its calls.
 
@@ -266,8 +273,8 @@ class ProminenceExecutor(MapFunctions):
                 options are not known here; see `with_options`.
             journal: the file that the run was begun with, if this is the machine where it is.
             workers: ``"warm"`` or `Warm`: warm workers of its own, for new calls and those that only the journal has.
-            url, token, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy, outputs_dir,
-                engine: as for the executor itself.
+            url, token, profile, max_workers, poll_interval, service_timeout, on_interrupt, cancel_running, lazy,
+                outputs_dir, engine: as for the executor itself.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -278,7 +285,7 @@ class ProminenceExecutor(MapFunctions):
         warm = warm_options(workers, max_workers)
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
         options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
-        service = find_service(url, token, service_timeout, engine=engine)
+        service = find_service(url, token, service_timeout, engine=engine, profile=profile)
         kept = None
         try:
             kept = None if journal is None else Journal.open(journal)

@@ -29,6 +29,7 @@ from ..run.options import Options
 from ..run.registry import ChunkRegistry
 from ..run.retry import Again
 from ..run.settle import Settler
+from ..run.slots import Slots
 from ..transports.delay import DelayedChunks
 from ..transports.jobs.transport import JobTransport
 from ..transports.warm.follower import WorkerFollower
@@ -70,6 +71,7 @@ class Run:
             clock=self._clock.now,
             lasts=service.lasts,
             cancel_running=settings.cancel_running,
+            name=settings.name,
             revive=service.revive,
         )
         self.settings = settings
@@ -79,11 +81,12 @@ class Run:
         self.registry = ChunkRegistry(run_id)
         self._stop_service = service.stop
         self._settler = Settler(self.context, self._resend)
+        slots = Slots(self.registry, settings.max_workers)
         self._jobs = JobTransport(
             self.context,
             self.registry,
             self._settler,
-            max_workers=settings.max_workers,
+            slots=slots,
             poll_interval=settings.poll_interval,
             ended=self._end,
             later=self._send_delayed,
@@ -92,7 +95,7 @@ class Run:
         self.registry.on_change = self._jobs.look_soon
         self._pool = None
         if settings.warm is not None:
-            self._pool = WarmPool(self.context, self.registry, self._settler, settings.warm)
+            self._pool = WarmPool(self.context, self.registry, self._settler, settings.warm, slots, self._overflow)
         self._held_back = AutoChunks(
             self.context, divide=self._divide, is_open=self.registry.is_open, failed=self._division_failed
         )
@@ -249,6 +252,11 @@ class Run:
         """Have an open chunk sent that has lost what carried it."""
         assert chunk.payload is not None  # noqa: S101  it may be repeated
         chunk.transport = self._route(chunk.payload, chunk.options)
+        chunk.transport.submit(chunk)
+
+    def _overflow(self, chunk: Chunk) -> None:
+        """Have a chunk sent as a job that no warm worker can be given."""
+        chunk.transport = self._jobs
         chunk.transport.submit(chunk)
 
     def _send_delayed(self) -> float | None:

@@ -6,7 +6,6 @@ Values and checks only; with ``"local"`` the embedded service is started here.
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,22 @@ from typing import Any
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import Resources
-from ..errors import ProminenceError, ServiceUnavailableError
+from ..client.profiles import Profile, service_url
+from ..errors import AuthenticationError, InvalidRequestError, ProminenceError, ServiceUnavailableError
 from ..run.engine import ENGINE_LABEL, engine_label
 from ..transports.warm.options import Warm, WarmOptions, resolved
 
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
 _OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
+_NO_URL = (
+    "there is no URL of a service: set PROMINENCE_URL, or give url='https://host/prominence/v1', or have one in a "
+    "profile (prominence-executor config set url=https://...)"
+)
+_NO_CREDENTIAL = (
+    "there is no token: set PROMINENCE_TOKEN, or give token=..., or put one into ~/.prominence/token, where "
+    "'prominence login' puts it"
+)
+_TRY = "or try everything on this machine, without either: url='local'"
 _REPEAT = 30.0  # seconds for which one request is repeated before sender or tracker look at what else is to do
 _REPEAT_LASTING = 5.0  # the same before a service that may have been killed is started again
 
@@ -36,6 +45,7 @@ class RunSettings:
     lazy: bool  # large results stay at the service until they are asked for
     warm: WarmOptions | None = None  # None: every call has a job of its own
     cancel_running: bool = False  # `cancel` ends a call that runs, too
+    name: str | None = None  # what the user calls the run
 
 
 def run_settings(
@@ -142,6 +152,7 @@ def find_service(
     max_workers: int | None = None,
     resources: Resources | None = None,
     engine: Mapping[str, str] | None = None,
+    profile: str | None = None,
 ) -> Service:
     """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
 
@@ -150,20 +161,21 @@ def find_service(
     Args:
         max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
         engine: what is said to Slurm for every job, and to a service that is started: ``dir``, its directory, ...
+        profile: the name of the profile that says what is not given.
 
     Raises:
-        AuthenticationError: there is no token, or it has expired.
+        AuthenticationError: there is no token, or it has expired; the sentence says whether the URL is missing, too.
         ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
         RuntimeError: the service of ``"slurm"`` did not start, or runs on another host.
     """
     retry_for = min(_REPEAT, service_timeout)
-    url = url or os.environ.get("PROMINENCE_URL")
+    url = url or service_url(profile)
     if url == "slurm":
         return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout))
     if url != "local":
-        tokens = TokenSource(token)
-        tokens.get()  # a missing or expired token is better said here than by the first future
+        tokens = TokenSource(token, profile, url)
+        _check_set_up(url, tokens)  # what is missing is better said here than by the first future
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
@@ -199,6 +211,36 @@ def _lasting(name: str, options: dict[str, str], retry_for: float) -> Service:
         connect().close()  # it is at the same port again, with the same tokens
 
     return Service(connect, release, revive=revive)
+
+
+def _check_set_up(url: str | None, tokens: TokenSource) -> None:
+    """Say in one sentence all that is missing, and how each is set.
+
+    Raises:
+        AuthenticationError: there is no token, or it has expired.
+        InvalidRequestError: there is no URL.
+    """
+    try:
+        tokens.get()
+    except AuthenticationError as error:
+        if url:
+            text = f"{error} (or try everything on this machine, without a token: url='local')"
+            raise AuthenticationError(text if tokens.is_missing else str(error)) from None
+        token = _NO_CREDENTIAL if tokens.is_missing else str(error)
+        raise AuthenticationError(f"{_NO_URL}; {token}; {_TRY}") from None
+    if not url:
+        raise InvalidRequestError(f"{_NO_URL}; {_TRY}")
+
+
+def usual_resources(profile: Profile) -> Resources | None:
+    """Return what a profile says of resources, if it says anything. InvalidRequestError: it is no number."""
+    given = profile.resources()
+    if not given:
+        return None
+    resources = Resources()
+    for name, value in given.items():
+        setattr(resources, name, value)
+    return resources
 
 
 def engine_labels(

@@ -29,7 +29,8 @@ _PARTS = {  # what only some jobs need
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
     "results": ("results", "tls"),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "tls", "limits", "modules"),
+    "worker": ("worker", "worker_batch", "worker_process", "key_value", "tls", "depot", "courier", "limits", "modules"),
+    "courier": ("courier",),
 }
 _READABLE = 2  # version of marshal that every Python reads; what is inside has its own
 
@@ -54,7 +55,7 @@ def runner_data(*parts: str) -> bytes:
 
     Args:
         parts: what the job needs besides calls: "files", "limits", "modules" (of the user's own), "results" (of other
-            jobs), "packages", "mpi", "worker".
+            jobs), "packages", "mpi", "worker", "courier".
     """
     compiling = platform.python_implementation() == "CPython"
     modules = {}

@@ -36,15 +36,8 @@ class Service:
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
-        self.connection = self.new_connection(url, tls)
-        self.watch = Watch(self, self.new_connection(url, tls))
-
-    def new_connection(self, url, tls):
-        """Return a connection to the service, which is not made yet."""
-        host = url.hostname or ""
-        if url.scheme == "https":
-            return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
-        return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
+        self.connection = connection_to(url, tls)
+        self.watch = Watch(self, connection_to(url, tls))
 
     def call(self, method, key, body=None, wait=0):
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
@@ -87,6 +80,14 @@ class Service:
         """Close the connections."""
         self.connection.close()
         self.watch.close()
+
+
+def connection_to(url, tls=None):
+    """Return a connection to the host of a split URL, which is not made yet."""
+    host = url.hostname or ""
+    if url.scheme != "https":
+        return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
+    return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
 
 
 def can_wait(response):

@@ -50,6 +50,10 @@ def main():
         from .mpi import Rank
 
         sys.exit(Rank(job, rank, ranks).run())
+    elif "courier" in job:
+        from .courier import leave_places
+
+        leave_places(job)
     elif "worker" in job:
         from .worker import Worker
 

@@ -14,15 +14,19 @@ Where the service lets requests wait, the worker waits for its next batch, and w
 ended; else it looks, ever less often.
 
 A mailbox is emptied once it has been read. Outcomes are in the job's standard output, too, each in a line that begins
-with a record separator: the large ones only there, the others so that a program that attaches later finds them.
+with a record separator, so that a program that attaches later finds them. A batch, or outcomes, that are too large
+for a mailbox lie in the object store (depot.py), and the message only says where; where that is not to be had, large
+outcomes are in the standard output only.
 
 All that comes is signed with the run's key, and verified before it is unpickled; all that goes is signed, too.
 """
 
 import os
 import time
+from http.client import HTTPException
 
 from . import wire
+from .depot import Depot
 from .inputs import check_digest
 from .key_value import WAIT, Service
 from .supervisor import seconds_left
@@ -44,6 +48,7 @@ class Worker:
         self.place = job["place"]
         self.nonce = os.urandom(8).hex()  # a job that the platform starts again is another worker
         self.service = Service(job["rate"], job.get("tls"))
+        self.depot = Depot(self.key, job.get("tls"))
         self.child = None
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
@@ -96,6 +101,16 @@ class Worker:
     def work(self, header, body):
         """Run a batch, and report what came of it: soon, if it takes long, and at the end."""
         self.service.rate = header["rate"]
+        self.forget(header.get("forget", ()))
+        try:
+            if "courier" in header:
+                self.depot.open(header["courier"])
+            if "stored" in header:
+                body = self.depot.fetch(header["stored"])
+        except (OSError, ValueError, HTTPException):
+            everything = list(range(len(header["chunks"])))
+            self.report({"final": True, "ended": [], "running": None, "returned": everything, "unreached": True}, b"")
+            return
         contents, at = [], 0
         for chunk in header["chunks"]:
             contents.append(body[at : at + chunk["size"]])
@@ -104,7 +119,14 @@ class Worker:
         for extra in header["extras"]:
             extras[extra["name"]] = body[at : at + extra["size"]]
             at += extra["size"]
-        Batch(self, header["chunks"], contents, extras).run()
+        Batch(self, header["chunks"], contents, extras, header.get("place")).run()
+
+    def forget(self, names):
+        """Let go of objects that no call has needed for long."""
+        for name in names:
+            self.kept.pop(name, None)
+        if self.child is not None:
+            self.child.forget(names)
 
     # -- the child ---------------------------------------------------------------------------------------------------
 
@@ -113,7 +135,7 @@ class Worker:
         if self.child is not None and not self.child.prepare(chunk, extras):
             self.finish_child()  # it has other modules of the same names: only a new process can have these
         if self.child is None:
-            self.child = Child(self.job, [self.service], self.kept)
+            self.child = Child(self.job, [self.service, self.depot], self.kept)
             self.child.prepare(chunk, extras)
         return self.child
 

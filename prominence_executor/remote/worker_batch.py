@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import time
+from http.client import HTTPException
 
 from . import limits, wire
 from .worker_process import CLOSED, RecordSender
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 
 FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
 REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
+PRINTED = [0]  # bytes
 PRINTS = 3  # times that a line may be cut short before it goes to the client in another way
+LARGE = 16 << 20  # bytes of large records that wait for the end of a batch
 LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
 
 
 class Batch:
     """The chunks of one message, and what has become of each."""
 
-    def __init__(self, worker, chunks, contents, extras):
+    def __init__(self, worker, chunks, contents, extras, place=None):
         self.worker = worker
         self.chunks = chunks  # elsewhere known by their numbers in this list
         self.waiting = list(enumerate(contents))
@@ -36,11 +39,15 @@ class Batch:
         self.began = time.monotonic()  # when it began
         self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
         self.records = {}  # type: dict[object, bytes]  # by chunk
-        self.places = {}  # type: dict[object, list[int]]  # where in the job's standard output they are
+        self.places = {}  # type: dict[object, object]  # where they are, if not in a report
         self.unprinted = []  # type: list[object]  # chunks whose records are not in it yet
         self.printed_at = time.monotonic()
         self.returned = []  # type: list[int]
         self.room = worker.job["room"]
+        self.place = place  # in the object store, for what is too large for a report; good for one use
+        self.large = []  # type: list[object]  # chunks whose records are to go there
+        self.unreached = False  # the object store could not be reached
+        self.stored = {}  # type: dict[object, bytes]  # such that lie there, and are not in the standard output yet
 
     def run(self):
         """Run the batch, and report its progress and its end to the client."""
@@ -50,12 +57,15 @@ class Batch:
             self.end_at_walltime()
             self.end_if_wanted()
             self.report_progress()
+        if self.place is None:
+            self.print_large()
         self.print_all()
         self.report(final=True)
 
     def start_next(self):
         """Give the next chunk to the child; return False when there is none, or the client has first to read."""
-        if self.waiting and sum(map(len, self.records.values())) > self.room:
+        held = sum(len(data) for number, data in self.records.items() if number not in self.large)
+        if self.waiting and (held > self.room or sum(len(self.records[number]) for number in self.large) > LARGE):
             self.give_back()
         if not self.waiting:
             return False
@@ -159,12 +169,12 @@ class Batch:
     def settle(self):
         """Keep what an ended chunk left; its child writes nothing to the standard output now."""
         number, self.current = self.current, None
+        self.print_stored()
         self.content, self.timed = b"", {}
         if len(self.records[number]) > self.room:
-            place = self.print_chunks([number])
-            if place is not None:
-                self.places[number] = place
-                self.records[number] = b""
+            self.large.append(number)
+            if self.place is None:
+                self.print_large()
         else:
             self.unprinted.append(number)
             if time.monotonic() > self.printed_at + FIRST_REPORT:
@@ -175,6 +185,42 @@ class Batch:
         if self.unprinted:
             self.print_chunks(self.unprinted)
         self.unprinted, self.printed_at = [], time.monotonic()
+
+    def print_large(self):
+        """Put large records into the standard output: there is no other place for them."""
+        for number in self.large:
+            before = printed()
+            self.places[number] = self.print_chunks([number]) or [before, 0]  # somewhere from there on
+            self.records[number] = b""
+        self.large = []
+
+    def store_large(self):
+        """Put large records into the object store, all together."""
+        if not self.large:
+            return
+        try:
+            described = self.worker.depot.put(self.place, b"".join(self.records[number] for number in self.large))
+        except (OSError, ValueError, HTTPException):
+            self.unreached = True
+            if self.current is None:
+                self.print_large()  # else when the child writes nothing
+        else:
+            at, before = 0, printed()
+            for number in self.large:
+                data, self.records[number] = self.records[number], b""
+                self.places[number] = dict(described, at=at, length=len(data), printed=before)
+                self.stored[number] = data
+                at += len(data)
+            self.large = []
+        self.place = None
+
+    def print_stored(self):
+        """Put into the standard output, too, what the client has been told of: who attaches later looks there."""
+        for number, data in self.stored.items():
+            self.records[number] = data
+            self.print_chunks([number])
+            self.records[number] = b""
+        self.stored = {}
 
     def print_chunks(self, numbers):
         """Put chunks' records into the standard output; return where they are, or None when nobody can say."""
@@ -189,14 +235,26 @@ class Batch:
 
     def report(self, final):
         """Publish what has ended, what runs, and what is given back."""
-        ready = {number: data for number, data in self.records.items() if number != self.current}
+        if self.place is not None:
+            self.store_large()
+        waiting = {self.current, *self.large}
+        ready = {number: data for number, data in self.records.items() if number not in waiting}
         header = {
             "final": final,
             "ended": [[number, len(data), self.places.get(number)] for number, data in ready.items()],
             "running": self.current,
             "returned": self.returned,
         }
+        if self.unreached:
+            header["unreached"] = True
         self.worker.report(header, b"".join(ready.values()))
+        if self.current is None:
+            self.print_stored()
+
+
+def printed():
+    """Return how many bytes this process has written to the standard output; there may be more in it."""
+    return PRINTED[0]
 
 
 def print_line(text):
@@ -207,6 +265,7 @@ def print_line(text):
     behind it, and nobody else's.
     """
     data = b"\x1e" + text.encode("ascii") + b"\n"
+    PRINTED[0] += len(data)
     try:
         if not stat.S_ISREG(os.fstat(1).st_mode):
             view = memoryview(data)

@@ -5,6 +5,7 @@ supervisor sends modules, objects and functions once, and one chunk of calls at 
 Nothing here speaks to the service.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
 FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
 CLOSED = object()
 FUNCTIONS = 50  # whose scripts are kept in memory; one that comes again after so many others is loaded again
+SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which fcntl has since Python 3.10
+PIPE_SIZE = 1 << 20  # bytes: as many as Linux gives an ordinary user
 ALIVE = 0.2  # seconds between two looks whether the process lives
+
+
+def wide_pipe():
+    """Return the two ends of a pipe; if it may, it holds so much that what is large goes through in few pieces."""
+    ends = os.pipe()
+    try:
+        fcntl.fcntl(ends[1], SET_PIPE_SIZE, PIPE_SIZE)
+    except OSError:
+        pass  # this user's pipes hold too much together
+    return ends
 
 
 def frame(header, body):
@@ -60,9 +73,9 @@ class Child:
         self.kept = kept
         self.sent = set()  # type: set[str]  # names of functions and objects
         self.modules = None
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
-        self._received = b""
+        requests, self._requests = wide_pipe()
+        self._replies, replies = wide_pipe()
+        self._received = bytearray()  # what a large answer is put together in, without copying it for each piece
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
@@ -99,6 +112,13 @@ class Child:
                 self.sent.add(name)
                 self.send({"kind": kind, "name": name}, self.kept[name])
         return True
+
+    def forget(self, names):
+        """Have it let go of objects."""
+        names = [name for name in names if name in self.sent]
+        if names:
+            self.sent.difference_update(names)
+            self.send({"kind": "forget", "names": names}, b"")
 
     def send(self, header, body):
         """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
@@ -149,8 +169,8 @@ class Child:
         start, end = FRAME.size + head, FRAME.size + head + size
         if len(self._received) < end:
             return None
-        text, body = self._received[FRAME.size : start], self._received[start:end]
-        self._received = self._received[end:]
+        text, body = bytes(self._received[FRAME.size : start]), bytes(memoryview(self._received)[start:end])
+        del self._received[:end]
         return json.loads(text.decode("utf-8")), body
 
     def exit_code(self):
@@ -249,6 +269,9 @@ class ChunkRunner:
             add_modules(io.BytesIO(body), header["name"], self.home)
         elif header["kind"] == "object":
             self.objects[header["name"]] = self.keep("pxobj-%d-%s" % (os.getpid(), header["name"]), body)
+        elif header["kind"] == "forget":
+            for name in header["names"]:
+                self.drop(self.objects.pop(name))
         elif header["kind"] == "function":
             self.pickles[header["name"]] = body
         else:
@@ -260,6 +283,13 @@ class ChunkRunner:
         with open(path, "wb") as file:
             file.write(content)
         return path
+
+    def drop(self, path):
+        """Remove such a file; what is mapped of it stays in memory."""
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # a call has been here
 
     def run_chunk(self, chunk, body):
         """Run a chunk, and send its records and its end."""

@@ -41,6 +41,7 @@ class RunContext:
     log: logging.Logger = LOG
     lasts: bool = True  # the service outlives this program
     cancel_running: bool = False  # who cancels a call wants it ended, too, if it runs
+    name: str | None = None  # what the user calls it; several runs may have the same
     deferred: Deferred = field(default_factory=lambda: Deferred(keeps=False))
 
     @property
@@ -61,6 +62,7 @@ def new_context(
     clock: Callable[[], float],
     lasts: bool = True,
     cancel_running: bool = False,
+    name: str | None = None,
     revive: Callable[[], None] | None = None,
 ) -> RunContext:
     """Make the context of a run.
@@ -88,5 +90,6 @@ def new_context(
         attached=attached,
         lasts=lasts,
         cancel_running=cancel_running,
+        name=name,
         stopping=threading.Event(),
     )

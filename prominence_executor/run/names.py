@@ -3,9 +3,11 @@
     RUN/7  RUN/7-11  RUN/7-11.2             a job of its own: one call, five calls, their second attempt
     RUN.0-99.10.1                           an array: a workflow of the calls 0 to 99, ten to a job, first attempt
     RUN.w3                                  a warm worker, the third one of the run
+    RUN.w0                                  a courier, which leaves places for large messages of warm workers
     RUN.0-99.10.1/pxcall/3                  the job at its position 3, with the calls 30 to 39
 
-Pure functions; each form has the function that reads it beside the one that makes it.
+Pure functions; each form has the function that reads it beside the one that makes it. How functions are called in
+labels and commands stands here, too: what a list of jobs shows of them.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 MOST_CALLS = 10_000_000
 """Of a run, as far as another program believes the names of its jobs: more futures than that no program could hold."""
+COURIER = 0
+"""What a courier's job has in place of a worker's number."""
 _NUMBER = "[0-9]{1,12}"
+_LONGEST_WORD = 100  # characters of a function's name
 MEMBER = "pxcall"  # an array's job; the service mangles outputs of names that occur in "scratch/<uuid>"
 
 
@@ -113,3 +120,35 @@ def parse_array_name(run_id: str, name: str) -> ArrayRange | None:
 def workflow_of(name: str) -> str:
     """Return the name of the workflow that a job is one of; "" for a job of its own."""
     return name.rpartition(f"/{MEMBER}/")[0]
+
+
+def run_of(name: str) -> str | None:
+    """Return the id of the run whose job, or array, has this name; None when it has none of the forms."""
+    whole = workflow_of(name) or name
+    match = re.fullmatch(
+        rf"(.+)(?:/{_NUMBER}(?:-{_NUMBER})?(?:\.{_NUMBER})?|\.w{_NUMBER}|(?:\.{_NUMBER}-{_NUMBER}(?:\.{_NUMBER}){{2}}))",
+        whole,
+    )
+    return match[1] if match else None
+
+
+def function_word(names: Iterable[str]) -> str:
+    """Return what a label's value and a command's word may hold of functions' names; "" where none is known.
+
+    ``__main__.fit.<locals>.<lambda>`` becomes ``fit.lambda``; of several, the first stands for the others.
+    """
+    words = list(dict.fromkeys(filter(None, map(_word, names))))
+    if len(words) > 1:
+        others = "1-other" if len(words) == 2 else f"{len(words) - 1}-others"
+        return f"{words[0][: _LONGEST_WORD - 20]}-and-{others}"
+    return words[0] if words else ""
+
+
+def _word(name: str) -> str:
+    for left_out in ("__main__.", "builtins."):
+        name = name.removeprefix(left_out)
+    plain = unicodedata.normalize("NFKD", name.replace("<locals>.", "").replace("<lambda>", "lambda"))
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    word = re.sub(r"[^A-Za-z0-9_.]+", "_", plain).strip(".")
+    # From the end: the function's own name says more than its module's.
+    return word[-_LONGEST_WORD:].lstrip(".")

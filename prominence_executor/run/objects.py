@@ -214,11 +214,10 @@ class Objects:
         """Keep the contents of objects up to this size: they are for warm workers, which do not get them there."""
         self._kept = size
 
-    def may_travel(self, references: Collection[ObjectRef], limit: int) -> bool:
-        """Tell whether a warm worker can be given these, which several calls use, without the object store."""
+    def are_here(self, references: Collection[ObjectRef]) -> bool:
+        """Tell whether the contents of all of these are here, so that a warm worker can be given them."""
         with self._changed:
-            shared = all((item.shared or self._uses[item.sha256] > 1) and item.content for item in references)
-        return shared and sum(item.size for item in references) <= limit
+            return all(item.content is not None for item in references)
 
     def _is_shared(self, reference: ObjectRef) -> bool:
         """Return whether several calls use the object; waits a moment for the second."""

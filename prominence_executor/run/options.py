@@ -25,6 +25,8 @@ from .retry import Retries, check_retries, most
 
 RUN_LABEL = "pxrun"
 WORKER_LABEL = "pxwarm"  # of jobs that are warm workers
+FUNCTION_LABEL = "pxfunction"  # the name of the function that is called
+NAME_LABEL = "pxname"  # the executor's ``name``, which several runs may have
 MPI_TYPES = ("openmpi", "intelmpi", "mpich")
 
 
@@ -98,7 +100,7 @@ class Options:
         if not self.image or not isinstance(self.image, str):
             raise ValueError(f"image must name a container image, not {self.image!r}")
         check_labels(self.labels)
-        for own in (RUN_LABEL, WORKER_LABEL):
+        for own in (RUN_LABEL, WORKER_LABEL, FUNCTION_LABEL, NAME_LABEL):
             if own in self.labels:
                 raise ValueError(f"labels: {own!r} is the executor's own label")
         check_retries(self.retries)

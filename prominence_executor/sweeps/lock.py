@@ -55,14 +55,14 @@ class DirectoryLock:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            host, _, process = os.pread(self._file, 1000, 0).decode("utf-8", "replace").strip().partition(" ")
+            host, _, process = os.read(self._file, 1000).decode("utf-8", "replace").strip().partition(" ")
             raise StoreInUseError(
                 f"the store {folder} is in use by process {process or '?'} on {host or 'another machine'}",
                 host,
                 int(process) if process.isdigit() else None,
             ) from None
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)
+        os.write(self._file, f"{socket.gethostname()} {os.getpid()}\n".encode())  # pwrite is POSIX's
 
     def release(self) -> None:
         """Let go of it; more than once does no harm."""

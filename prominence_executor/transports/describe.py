@@ -16,18 +16,26 @@ from ..client.validation import BODY_LIMIT
 from ..payload.blob import Blob
 from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
-from ..remote.wire import FILES_FILE, OUTCOME_FILE
+from ..remote.wire import FILES_FILE, OUTCOME_FILE, RUNNER_FILE
 from ..run.context import RunContext
 from ..run.environments import Packages
 from ..run.objects import MODULES_PREFIX
-from ..run.options import RUN_LABEL, Options
+from ..run.options import FUNCTION_LABEL, NAME_LABEL, RUN_LABEL, Options
 
 INLINE_LIMIT = BODY_LIMIT - 16_384  # bytes of inputs in base64: the rest of a request's body is the description
 _INLINE_FILE = 1 << 17  # bytes of a file of the user's that may travel inside the description, or the bundle
 
 
-def describe(context: RunContext, options: Options, command: str, inputs: Mapping[str, bytes]) -> dict[str, Any]:
-    """Describe a job, or the member of an array, without its name; uploads its image if that is a local file."""
+def describe(
+    context: RunContext, options: Options, inputs: Mapping[str, bytes], *words: str, function: str = ""
+) -> dict[str, Any]:
+    """Describe a job, or the member of an array, without its name; uploads its image if that is a local file.
+
+    Args:
+        words: what the runner is told.
+        function: what `function_word` calls what it runs. It stands in a label, by which jobs are found, and behind
+            the command, where lists of jobs show it: the labels they do not.
+    """
     image = context.images.place(context.client, options.image, options.runtime)
     if context.images.is_slow(image, options.runtime):
         text = (
@@ -37,9 +45,9 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
         context.log.warning(text, context.run_id, options.image)
     options = replace(options, image=image)
     description: dict[str, Any] = {
-        "tasks": [options.task(command).json()],
+        "tasks": [options.task(" ".join(filter(None, ("python3", RUNNER_FILE, *words, function)))).json()],
         "resources": options.resources.json(),
-        "labels": {**options.labels, RUN_LABEL: context.run_id},
+        "labels": {**options.labels, **_labels(context, function)},
         "inputs": [
             {"filename": name, "content": base64.b64encode(content).decode("ascii")} for name, content in inputs.items()
         ],
@@ -48,6 +56,11 @@ def describe(context: RunContext, options: Options, command: str, inputs: Mappin
     if options.policies is not None and (policies := options.policies.json()):
         description["policies"] = policies
     return description
+
+
+def _labels(context: RunContext, function: str) -> dict[str, str]:
+    labels = {NAME_LABEL: context.name or "", FUNCTION_LABEL: function, RUN_LABEL: context.run_id}
+    return {name: value for name, value in labels.items() if value}
 
 
 def parts_of_runner(options: Options, modules: bool, results: bool = False) -> list[str]:

@@ -110,7 +110,7 @@ def test_what_is_no_image_is_one_line(service: LocalService, image: Path) -> Non
 
 def test_a_service_that_refuses_the_token_is_one_line(service: LocalService, image: Path) -> None:
     done = run("push", str(image), env={**environment(service), "PROMINENCE_TOKEN": "garbage"})
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
     assert "HTTP 401" in done.stderr
 
 

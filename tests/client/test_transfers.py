@@ -15,6 +15,7 @@ import pytest
 from peer import TOKEN, Answer, Peer
 
 from prominence_executor.client import ProminenceClient
+from prominence_executor.client.transfers import Stream
 from prominence_executor.errors import InvalidRequestError, NotFoundError, PermissionDeniedError, TransferError
 
 CONTENT = bytes(range(256)) * 5000
@@ -193,3 +194,10 @@ def test_an_upload_that_the_store_refuses_is_not_repeated(peer: Peer, client: Pr
     with pytest.raises(InvalidRequestError, match="The digest does not match"):
         client.upload("x", b"abc")
     assert len(peer.asked) == 2
+
+
+def test_what_is_in_memory_is_sent_in_pieces_each_of_which_may_take_its_time() -> None:
+    """What is given to a socket at once has to be gone within the timeout of a connection."""
+    pieces = list(Stream([CONTENT, b"", memoryview(CONTENT)], None))
+    assert b"".join(pieces) == CONTENT * 2
+    assert max(map(len, pieces)) <= 1 << 18

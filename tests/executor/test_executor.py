@@ -249,6 +249,7 @@ def test_a_view_has_other_options_and_the_same_run(executor: ProminenceExecutor)
     assert future.job_id is not None
     job = executor.client.describe_job(future.job_id)
     assert (job["resources"]["cpus"], job["resources"]["memory"]) == (2, 3)
+    assert job["labels"].pop("pxfunction").endswith(".test_a_view_has_other_options_and_the_same_run.lambda")
     assert job["labels"] == {"kind": "view", "pxrun": executor.run_id}
     assert job["policies"] == {"priority": 2}
     assert job["name"].startswith(executor.run_id + "/")

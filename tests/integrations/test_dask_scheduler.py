@@ -63,6 +63,15 @@ def test_an_array_whose_chunks_are_large(pool: ProminenceExecutor) -> None:
     assert mean == (2 * MEGABYTE - 1) / 2
 
 
+def test_arrays_stay_with_warm_workers(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers=Warm(max_workers=2)) as executor:
+        array = dask.array.from_array(numpy.arange(4.0 * MEGABYTE), chunks=MEGABYTE)
+        with dask.config.set(scheduler=executor):
+            assert float((array * 2).sum()) == 4 * MEGABYTE * (4 * MEGABYTE - 1)
+        names = [str(job["name"]) for job in executor.client.list_jobs(all=True)]
+        assert not [name for name in names if name.startswith(executor.run_id) and ".w" not in name]
+
+
 def test_a_table(pool: ProminenceExecutor) -> None:
     table = pandas.DataFrame({"kind": ["a", "b"] * 50, "size": range(100)})
     sums = dask.dataframe.from_pandas(table, npartitions=2).groupby("kind")["size"].sum()

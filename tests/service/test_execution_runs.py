@@ -114,6 +114,19 @@ print(url)
     assert (refused.status_code, refused.json()) == (400, {"error": "Unspecified error"})
 
 
+def test_the_outputs_of_an_ended_job_can_be_overwritten_with_its_token(person: Person) -> None:
+    job = person.create("sh -c 'echo $PROMINENCE_TOKEN > place'", outputFiles=["place"])
+    place = person.ended(job)["outputFiles"][0]["url"]
+    token = requests.get(place, timeout=10).text.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = requests.post(f"{person.url}/data/output", json={"name": "place"}, headers=headers, timeout=10)
+    for content in (b"first", b"second, longer"):
+        requests.put(answer.json()["url"], data=content, timeout=10).raise_for_status()
+        assert requests.get(place, timeout=10).content == content
+    other = requests.get(f"{person.url}/jobs", headers=headers, timeout=10)
+    assert other.status_code == 401  # for all else, a job's token ends with the job
+
+
 def test_higher_priority_starts_first_and_what_waits_too_long_fails() -> None:
     with LocalService(cpus=1, memory=4, seconds_per_minute=0.5) as service:
         person = Person(service.url, service.token)

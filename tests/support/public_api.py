@@ -26,10 +26,16 @@ import prominence_executor
 import prominence_executor.errors
 import prominence_executor.integrations.joblib
 import prominence_executor.local
+import prominence_executor.runs
 from prominence_executor import cli
 
 PACKAGE = prominence_executor.__name__
-MODULES = (prominence_executor, prominence_executor.integrations.joblib, prominence_executor.local)
+MODULES = (
+    prominence_executor,
+    prominence_executor.integrations.joblib,
+    prominence_executor.local,
+    prominence_executor.runs,
+)
 # What a class can do with the language; other special methods are no names that a user writes.
 _SPECIAL = frozenset({"__call__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__", "__next__"})
 
@@ -306,5 +312,6 @@ def _option(action: argparse.Action) -> str:
     words += [f"{action.nargs!r} times"] if action.nargs not in (None, 0, argparse.PARSER) else []
     words += ["repeatable"] if isinstance(action, argparse._AppendAction) else []
     words += [f"type {action.type.__name__}"] if isinstance(action.type, type) else []
-    words += ["required"] if action.required else [f"default {action.default!r}"] if action.nargs != 0 else []
+    has_default = action.nargs != 0 and action.default != argparse.SUPPRESS
+    words += ["required"] if action.required else [f"default {action.default!r}"] if has_default else []
     return "; ".join(words)

@@ -37,6 +37,7 @@ from prominence_executor.run.options import Options
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.retry import Again
 from prominence_executor.run.settle import Settler
+from prominence_executor.run.slots import Slots
 from prominence_executor.run.uploads import UploadCache
 from prominence_executor.transports.warm.options import WarmOptions
 from prominence_executor.transports.warm.pool import WarmPool
@@ -294,7 +295,9 @@ class Pool:
         self._stopping = context.stopping
         self._service = service
         self._options = Options()
-        self._warm = WarmPool(context, self.registry, Settler(context, _never), options)
+        self._warm = WarmPool(
+            context, self.registry, Settler(context, _never), options, Slots(self.registry, None), lambda chunk: None
+        )
         self._warm.start()
         self.scale = self._warm.scale
         self.workers = self._warm.workers

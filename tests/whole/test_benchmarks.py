@@ -89,6 +89,12 @@ def test_data_compares_with_bare_transfers() -> None:
 
 
 @pytest.mark.slow
+def test_data_measures_large_calls_of_warm_workers() -> None:
+    text = printed("data.py", "--warm", "--sizes", "1000", "300000", "--rounds", "1")
+    assert re.search(r"^ +1 +[\d.]+ +[\d.]+\n +300 +[\d.]+ +[\d.]+$", text, re.MULTILINE), text
+
+
+@pytest.mark.slow
 def test_platform_is_never_behind_the_loop() -> None:
     text = printed("platform.py", "--calls", "20", "--ways", "loop", "chunks")
     for who in ("upstream client's loop", "submit in a loop", r"map\(chunksize=7\)"):

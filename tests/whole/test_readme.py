@@ -83,16 +83,3 @@ def test_the_main_job_of_the_readme_finds_the_known_answer(options: list[str], t
     assert done.returncode == 0, done.stdout + done.stderr
     assert "14 levels" in done.stdout
     assert "within the tolerance" in done.stdout
-
-
-@pytest.mark.parametrize("options", [["--pieces", "3", "--bins", "400000"], ["--pieces", "9", "--warm"]])
-def test_a_tree_reduction_loses_nothing(service: LocalService, options: list[str]) -> None:
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "prominence_executor.examples.tree", "--rows", "1000", *options],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "none is missing" in done.stdout

@@ -27,7 +27,7 @@ DIRECTION = [
     {"run"},
     {"transports", "reports"},
     {"executor"},
-    {"sweeps", "integrations"},
+    {"sweeps", "integrations", "runs"},
     {"cli"},
 ]
 # Likewise within the embedded service; "" are the modules beside its folders.

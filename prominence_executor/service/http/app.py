@@ -116,7 +116,7 @@ class Application:
             raise Aborted(failure(413))
         if path == f"{BASE}/health" or not known:
             return
-        ask.identity = _identify(ask.api, ask.headers.get("Authorization"))
+        ask.identity = _identify(ask.api, ask.headers.get("Authorization"), path)
         if ask.identity is None:
             raise Aborted(refuse("Authentication failure", 401))
 
@@ -146,12 +146,15 @@ def answer_to(error: Exception) -> Answer:
     return failure(500)
 
 
-def _identify(api: Api, authorization: str | None) -> Identity | None:
-    """Return whom a token speaks for; a job's token ends with its job. The database is asked where no run goes on."""
+def _identify(api: Api, authorization: str | None, path: str) -> Identity | None:
+    """Return whom a token speaks for. The database is asked where no run goes on.
+
+    A job's token ends with its job, but for the job's own outputs: as on the real service, it can overwrite those.
+    """
     identity = api.service.signer.identify(authorization)
     if identity is not None and api.service.only_user not in (None, identity.username):
         return None
-    if identity is None or identity.job is None:
+    if identity is None or identity.job is None or path == f"{BASE}/data/output":
         return identity
     run = api.scheduler.run_of(identity.job)
     goes_on = run is not None and not run.is_over()

@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import BodyPartReader, MultipartReader
 
 from ..sandbox.staging import upload_key
-from ..state.tokens import BUCKET, UPLOAD_SECONDS
+from ..state.tokens import BUCKET, OVERWRITE_SECONDS, UPLOAD_SECONDS
 from .context import BASE, Aborted, Answer, Ask, abort, jsonify, refuse
 from .routes import Routes
 from .transfer import PIECE, Arriving, arriving, go_on, in_time, object_answer, pieces_of, write_all
@@ -61,7 +61,7 @@ def new_output(ask: Ask) -> Answer:
         return refuse("Unspecified error")
     key = f"scratch/{row['place']}/{name.rsplit('/', 1)[-1]}"
     ask.api.service.objects.path(key)
-    return jsonify({"url": _put_url(ask, key)}, 201)
+    return jsonify({"url": _put_url(ask, key, OVERWRITE_SECONDS)}, 201)
 
 
 @routes.get(f"{BASE}/data")
@@ -131,8 +131,8 @@ async def post_object(ask: Ask) -> Answer:
     return refuse("the form must contain a file")
 
 
-def _put_url(ask: Ask, key: str) -> str:
-    return ask.api.service.signer.signed_url(ask.api.object_base, "PUT", key, UPLOAD_SECONDS)
+def _put_url(ask: Ask, key: str, seconds: int = UPLOAD_SECONDS) -> str:
+    return ask.api.service.signer.signed_url(ask.api.object_base, "PUT", key, seconds)
 
 
 def _allowed(ask: Ask, method: str, key: str) -> Path:

@@ -13,7 +13,7 @@ from .routes import Routes
 from .transfer import LARGEST_BODY, read_body
 from .waiting import Topic
 
-LARGEST_LISTING = 2 << 20  # bytes; the service lists through etcd, whose answers are limited
+LARGEST_LISTING = 4 << 20  # bytes as they are stored; the service lists through etcd, whose answers are limited
 LARGEST_VALUE = 15967  # bytes; the service measures a Python object of 16,000
 _TOO_LARGE = "Unable to access key-value store"  # the real service's sentence when its store does not answer
 
@@ -104,11 +104,8 @@ def _delete(ask: Ask, key: str, prefix: bool) -> Answer:
 
 def _listing(ask: Ask, prefix: str, values: bool) -> Answer:
     """Return keys with a leading slash, in order; with values, each as an object of its own."""
-    if ask.api.pairs.size(ask.me.username, prefix, values) > LARGEST_LISTING:  # not read before that is known
+    if ask.api.pairs.stored(ask.me.username, prefix) > LARGEST_LISTING:  # not read before that is known
         return refuse(_TOO_LARGE)
     pairs = ask.api.pairs.under(ask.me.username, prefix)
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
-    content = json.dumps(listed) + "\n"
-    if len(content) > LARGEST_LISTING:
-        return refuse(_TOO_LARGE)
-    return Answer(body=content.encode())
+    return Answer(body=(json.dumps(listed) + "\n").encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .store import Store
 
+_AROUND = 24  # bytes in such an answer around a key and its value
 _FEW = 128  # keys that SQLite reads in a moment,
 _SHORT = 128 << 10  # if their values have no more characters together
 _LAST = "\U0010ffff"  # sorts after every other character
@@ -62,11 +63,15 @@ class Pairs:
             )  # fmt: skip
         return done.rowcount > 0
 
-    def size(self, user: str, prefix: str, values: bool) -> int:
-        """Return how many characters the keys that begin so have, with their values or without."""
-        counted = "length(key) + length(value)" if values else "length(key)"
+    def stored(self, user: str, prefix: str) -> int:
+        """Return the bytes that the keys that begin so take with their values, which the real service has in base64.
+
+        Its answers are as long, values asked for or not: measured, 196 values of 15,960 bytes are below 4 MB, 197 not.
+        """
+        value = "(length(CAST(value AS BLOB)) + 2) / 3 * 4"
         row = self._store.row(
-            f"SELECT coalesce(sum({counted}), 0) AS size FROM pairs WHERE user = ? AND key >= ? AND key < ?",  # noqa: S608
+            f"SELECT coalesce(sum(length(CAST(key AS BLOB)) + {value} + {_AROUND}), 0) AS size "  # noqa: S608
+            "FROM pairs WHERE user = ? AND key >= ? AND key < ?",
             user, prefix, prefix + _LAST,
         )  # fmt: skip
         return 0 if row is None else int(row["size"])

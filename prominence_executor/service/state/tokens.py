@@ -25,6 +25,7 @@ from .directory import own_file, write_whole
 
 BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
+OVERWRITE_SECONDS = 7200  # likewise for an output of a job, by that job's token
 OUTPUT_SECONDS = 7 * 86400
 SECRET_BYTES = 32
 _LONGEST_TOKEN = 8192

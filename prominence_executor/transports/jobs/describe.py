@@ -19,7 +19,7 @@ from ...remote.wire import CALLS_FILE, JOB_FILE, RUNNER_DATA, RUNNER_FILE
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.environments import Packages
-from ...run.names import MEMBER
+from ...run.names import MEMBER, function_word
 from ...run.options import RUN_LABEL
 from ...run.stored import how_to_fetch, told
 from ..describe import (
@@ -82,7 +82,8 @@ class JobDescriber:
             **(how_to_fetch(context, results) if results else {}),
         )
         inputs = {RUNNER_FILE: start_program((array.bundle, sha256, start, size)), JOB_FILE: instructions}
-        member = describe(context, options, f"python3 {RUNNER_FILE} ${{{_INDEX}}}", inputs)
+        function = function_word(_payload(chunk).name for chunk in chunks)
+        member = describe(context, options, inputs, f"${{{_INDEX}}}", function=function)
         member["name"] = MEMBER
         member["artifacts"] = [
             {"url": name}
@@ -139,7 +140,7 @@ class JobDescriber:
             inputs[calls_name] = calls.tobytes()
         if modules and "modules" not in apart:
             inputs[modules_name(modules)] = modules.content
-        description = {"name": chunk.name, **describe(context, options, f"python3 {RUNNER_FILE}", inputs)}
+        description = {"name": chunk.name, **describe(context, options, inputs, function=function_word([payload.name]))}
         artifacts += [*placed.values(), *objects.values(), *_names(packages)]
         if artifacts:
             description["artifacts"] = [{"url": name} for name in artifacts]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ...run.chunk import Chunk
 from ...run.names import job_name, parse_job_name
 from ...run.registry import ChunkRegistry
+from ...run.slots import Claim, Slots
 from .array import Array
 
 
@@ -43,12 +44,12 @@ class JobTable:
     """The jobs of the open chunks, by the chunks' names.
 
     Args:
-        max_workers: at most so many of them at the service; None: as many as there are.
+        slots: how many of them may be at the service.
         reads_only: the run's jobs are another program's, too.
     """
 
-    def __init__(self, registry: ChunkRegistry, max_workers: int | None, reads_only: bool) -> None:
-        self.max_workers = max_workers
+    def __init__(self, registry: ChunkRegistry, slots: Slots, reads_only: bool) -> None:
+        self._slots = slots
         self._registry = registry
         self._changed = registry.changed
         self._reads_only = reads_only
@@ -68,6 +69,7 @@ class JobTable:
             entry = self._entries.get(chunk.name)
             if entry is None or entry.chunk is not chunk:
                 entry = self._entries[chunk.name] = JobEntry(chunk, in_doubt=chunk.in_doubt)
+                self._slots.wake()
             return entry
 
     def entries(self, chunks: Iterable[Chunk]) -> list[JobEntry]:
@@ -79,7 +81,7 @@ class JobTable:
     def wait_for_room(self, chunk: Chunk) -> bool:
         """Wait until ``max_workers`` allows one more job; False when the chunk is not wanted any more."""
         with self._changed:
-            while self._is_full() and not self._registry.broken:
+            while self._is_full(chunk) and not self._registry.broken:
                 self._changed.wait()
             if not self._registry.is_open(chunk):
                 return False
@@ -102,8 +104,19 @@ class JobTable:
         with self._changed:
             return self._is_full()
 
-    def _is_full(self) -> bool:
-        return self.max_workers is not None and len(self._counting) >= self.max_workers
+    def _is_full(self, chunk: Chunk | None = None) -> bool:
+        return not self._slots.allow(len(self._counting), chunk.first if chunk else None)
+
+    def claim(self, look: bool) -> Claim:
+        """Return what these jobs need of ``max_workers``; ``look``: also how many have not begun."""
+        with self._changed:
+            jobs = len(self._counting)
+            waiting = len(self._entries) - jobs
+            first = next((entry.chunk.first for entry in self._entries.values() if not entry.counts), None)
+            idle = 0
+            if look and jobs:
+                idle = sum(entry.counts and entry.chunk.status != "running" for entry in self._entries.values())
+            return Claim(jobs, waiting, first if waiting else None, idle)
 
     def in_doubt(self, chunks: Iterable[Chunk]) -> set[Chunk]:
         """Return those of these chunks whose job may exist."""
@@ -282,6 +295,7 @@ class JobTable:
             self._counting.discard(chunk.name)
             self._unseen.discard(chunk.name)
             self._changed.notify_all()
+            self._slots.wake()
             array = entry.array if entry else None
             if array is None:
                 return Dropped("", [])

@@ -19,6 +19,7 @@ from ...run.context import RunContext
 from ...run.future import ProminenceFuture, own_part
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
+from ...run.slots import Slots
 from ...run.threads import StartedPool, start_thread_pool
 from .array import Array
 from .delete import Deleter
@@ -34,7 +35,7 @@ class JobTransport:
     """A `Transport`; its tracker's thread is the last of a run to end, and ends the run.
 
     Args:
-        max_workers: at most so many jobs at the service at once; None: no limit.
+        slots: how many jobs may be at the service at once.
         poll_interval: see `Tracker`.
         ended: called in the tracker's thread when the run is finished.
         later: see `Tracker`.
@@ -46,14 +47,15 @@ class JobTransport:
         registry: ChunkRegistry,
         settler: Settler,
         *,
-        max_workers: int | None,
+        slots: Slots,
         poll_interval: tuple[float, float],
         ended: Callable[[], None],
         later: Callable[[], float | None],
     ) -> None:
         self._context = context
         self._registry = registry
-        self._table = JobTable(registry, max_workers, reads_only=context.attached)
+        self._table = JobTable(registry, slots, reads_only=context.attached)
+        slots.claim = self._table.claim
         self._started_pool: StartedPool | None = None
         self._sender = Sender(context, registry, self._table, self._pool, self)
         self._deleter = Deleter(context, self._table, self._pool, close=self._close, look_soon=self.look_soon)

@@ -20,7 +20,9 @@ from ...errors import JobError, ServiceError, TransferError
 from ...payload.calls import Payload
 from ...payload.modules import ModuleZip
 from ...run.chunk import Chunk
+from .loads import BATCH_STORED, is_too_large_for_keys, load_of
 from .options import WarmOptions
+from .room import may_be_dealt_to
 from .state import Kind, PoolState, Worker
 
 SHORTEST = 0.002  # seconds between two looks into a mailbox, and never less than half of those that a look takes
@@ -43,6 +45,8 @@ def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
     """Whether the worker's job is as the chunk wants it, has time enough, and its modules or can be given them."""
     options, modules = chunk.options.of_worker, _modules_of(chunk)
     if options is not worker.options and options != worker.options:
+        return False
+    if chunk in state.large and not state.stores and is_too_large_for_keys(chunk, worker.known):
         return False
     if modules and len(modules.content) > MODULES_SIZE and modules.sha256 not in worker.known:
         return False
@@ -78,9 +82,11 @@ def plan_workers(state: PoolState, options: WarmOptions, now: float) -> WorkerPl
     An idle worker that can run nothing of what waits makes room for another one: at once for a chunk that no worker
     can run, else after a while.
     """
-    workers, most = state.workers, options.max_workers
+    workers, claimed = state.workers, state.room
+    most = options.max_workers if claimed is None else min(options.max_workers, claimed.workers)
     queued = list(islice(state.queue, most))
-    unserved = [chunk for chunk in queued if not any(can_run(state, worker, chunk, now) for worker in workers.values())]
+    ripe = [chunk for chunk in queued if state.stores or chunk not in state.large]
+    unserved = [chunk for chunk in ripe if not any(can_run(state, worker, chunk, now) for worker in workers.values())]
     kind = state.kind
     if queued:
         first = (unserved or queued)[0]
@@ -88,18 +94,19 @@ def plan_workers(state: PoolState, options: WarmOptions, now: float) -> WorkerPl
     if kind is None:
         return WorkerPlan([], 0, None)  # nobody knows yet what they are to be like
     useless = []
-    if queued:
+    if ripe:
         useless = [w for w in state.idle() if not any(can_run(state, w, chunk, now) for chunk in queued)]
-    lacking = max(_needed(state) - len(workers) + len(useless), bool(unserved))
+    lacking = max(workers_needed(state) - len(workers) + len(useless), bool(unserved))
     room = most - len(workers)
     end = [worker for worker in useless if worker.idle_since < now - _OTHERS][: max(0, lacking - room)]
     if unserved and len(workers) - len(end) >= most:
         end = useless[:1]
     left = len(workers) - len(end)
-    return WorkerPlan(end, min(max(lacking, state.target - left), most - left), kind)
+    wanted = 0 if claimed is not None and claimed.wanting else state.target - left
+    return WorkerPlan(end, max(0, min(max(lacking, wanted), most - left)), kind)
 
 
-def _needed(state: PoolState) -> int:
+def workers_needed(state: PoolState) -> int:
     """Workers for what is queued and what they have: as many as there are chunks, unless those are known short."""
     queued = len(state.queue)
     if state.seconds is not None and queued:
@@ -139,11 +146,11 @@ def pause(state: PoolState, now: float) -> float | None:
     starting = [worker.began for worker in workers if not worker.nonce]
     if starting:
         return _pause_since(max(starting), now, (max(state.took / 2, _QUEUED), _LONGEST_STARTING))
-    if state.queue:
+    if state.queue and (state.room is None or not state.room.wanting):
         return _QUEUED  # workers are to be started
     if any(worker.unread for worker in workers):
         return _RESTING
-    return _LONGEST_IDLE if workers else None
+    return _LONGEST_IDLE if workers or state.queue else None
 
 
 def _pause_since(since: float, now: float, bounds: tuple[float, float]) -> float:
@@ -184,8 +191,8 @@ def dispatch_batches(state: PoolState, now: float) -> list[Batch]:
         return batches
     line, left = _Line(state.queue), len(state.queue)
     idle = sum(1 for worker in state.workers.values() if worker.nonce and not worker.chunks)
-    for worker in state.workers.values():
-        if worker.is_idle and left:
+    for worker in may_be_dealt_to(state, state.idle()):
+        if left:
             parts = _batch_for(state, worker, line, math.ceil(left / max(1, idle)), now)
             if parts:
                 batches.append(Batch(worker, parts))
@@ -198,6 +205,7 @@ def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: f
     parts: list[tuple[Chunk, Payload]] = []
     passed: list[Chunk] = []
     size = calls = losses = 0
+    has = set(worker.known)
     while len(parts) < share and (chunk := line.take()) is not None:
         payload = chunk.payload
         if payload is None:
@@ -205,12 +213,13 @@ def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: f
         if not can_run(state, worker, chunk, now):
             passed.append(chunk)
             continue
-        weight = _weight(payload)
-        too_much = size + weight > BATCH_SIZE or calls + chunk.size > most
+        weight = load_of(payload, has)
+        too_much = size + weight > (BATCH_STORED if state.stores else BATCH_SIZE) or calls + chunk.size > most
         if parts and (too_much or chunk.losses or losses):
             passed.append(chunk)
             break
         parts.append((chunk, payload))
+        has |= {item.sha256 for item in payload.objects}
         size, calls, losses = size + weight, calls + chunk.size, chunk.losses
     line.put_back(passed)
     return parts
@@ -219,10 +228,6 @@ def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: f
 def _modules_of(chunk: Chunk) -> ModuleZip | None:
     payload = chunk.payload
     return None if payload is None else payload.modules
-
-
-def _weight(payload: Payload) -> int:
-    return sum(blob.size + 100 for blob in payload.arguments if blob is not None)
 
 
 # -- what is lost ------------------------------------------------------------------------------------------------------

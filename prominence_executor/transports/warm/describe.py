@@ -60,7 +60,7 @@ def describe_worker(
     )
     description = {
         "name": worker_name(context.run_id, number),
-        **describe(context, options, f"python3 {RUNNER_FILE}", inputs),
+        **describe(context, options, inputs),
     }
     description["labels"][WORKER_LABEL] = context.run_id
     if artifacts:

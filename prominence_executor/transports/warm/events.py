@@ -80,10 +80,44 @@ class BatchFailed:
 
 
 @dataclass(frozen=True)
+class BatchUnstored:
+    """A batch that was too large for a mailbox could not be put into the object store either: nothing was sent."""
+
+    number: int
+    nonce: str
+
+
+@dataclass(frozen=True)
+class CourierCreated:
+    """The service has taken the job that leaves places in the object store."""
+
+    job_id: int
+
+
+@dataclass(frozen=True)
+class CourierLooked:
+    """Somebody has looked whether it has ended."""
+
+    over: bool
+
+
+@dataclass(frozen=True)
 class MailboxCleared:
     """What an idle worker had said has been removed."""
 
     number: int
+
+
+@dataclass(frozen=True)
+class RoomChanged:
+    """Calls want jobs of their own, or no longer do."""
+
+
+@dataclass(frozen=True)
+class WorkersEnded:
+    """So many workers that were to end do not count any more."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +165,12 @@ Event: TypeAlias = (
     | WorkerNotCreated
     | BatchSent
     | BatchFailed
+    | BatchUnstored
+    | CourierCreated
+    | CourierLooked
     | MailboxCleared
+    | RoomChanged
+    | WorkersEnded
     | EndFailed
     | ChunkSettled
     | ChunkReturned

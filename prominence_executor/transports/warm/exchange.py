@@ -8,22 +8,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ...client.watching import Watch
-from ...errors import AuthenticationError, SignatureError
+from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...payload.calls import Payload
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
 from . import batches
-from .events import BatchFailed, BatchSent, Event
+from .events import BatchFailed, BatchSent, BatchUnstored, Event
 from .lifecycle import InBackground, Lifecycle
+from .loads import BY_KEYS, MOST_BY_KEYS, load_of, make_room_for
 from .mailboxes import Mailboxes
 from .messages import Ended, Parts, Report, batch_message, read_report
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, Ran
+from .places import Places
 from .state import PoolState, Worker
 
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
+
+
+class Way(NamedTuple):
+    """How a batch goes to its worker, and comes back."""
+
+    place: str | None  # in the object store, for the batch
+    result: str | None  # likewise for what comes of it
+    extras: dict[str, Any]  # of the message's header
+
 
 Settlement = tuple[Ran, list[tuple[Chunk, Ended]]]
 
@@ -45,6 +58,7 @@ class Exchange:
         options: WarmOptions,
         *,
         lifecycle: Lifecycle,
+        places: Places,
         in_background: InBackground,
         publish: Callable[[], None],
     ) -> None:
@@ -55,6 +69,7 @@ class Exchange:
         self._outcomes = outcomes
         self._options = options
         self._lifecycle = lifecycle
+        self._places = places
         self._in_background = in_background
         self._publish = publish
         self._read_at = 0.0  # time.monotonic() when `read` had its last answer
@@ -64,31 +79,50 @@ class Exchange:
         state = self._state
         dealt = batches.dispatch_batches(state, time.monotonic())
         for worker, parts in dealt:
+            if not self._find_places(worker, [payload for _, payload in parts]):
+                continue
             for chunk, _ in parts:
-                state.queue.pop(chunk)
+                state.take(chunk)
                 chunk.job_id, chunk.status = worker.job_id, "idle"
             worker.take(chunk for chunk, _ in parts)
             state.eventful_at = time.monotonic()
         rate = batches.request_share(state, self._options)
         for worker, parts in dealt:
-            known = frozenset(worker.known)
-            self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate)
+            if worker.chunks:
+                forgotten = make_room_for(worker, [payload for _, payload in parts])
+                extras = {"forget": forgotten} if forgotten else {}
+                known = frozenset(worker.known)
+                way = Way(worker.places[0] if worker.places else None, worker.result_place, extras)
+                self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate, way)
         for worker in batches.resting(state, time.monotonic()):
             self._lifecycle.clear(worker)
 
     def _send(
-        self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float
+        self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float, way: Way
     ) -> list[Event]:
         """Put a batch into a worker's mailbox, in a sender."""
         try:
             message = batch_message(parts, known, rate)
-            self._mailboxes.send(number, nonce, batch, message.header, message.body)
+            names, body = message.names, message.body
+            header = {**message.header, **way.extras}
+            if way.result is not None:
+                courier, told = self._places.courier
+                header["place"] = way.result
+                if courier not in known:
+                    header["courier"], names = told, names | {courier}
+            if len(body) > BY_KEYS and way.place is not None:
+                try:
+                    header["stored"], body = self._places.put(way.place, body), b""
+                except ProminenceError:
+                    if len(body) > MOST_BY_KEYS:
+                        return [BatchUnstored(number, nonce)]
+            self._mailboxes.send(number, nonce, batch, header, body)
         except AuthenticationError as error:
             self._registry.fail(error)
             return []
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             return [BatchFailed(number, tuple(chunk for chunk, _ in parts), error)]
-        return [BatchSent(number, nonce, message.names)]
+        return [BatchSent(number, nonce, names)]
 
     def sent(self, event: BatchSent | BatchFailed) -> None:
         """Note that a batch has reached its worker's mailbox, or has not."""
@@ -103,6 +137,31 @@ class Exchange:
             self._lifecycle.fail(failed, event.error)
         elif event.nonce == worker.nonce:  # else it has been started again, and has nothing
             worker.known |= event.names
+
+    def _find_places(self, worker: Worker, payloads: list[Payload]) -> bool:
+        """Take places in the object store for a batch, as far as it may need them; False: it cannot be sent now."""
+        load = sum(load_of(payload, worker.known) for payload in payloads)
+        if not self._state.stores:
+            self._state.heavy += load if load > BY_KEYS else 0
+            return True
+        worker.result_place = self._places.take()
+        place = self._places.take() if load > BY_KEYS else None
+        if place is None and load > MOST_BY_KEYS:
+            self._places.release([worker.result_place])
+            worker.result_place = None
+            return False
+        worker.places = [place] if place is not None else []
+        return True
+
+    def unsent(self, event: BatchUnstored) -> None:
+        """Put back what could not be sent; its worker still waits for the batch of that number."""
+        worker = self._state.workers.get(event.number)
+        if worker is None or event.nonce != worker.nonce:
+            return
+        worker.sending, worker.batch = False, worker.batch - 1
+        chunks, worker.chunks = worker.chunks, {}
+        self._lifecycle.leave_places(worker)
+        self._lifecycle.requeue(chunks.values())
 
     def terminate(self, chunk: Chunk) -> None:
         """Have the process ended that runs a chunk; its worker goes on."""
@@ -180,6 +239,8 @@ class Exchange:
             if chunk is not None:
                 worker.calls += chunk.size
                 items.append((chunk, ended))
+                if isinstance(ended.place, list):
+                    state.heavy += ended.place[1] or MOST_BY_KEYS
         returned = [worker.chunks.pop(number) for number in report.returned if number in worker.chunks]
         self._lifecycle.requeue(returned)
         worker.running = report.running
@@ -188,6 +249,12 @@ class Exchange:
                 chunk.saw("running")
         else:
             worker.idle_since = now
+            if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
+                ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read
+                worker.result_place = None
+            self._lifecycle.leave_places(worker)
+            if report.unreached and self._places.ready:
+                self._places.fail("a worker could not reach it")
             if worker.chunks:  # it has not said what became of them
                 self._lifecycle.requeue_lost(worker, None)
         return ran, items

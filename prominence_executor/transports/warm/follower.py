@@ -24,6 +24,7 @@ from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .mailboxes import Mailboxes
 from .outcomes import read_output, release
+from .places import empty_places
 from .purge import remove_workers
 from .traces import MailboxScan, Outcome, Place
 
@@ -80,6 +81,8 @@ class WorkerFollower:
         if self._owns and not leave:
             try:
                 remove_workers(self._context.client, self._context.run_id)
+                for job_id in self._scan.couriers:
+                    empty_places(self._context.client, self._context.run_id, job_id)
             except ProminenceError as error:
                 text = "workers of run %s may be left at the service: %s"
                 self._context.log.warning(text, self._context.run_id, error)

@@ -27,12 +27,16 @@ from ...run import diagnosis, retry
 from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
+from ...run.slots import Claim, Slots
 from . import batches
 from .batches import Fate
-from .events import EndFailed, Event, MailboxCleared, WorkerCreated
+from .events import EndFailed, Event, MailboxCleared, WorkerCreated, WorkersEnded
+from .loads import is_too_large_for_keys
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, release
+from .places import Places
+from .room import room_for, surplus
 from .state import PoolState, Worker
 from .workers import WorkerJobs, compare, watch_pause
 
@@ -49,6 +53,8 @@ class Lifecycle:
 
     Args:
         read: reads what the workers say: their last words, before they are given up.
+        others: adds to what calls with jobs of their own want what a courier does (courier.py).
+        count: how many jobs of that one there are.
     """
 
     def __init__(
@@ -59,9 +65,13 @@ class Lifecycle:
         mailboxes: Mailboxes,
         outcomes: OutcomeSettler,
         options: WarmOptions,
+        slots: Slots,
+        places: Places,
         *,
         in_background: InBackground,
         read: Callable[[], object],
+        others: Callable[[Claim], Claim],
+        count: Callable[[], int],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -69,9 +79,13 @@ class Lifecycle:
         self._mailboxes = mailboxes
         self._outcomes = outcomes
         self._options = options
+        self._slots = slots
+        self._places = places
         self._jobs = WorkerJobs(context, options)
         self._in_background = in_background
         self._read = read
+        self._others = others
+        self._count = count
         self._watched = -math.inf  # time.monotonic() of the last look at the jobs
         self.numbers = range(1, 1)  # of the workers that were started
         self.in_doubt = False  # there may be a worker's job that nobody knows
@@ -81,10 +95,12 @@ class Lifecycle:
     def plan(self) -> None:
         """Start and end workers as what waits wants it."""
         state = self._state
+        self._make_room()
         plan = batches.plan_workers(state, self._options, time.monotonic())
         state.kind = plan.kind
         self._end(plan.end)
-        for _ in range(plan.start):
+        self.publish()
+        for _ in range(self._slots.take(plan.start) if plan.start else 0):
             assert plan.kind is not None  # noqa: S101  else none is to be started
             number = self.numbers.stop
             self.numbers = range(self.numbers.start, number + 1)
@@ -93,6 +109,22 @@ class Lifecycle:
             wire = worker.options.resources.json()
             self._context.history.worker_began(number, wire.get("cpus", 1) * wire.get("nodes", 1))
             self._in_background(self._jobs.create, number, plan.kind, batches.request_share(state, self._options))
+
+    def _make_room(self) -> None:
+        """End workers that are in the way of calls that have jobs of their own."""
+        state, slots = self._state, self._slots
+        claim = self._others(slots.claim(bool(state.workers)))
+        state.room = room_for(state, self._options, slots.most, claim) if claim.jobs or claim.waiting else None
+        state.yielded = min(state.yielded, state.room.wanting) if state.room else 0
+        over = surplus(state, batches.workers_needed(state))
+        state.yielded += sum(bool(worker.nonce) for worker in over)
+        self._end(over)
+
+    def publish(self) -> None:
+        """Say how many workers there are: jobs of calls have what is left."""
+        state = self._state
+        head = next(iter(state.queue), None)
+        self._slots.publish(len(state.workers) + state.ending + self._count(), head.first if head else None)
 
     def retire(self) -> None:
         """End workers that have been idle for long."""
@@ -105,13 +137,17 @@ class Lifecycle:
         young = [worker for worker in workers if worker.nonce and worker.is_young(now)]
         ids = [worker.job_id for worker in workers if worker.job_id is not None and worker not in young]
         if ids:
-            self._in_background(self._jobs.end, ids)
+            self._state.ending += len(ids)
+            self._in_background(self._end_jobs, ids)
         for worker in young:
             self._in_background(self._stop, worker.number, worker.nonce, worker.batch + 1)
         for worker in workers:
             self._state.workers.pop(worker.number)
             self._context.history.worker_ended(worker.number)
             self.clear(worker)
+
+    def _end_jobs(self, ids: list[int]) -> list[Event]:
+        return [*self._jobs.end(ids), WorkersEnded(len(ids))]
 
     def _stop(self, number: int, nonce: str, batch: int) -> list[Event]:
         """Have a young worker end by itself, in a sender."""
@@ -140,8 +176,14 @@ class Lifecycle:
             return []
 
         self._state.workers.pop(worker.number, None)
+        self.leave_places(worker)
         self._context.history.worker_ended(worker.number, why)
         self._in_background(empty, worker.number)
+
+    def leave_places(self, worker: Worker) -> None:
+        """Give back the places in the object store that a worker's batch had."""
+        self._places.release([*worker.places, worker.result_place])
+        worker.places, worker.result_place = [], None
 
     def created(self, event: WorkerCreated) -> None:
         """Note a worker's job."""
@@ -196,6 +238,7 @@ class Lifecycle:
         for chunk in again:
             chunk.job_id, chunk.status = None, "unsent"
         self._state.requeue(again)
+        self._state.large.update(filter(is_too_large_for_keys, again))
 
     def requeue_lost(self, worker: Worker, job: dict[str, Any] | None) -> None:
         """Have run again, elsewhere, what a worker had that is lost, or has forgotten its batch.
@@ -203,6 +246,7 @@ class Lifecycle:
         ``job``: in detail, where it is known to have ended.
         """
         chunks, worker.chunks = worker.chunks, {}
+        self.leave_places(worker)
         reason: JobError = WorkerLostError("its warm worker was lost with it", job_id=worker.job_id)
         if job is not None:
             reason = diagnosis.job_error(job)

@@ -80,7 +80,9 @@ class Ended(NamedTuple):
 
     number: int  # its place in the batch
     records: bytes
-    place: list[int] | None  # where they are in the job's standard output, [offset, length], when they are not here
+    place: list[int] | dict[str, Any] | None
+    """Where they are when not here: [offset, length] in the job's standard output, the length 0 where it is not known;
+    or in the object store (see remote/worker_batch.py, `store_large`)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Report:
     running: int | None  # the chunk that runs, by its place in the batch
     returned: tuple[int, ...]  # the chunks that it has given back
     ended: tuple[Ended, ...]
+    unreached: bool = False  # it could not fetch the batch from the object store, or put results there
 
 
 def read_report(text: str, key: bytes, number: int) -> Report:
@@ -117,4 +120,5 @@ def read_report(text: str, key: bytes, number: int) -> Report:
         running=header.get("running"),
         returned=tuple(header.get("returned", ())),
         ended=tuple(ended),
+        unreached=bool(header.get("unreached")),
     )

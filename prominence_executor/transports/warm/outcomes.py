@@ -23,6 +23,7 @@ from .batches import WHOLE
 from .events import ChunkReturned, ChunkSettled, Event
 from .mailboxes import outcomes_in, without_outcomes
 from .messages import Ended
+from .places import Places
 
 _LOOKS = 100  # for an outcome in a job's standard output, which may be a second behind
 
@@ -33,28 +34,32 @@ class Ran(NamedTuple):
     number: int
     job_id: int | None
     had: float  # seconds of walltime at its start
+    place: str | None = None  # in the object store, to be given back when what lies there has been read
 
 
 class OutcomeSettler:
     """Settles the chunks of one run's workers."""
 
-    def __init__(self, context: RunContext, registry: ChunkRegistry, settler: Settler) -> None:
+    def __init__(self, context: RunContext, registry: ChunkRegistry, settler: Settler, places: Places) -> None:
         self._context = context
         self._registry = registry
         self._settler = settler
+        self._places = places
 
     def settle(self, worker: Ran, items: Sequence[tuple[Chunk, Ended]]) -> Iterator[Event]:
         """Verify outcomes and give them to the futures."""
+        fetched: dict[str, bytes] = {}
         for chunk, ended in items:
             if not self._registry.is_open(chunk):
                 continue
             try:
-                records = ended.records if ended.place is None else self._read_stdout(chunk, worker.job_id, ended.place)
+                records = self._records(chunk, ended, worker.job_id, fetched)
             except (ProminenceError, OSError) as error:
                 chunk.settle_all(error)
                 yield self._close(chunk)
             else:
                 yield self._settle_from(worker, chunk, records)
+        self._places.release([worker.place])
 
     def _settle_from(self, worker: Ran, chunk: Chunk, records: bytes) -> Event:
         needed: list[float] = []
@@ -85,18 +90,21 @@ class OutcomeSettler:
         release(self._registry, chunk)
         return ChunkSettled(chunk, seconds)
 
-    def _read_stdout(self, chunk: Chunk, job_id: int | None, place: list[int]) -> bytes:
-        """Fetch a large outcome, which the worker has put into its job's standard output."""
-        offset, size = place
-        for attempt in range(_LOOKS):
-            text = self._context.client.stdout(job_id or 0, offset=offset)[:size]
-            if len(text) == size:
-                for described, records in outcomes_in(text, self._context.key):
-                    if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
-                        return records
-                break
-            self._context.stopping.wait(min(0.05 * 1.2**attempt, 2.0))
-        raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")
+    def _records(self, chunk: Chunk, ended: Ended, job_id: int | None, fetched: dict[str, bytes]) -> bytes:
+        """Find the records of an outcome, wherever they are; ``fetched``: what has come of the object store already."""
+        place = ended.place
+        if place is None:
+            return ended.records
+        if isinstance(place, list):
+            return read_printed(self._context, chunk, job_id, *place)
+        try:
+            if place["name"] not in fetched:
+                fetched[place["name"]] = self._places.fetch(place)
+            return fetched[place["name"]][place["at"] : place["at"] + place["length"]]
+        except ProminenceError as error:
+            text = "run %s: the outcome of call %d comes from its worker's standard output: %s"
+            self._context.log.info(text, self._context.run_id, chunk.first, error)
+            return read_printed(self._context, chunk, job_id, place["printed"], 0)
 
     def repeat(self, chunk: Chunk, error: JobError, job: dict[str, Any]) -> Iterator[Event]:
         """Have a chunk run again with more of what its worker had too little of; ``job``: the worker's, in detail."""
@@ -160,3 +168,27 @@ def read_output(
     """Fetch a call's part of what its worker's job has printed, without outcomes; one request."""
     content = connection.read_stream(chunk.job_id or 0, stream)
     return without_outcomes(own_part(call, stream, content)).decode("utf-8", "replace")
+
+
+def read_printed(context: RunContext, chunk: Chunk, job_id: int | None, start: int, size: int) -> bytes:
+    """Fetch the records of a chunk from its worker's standard output; blocks until they are there.
+
+    Args:
+        start, size: where they are, in bytes; without a size, they begin there or somewhere behind it.
+
+    Raises:
+        SignatureError: they are not there.
+        ProminenceError: nothing came.
+    """
+    for attempt in range(_LOOKS):
+        content = context.client.stdout(job_id or 0, offset=start)
+        text = content[:size] if size else content[: content.rfind(b"\n") + 1]
+        if text and (len(text) == size or not size):
+            for described, records in outcomes_in(text, context.key):
+                if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
+                    return records
+            if size:
+                break
+        if context.stopping.wait(min(0.05 * 1.2**attempt, 2.0)):
+            break
+    raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")

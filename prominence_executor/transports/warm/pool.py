@@ -15,52 +15,65 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from ...errors import ProminenceError
 from ...payload.calls import Payload
-from ...remote.wire import PART
 from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.future import ProminenceFuture
 from ...run.options import Options
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
-from .events import Discarded, Scaled, Submitted, Terminated
+from ...run.slots import Slots
+from .events import Discarded, RoomChanged, Scaled, Submitted, Terminated
+from .loads import MOST_BY_KEYS, MOST_STORED, load_of
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, read_output, release
+from .places import Places
 from .purge import remove_workers
 from .scheduler import Scheduler
 from .state import WorkerInfo
 
-LARGEST = 128 << 10  # bytes of a chunk with its function; a larger one has a job of its own
-_OBJECTS = 8 << 20  # bytes of shared objects of a chunk that go through a mailbox at most,
-_FETCHING = 10.0  # and the seconds that their worker may need to fetch them
-
 
 class WarmPool:
-    """A `Transport`: the workers of one run."""
+    """A `Transport`: the workers of one run.
 
-    def __init__(self, context: RunContext, registry: ChunkRegistry, settler: Settler, options: WarmOptions) -> None:
+    Args:
+        overflow: has a chunk sent by another transport: there is no way to a worker that is wide enough for it.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        registry: ChunkRegistry,
+        settler: Settler,
+        options: WarmOptions,
+        slots: Slots,
+        overflow: Callable[[Chunk], None],
+    ) -> None:
         self._context = context
         self._registry = registry
         self.first_number = 1  # of its workers; those of another program come before
         rate = options.max_requests_per_second / 2  # the other half is the workers'
-        self._objects = min(_OBJECTS, int(_FETCHING * rate / options.max_workers * PART * 3 / 4))
-        context.objects.keep(self._objects)
-        outcomes = OutcomeSettler(context, registry, settler)
-        self._scheduler = Scheduler(context, registry, outcomes, Mailboxes(context, rate, options.bounded), options)
+        context.objects.keep(MOST_STORED)
+        self._places = Places(context)
+        outcomes = OutcomeSettler(context, registry, settler, self._places)
+        mailboxes = Mailboxes(context, rate, options.bounded)
+        self._scheduler = Scheduler(context, registry, outcomes, mailboxes, options, slots, self._places, overflow)
+        slots.wake = lambda: self._scheduler.post(RoomChanged())
 
     def start(self) -> None:
         """Start the threads."""
         self._scheduler.start(self.first_number)
 
     def accepts(self, payload: Payload, options: Options) -> bool:
-        """Whether such calls are small enough for a mailbox, and need nothing that only comes with a job."""
-        if options.needs_job or payload.results or not self._context.objects.may_travel(payload.objects, self._objects):
+        """Whether such calls are small enough for their way, and need nothing that only comes with a job."""
+        if options.needs_job or payload.results or not self._context.objects.are_here(payload.objects):
             return False
-        return payload.function.size + sum(blob.size for blob in payload.arguments if blob is not None) <= LARGEST
+        return load_of(payload) <= (MOST_STORED if self._places.usable else MOST_BY_KEYS)
 
     def submit(self, chunk: Chunk) -> None:
         """Queue a chunk; returns at once."""
@@ -118,5 +131,6 @@ class WarmPool:
         try:
             young = self._scheduler.stop_young()
             remove_workers(self._context.client, self._context.run_id, self._scheduler.left(), young)
+            self._places.clean()
         except ProminenceError as error:
             self._context.log.warning("workers of run %s may be left at the service: %s", self._context.run_id, error)

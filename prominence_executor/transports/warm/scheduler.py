@@ -22,37 +22,48 @@ from typing import Any, NamedTuple
 
 from ...errors import AuthenticationError, ProminenceError, SignatureError, WalltimeExceededError
 from ...run.breaking import breaking
+from ...run.chunk import Chunk
 from ...run.context import RunContext
 from ...run.registry import ChunkRegistry
+from ...run.slots import Slots
 from ...run.threads import StartedPool, start_thread_pool
 from . import batches
+from .courier import Courier
 from .events import (
     BatchFailed,
     BatchSent,
+    BatchUnstored,
     ChunkReturned,
     ChunkSettled,
+    CourierCreated,
+    CourierLooked,
     Deaf,
     Discarded,
     EndFailed,
     Event,
     Heard,
     MailboxCleared,
+    RoomChanged,
     Scaled,
     Stopped,
     Submitted,
     Terminated,
     WorkerCreated,
     WorkerNotCreated,
+    WorkersEnded,
 )
 from .exchange import Exchange
 from .lifecycle import Lifecycle
 from .listener import Listener
+from .loads import is_too_large_for_keys
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler
+from .places import Places
 from .state import PoolState
 
 _SENDERS = 4
+_HEAVY = 1 << 20  # bytes that went other ways for lack of places in the object store, after which there are to be some
 _SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
@@ -78,6 +89,9 @@ class Scheduler:
         outcomes: OutcomeSettler,
         mailboxes: Mailboxes,
         options: WarmOptions,
+        slots: Slots,
+        places: Places,
+        overflow: Callable[[Chunk], None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -87,10 +101,21 @@ class Scheduler:
         self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
         # Of the thread alone:
         self._state = state = PoolState(options.min_workers)
+        self._courier = Courier(context, places, slots, options.max_workers, self._in_background)
+        self._places = places
+        self._overflow = overflow
         parts = (context, registry, state, mailboxes, outcomes, options)
-        self._lifecycle = Lifecycle(*parts, in_background=self._in_background, read=lambda: self._exchange.read())
+        self._lifecycle = Lifecycle(
+            *parts,
+            slots,
+            places,
+            in_background=self._in_background,
+            read=lambda: self._exchange.read(),
+            others=self._courier.add_to,
+            count=lambda: self._courier.counts,
+        )
         self._exchange = Exchange(
-            *parts, lifecycle=self._lifecycle, in_background=self._in_background, publish=self._publish
+            *parts, lifecycle=self._lifecycle, places=places, in_background=self._in_background, publish=self._publish
         )
         self._listener = Listener(context.run_id, mailboxes, self.post, self._guard)
         self._stopping = False
@@ -130,11 +155,12 @@ class Scheduler:
     def left(self) -> list[int] | None:
         """Find the ids of the workers' jobs that are left after `stop`; None: only the service knows them all."""
         ids = [worker.job_id for worker in self._state.workers.values() if worker.job_id is not None]
+        ids += [self._courier.job_id] if self._courier.job_id is not None else []
         in_doubt = self._lifecycle.in_doubt
         with suppress(queue.Empty):
             while True:  # what the senders have said since the thread ended
                 match self._events.get_nowait():
-                    case WorkerCreated(_, job_id):
+                    case WorkerCreated(_, job_id) | CourierCreated(job_id):
                         ids.append(job_id)
                     case EndFailed() | WorkerNotCreated():
                         in_doubt = True
@@ -178,6 +204,7 @@ class Scheduler:
         asleep = time.monotonic() - self._context.health.now()
         if asleep > self._asleep + _ASLEEP:  # no worker was silent: nobody here has listened
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
+        self._mind_large()
         self._lifecycle.plan()
         self._dispatch()
         looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
@@ -191,6 +218,23 @@ class Scheduler:
             self._listen(False)
         elif not self._state.listening:
             self._context.health.answered()
+
+    def _mind_large(self) -> None:
+        """Come by places in the object store when they are needed, and have other jobs for what cannot do without."""
+        state = self._state
+        state.stores = self._places.ready
+        if state.stores:
+            state.heavy = 0
+            return
+        self._courier.wanted = bool(state.large) or state.heavy > _HEAVY
+        if self._places.usable:
+            first = next(iter(state.queue), None)
+            options = first.options.of_worker if first else state.kind.options if state.kind else None
+            self._courier.plan(options)
+            return
+        for chunk in list(state.large):
+            state.forget(chunk)
+            self._overflow(chunk)
 
     def _listen(self, hears: bool) -> None:
         """Have workers heard by the thread that does that, if the service allows it; else looks are needed."""
@@ -207,7 +251,8 @@ class Scheduler:
     def _wait(self) -> None:
         """Wait for an event, or until it is time to look again."""
         with suppress(queue.Empty):
-            self._handle(self._events.get(timeout=batches.pause(self._state, time.monotonic())))
+            pauses = (batches.pause(self._state, time.monotonic()), self._courier.pause())
+            self._handle(self._events.get(timeout=min((p for p in pauses if p is not None), default=None)))
         self._handle_waiting()
 
     def _handle_waiting(self) -> None:
@@ -221,6 +266,7 @@ class Scheduler:
             Published(worker.number, worker.job_id, worker.state, worker.calls, worker.seen, worker.requests)
             for worker in self._state.workers.values()
         )
+        self._lifecycle.publish()
 
     def _in_background(self, task: Callable[..., Iterable[Event]], *args: Any) -> None:
         """Have a sender do something, and tell what came of it."""
@@ -247,12 +293,13 @@ class Scheduler:
 
     # -- what it is told -------------------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:  # noqa: C901  a table: one line or three for each kind of event
+    def _handle(self, event: Event) -> None:  # noqa: C901, PLR0915  a table: one line or three for each kind of event
         state = self._state
         match event:
             case Submitted(chunk):
                 if not chunk.ended:
                     state.queue[chunk] = None
+                    state.large.update([chunk] if is_too_large_for_keys(chunk) else ())
             case Discarded(chunk):
                 state.forget(chunk)
             case Terminated(chunk):
@@ -271,6 +318,12 @@ class Scheduler:
                 self._lifecycle.created(event)
             case WorkerNotCreated(number, error):
                 self._lifecycle.not_created(number, error)
+            case BatchUnstored():
+                self._exchange.unsent(event)
+            case CourierCreated():
+                self._courier.created(event)
+            case CourierLooked():
+                self._courier.looked(event)
             case BatchSent() | BatchFailed():
                 self._exchange.sent(event)
             case MailboxCleared(number):
@@ -278,6 +331,10 @@ class Scheduler:
                     state.workers[number].sending = False
             case EndFailed():
                 self._lifecycle.in_doubt = True
+            case RoomChanged():
+                pass  # the next round looks
+            case WorkersEnded(count):
+                state.ending -= count
             case ChunkSettled(chunk, seconds):
                 state.learn(seconds)
                 state.forget(chunk)

@@ -37,6 +37,13 @@ class Kind(NamedTuple):
     modules: ModuleZip | None  # that it has from its start
 
 
+class Room(NamedTuple):
+    """What calls with jobs of their own leave to workers."""
+
+    workers: int  # that there may be
+    wanting: int  # jobs that have not begun
+
+
 @dataclass(eq=False)
 class Worker:
     """A warm worker, from the decision to start it."""
@@ -63,6 +70,9 @@ class Worker:
     requests: int = 0
     unsigned: int = 0  # times in a row that what it says was not signed
     unread: bool = False  # its mailbox still holds what has been read
+    objects: OrderedDict[str, int] = field(default_factory=OrderedDict)  # that it has: bytes; oldest use first
+    places: list[str] = field(default_factory=list)  # in the object store, for the batch that it has
+    result_place: str | None = None  # that of them which its results may go to
     sending: bool = False  # a thread writes its mailbox, or clears it
 
     def begin(self, nonce: str, left: float, now: float) -> None:
@@ -73,6 +83,7 @@ class Worker:
         self.nonce, self.batch, self.spoke_at = nonce, 0, now
         self.total, self.until = left, now + left
         self.known = self.brought
+        self.objects.clear()
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Note the next batch, which is about to be sent."""
@@ -107,6 +118,7 @@ class PoolState:
     target: int  # workers that are wanted anyway
     workers: dict[int, Worker] = field(default_factory=dict)
     queue: OrderedDict[Chunk, None] = field(default_factory=OrderedDict)  # taken from its beginning
+    large: set[Chunk] = field(default_factory=set)  # of those that wait: they can only go through the object store
     needs: dict[Chunk, float] = field(default_factory=dict)  # seconds a worker must have left, as one had not enough
     kind: Kind | None = None  # of the next worker: what calls asked for last
     seconds: float | None = None  # of a call, a moving average
@@ -114,6 +126,11 @@ class PoolState:
     took: float = 0.0  # seconds that the last look into their mailboxes has taken
     shrinks: bool = False  # idle workers beyond the target end at once
     failed_starts: int = 0  # in a row
+    room: Room | None = None  # None: all that there is
+    stores: bool = False  # there are places in the object store
+    heavy: int = 0  # bytes that have gone other ways, for lack of them
+    yielded: int = 0  # workers that have made room for jobs that have not begun
+    ending: int = 0  # workers whose jobs are being deleted, and count until then
     job_ids: set[int] = field(default_factory=set)  # of all workers that were created
     eventful_at: float = field(default_factory=time.monotonic)
 
@@ -123,9 +140,14 @@ class PoolState:
             self.queue[chunk] = None
             self.queue.move_to_end(chunk, last=False)
 
+    def take(self, chunk: Chunk) -> None:
+        """Note that a chunk waits no more."""
+        self.queue.pop(chunk, None)
+        self.large.discard(chunk)
+
     def forget(self, chunk: Chunk) -> None:
         """Let go of a chunk that is over, and waits no more."""
-        self.queue.pop(chunk, None)
+        self.take(chunk)
         self.needs.pop(chunk, None)
 
     def learn(self, seconds: Iterable[float]) -> None:

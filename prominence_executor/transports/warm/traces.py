@@ -15,7 +15,7 @@ from ...client.status import has_ended, is_held
 from ...errors import NotFoundError
 from ...remote.wire import verify
 from ...run.chunk import HELD
-from ...run.names import CallRange, parse_worker_name
+from ...run.names import COURIER, CallRange, parse_worker_name
 from ...run.options import WORKER_LABEL
 from .mailboxes import join, mailboxes, number_in, outcomes_in
 
@@ -41,6 +41,7 @@ class MailboxScan:
         outcomes: of the chunks that were run; who has no use for one removes it.
         held: the chunks that workers have in their mailboxes, or had when they ended.
         active: status by job id of the workers that have not ended; `HELD` of one that is held.
+        couriers: ids of the jobs that have left places for large messages.
     """
 
     def __init__(self, run_id: str, key: bytes, jobs: list[dict[str, Any]]) -> None:
@@ -49,7 +50,9 @@ class MailboxScan:
         self.active: dict[int, str] = {}
         self._run_id = run_id
         self._key = key
-        self._workers = {job["id"]: parse_worker_name(run_id, job["name"]) for job in jobs}
+        names = {job["id"]: parse_worker_name(run_id, job["name"]) for job in jobs}
+        self._workers = {job_id: number for job_id, number in names.items() if number != COURIER}
+        self.couriers = names.keys() - self._workers.keys()
         self._read: dict[int, int] = {}  # bytes of each worker's standard output
         self._ended: set[int] = set()  # whose last words have been read
 
@@ -63,7 +66,9 @@ class MailboxScan:
         listed = client.list_jobs(constraint=(WORKER_LABEL, self._run_id))
         self.active = {job["id"]: HELD if is_held(job) else job["status"] for job in listed if not has_ended(job)}
         for job in listed:
-            self._workers.setdefault(job["id"], parse_worker_name(self._run_id, str(job.get("name"))))
+            number = parse_worker_name(self._run_id, str(job.get("name")))
+            if number != COURIER:
+                self._workers.setdefault(job["id"], number)
         returned = self._returned(client)
         for job_id in self._workers.keys() - self._ended:
             if self.active.get(job_id) not in ("idle", "pending", "deploying", "waiting"):
@@ -84,7 +89,7 @@ class MailboxScan:
                 continue
             with suppress(ValueError):  # it is not signed: nobody will run it
                 header, _ = verify(text, self._key, f"{nonce}:{batch}")
-                for number, chunk in enumerate(header["chunks"]):
+                for number, chunk in enumerate(header.get("chunks", ())):  # none: it was told to end
                     if number not in returned.get((worker, batch), ()):
                         self.held[CallRange(chunk["job"], len(chunk["calls"]), chunk["attempt"])] = Place(
                             worker, job_id

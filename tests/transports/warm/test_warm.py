@@ -229,9 +229,9 @@ def test_nothing_is_left_at_the_service(service: LocalService) -> None:
 def test_large_outcomes_and_payloads_travel(warm: ProminenceExecutor) -> None:
     content = os.urandom(100_000)  # several values
     assert warm.submit(bytes.upper, content).result(30) == content.upper()
-    large = os.urandom(600_000)  # a job of its own
+    large = os.urandom(600_000)  # through the object store
     assert warm.submit(len, large).result(30) == 600_000
-    assert warm.submit(os.urandom, 3_000_000).result(30).__len__() == 3_000_000  # through standard output
+    assert warm.submit(os.urandom, 3_000_000).result(30).__len__() == 3_000_000  # likewise
     shared = np.arange(300_000.0)
     assert list(warm.map(np.sum, [shared] * 4)) == [shared.sum()] * 4
     many = list(warm.map(os.urandom, [40_000] * 60))
@@ -253,8 +253,9 @@ def test_shared_objects_travel_once_to_each_worker(warm: ProminenceExecutor) -> 
     assert [warm.submit(np.ndarray.item, scattered, n).result(30) for n in range(5)] == table[:5].tolist()
     assert list(warm.map(lambda n: float(scattered[n]), range(300))) == table[:300].tolist()
     sent = warm.client.requests_sent - before
-    assert sent["POST /jobs"] == max(worker.number for worker in warm.workers())  # no call had one of its own
-    assert sent["PUT upload"] == 0
+    workers = max(worker.number for worker in warm.workers())
+    assert sent["POST /jobs"] == workers + 1  # the courier: no call had one of its own
+    assert sent["PUT upload"] <= workers
     with pytest.raises(CallCrashedError):
         warm.submit(lambda: os._exit(int(scattered[0]))).result(30)
     assert warm.submit(np.sum, scattered).result(30) == table.sum()  # in another process of the worker
@@ -338,19 +339,19 @@ def test_a_cancelled_call_does_not_run(service: LocalService, tmp_path: Path, un
 def test_a_call_that_begins_late_in_a_workers_walltime_begins_again_on_another(
     service: LocalService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "prominence_executor.transports.warm.describe.runner_seconds", lambda options: 6.0
-    )  # walltimes are minutes
+    of_worker = "prominence_executor.transports.warm.describe.runner_seconds"
+    monkeypatch.setattr(of_worker, lambda options: 8.0)  # walltimes are minutes
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         first = executor.submit(time.sleep, 4)
-        late = executor.submit(time.sleep, 3)
-        assert [first.result(30), late.result(30)] == [None, None]
+        late = executor.submit(time.sleep, 4.5)
+        assert [first.result(60), late.result(60)] == [None, None]
         assert (first.attempts, late.attempts) == (1, 2)
         assert first.job_id != late.job_id
         endless = executor.submit(time.sleep, 30)
         with pytest.raises(WalltimeExceededError):
-            endless.result(30)
-        assert executor.submit(square, 3).result(30) == 9
+            endless.result(60)
+        monkeypatch.setattr(of_worker, lambda options: 60.0)
+        assert executor.submit(square, 3).result(60) == 9
 
 
 @pytest.mark.once

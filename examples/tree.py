@@ -1,6 +1,6 @@
 """A tree reduction: pieces of a table are counted apart, and the counts are merged two by two, where they are.
 
-    python -m prominence_executor.examples.tree --pieces 8 --url local --warm
+    python tree.py --pieces 8 --url local --warm
 
 No result but the last one is looked at here: each call has the futures of two others as its arguments. Small counts
 travel in the calls; with `--bins 200000` they are large, and go from job to job.

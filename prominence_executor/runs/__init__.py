@@ -1,0 +1,34 @@
+"""Runs and their jobs as anybody can see them from outside: list, look, follow, cancel, and fetch results.
+
+For programs; the command line is made of it. All of it takes a `ProminenceClient`, blocks, starts no thread, and sends
+nothing but what it is asked for; nothing is unpickled. It may not know how an executor works, but for how `attach`
+finds a run.
+"""
+
+from .cancelling import Cancelled, cancel_run, delete_jobs
+from .describing import described
+from .listing import ArrayInfo, JobInfo, RunInfo, list_jobs, list_runs
+from .logs import LogPiece, read_logs
+from .results import CallOutcome, fetch_results
+from .state import RunState, run_state, watch_run
+from .stored import purge_stored
+
+__all__ = [
+    "ArrayInfo",
+    "CallOutcome",
+    "Cancelled",
+    "JobInfo",
+    "LogPiece",
+    "RunInfo",
+    "RunState",
+    "cancel_run",
+    "delete_jobs",
+    "described",
+    "fetch_results",
+    "list_jobs",
+    "list_runs",
+    "purge_stored",
+    "read_logs",
+    "run_state",
+    "watch_run",
+]

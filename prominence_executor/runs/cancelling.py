@@ -1,0 +1,126 @@
+"""Ending a run, or some of its calls, from outside: its jobs, arrays and warm workers are deleted.
+
+The program behind the run, if it is still there, sees deleted jobs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..client.client import ProminenceClient
+from ..errors import InvalidRequestError, NotFoundError
+from ..run.chunk import YOUNG
+from ..transports.warm.purge import remove_workers
+from .listing import JobInfo, job_info
+from .state import RunState, run_state
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What has been deleted, by the service's numbers.
+
+    Attributes:
+        calls: those that were asked for and had ended, or were not there: nothing was done about them.
+    """
+
+    jobs: tuple[int, ...]
+    workflows: tuple[int, ...]
+    calls: tuple[int, ...] = ()
+
+
+def cancel_run(
+    client: ProminenceClient, run_id: str, calls: Collection[int] | None = None, *, together: bool = False
+) -> Cancelled:
+    """Delete what is active of a run: all of it, or the jobs of some of its calls.
+
+    Blocks for a few requests, and, where a job has just begun to run, for two seconds: the slot of one that is deleted
+    before would stay blocked.
+
+    Args:
+        calls: their numbers in the run; None for the whole run.
+        together: also where other calls share a job with them, which end, too.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        InvalidRequestError: other calls share a job with one of these.
+        ProminenceError: the service does not answer, or refuses.
+    """
+    state = run_state(client, run_id)
+    if calls is None:
+        return _whole(client, state)
+    jobs, others = jobs_to_delete(state, calls)
+    if others and not together:
+        raise InvalidRequestError(
+            f"the calls {_listed(calls)} share jobs with {_listed(others)}, which would end, too; "
+            "cancel all of them together"
+        )
+    _delete(client, jobs)
+    ended = {number for job in jobs for number in job.calls}
+    return Cancelled(tuple(job.id for job in jobs), (), tuple(sorted(set(calls) - ended)))
+
+
+def jobs_to_delete(state: RunState, calls: Collection[int]) -> tuple[list[JobInfo], list[int]]:
+    """Return the active jobs of these calls, and the numbers of other calls that they run."""
+    jobs = [job for job in state.jobs if job.active and any(number in job.calls for number in calls)]
+    others = sorted({number for job in jobs for number in job.calls} - set(calls))
+    return jobs, others
+
+
+def delete_jobs(client: ProminenceClient, ids: Collection[int]) -> dict[int, str]:
+    """Delete jobs, whoever has made them; return for each that was not active why nothing was done about it.
+
+    Blocks for two requests, and for two seconds where one has just begun to run: see `cancel_run`.
+
+    Raises:
+        ProminenceError: the service does not answer, or refuses.
+    """
+    found = {job.id: job for job in map(job_info, client.list_jobs(ids=sorted(set(ids))))}
+    left = {number: "there is no such job" for number in ids if number not in found}
+    left |= {job.id: f"it has ended already ({job.status})" for job in found.values() if not job.active}
+    _delete(client, [job for job in found.values() if job.active])
+    return left
+
+
+def _whole(client: ProminenceClient, state: RunState) -> Cancelled:
+    arrays = [array for array in state.arrays if array.active]
+    names = tuple(f"{array.name}/" for array in arrays)
+    jobs = [job for job in state.jobs if job.active and job.worker is None and not job.name.startswith(names)]
+    workers = [job for job in state.jobs if job.active and job.worker is not None]
+    in_arrays = [job for job in state.jobs if job.active and job.worker is None and job.name.startswith(names)]
+    _delete(client, jobs)
+    _wait_for_young(in_arrays)
+    for array in arrays:
+        with suppress(NotFoundError):  # it has ended meanwhile
+            client.delete_workflow(array.id)
+    if workers:
+        remove_workers(client, state.run_id)
+    every = (*jobs, *in_arrays, *workers)
+    return Cancelled(tuple(sorted(job.id for job in every)), tuple(array.id for array in arrays))
+
+
+def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> None:
+    young = [job for job in jobs if _is_young(job)]
+    for some in ([job for job in jobs if job not in young], young):
+        if some:
+            if some is young:
+                time.sleep(YOUNG)
+            with suppress(NotFoundError):  # they have ended meanwhile
+                client.delete_jobs([job.id for job in some])
+
+
+def _wait_for_young(jobs: Iterable[JobInfo]) -> None:
+    if any(map(_is_young, jobs)):
+        time.sleep(YOUNG)
+
+
+def _is_young(job: JobInfo) -> bool:
+    """Return whether it has begun to run just now, as far as two clocks that differ a little can tell."""
+    return job.status == "running" and (job.started is None or abs(time.time() - job.started) < 2 * YOUNG)
+
+
+def _listed(numbers: Collection[int]) -> str:
+    shown = ", ".join(map(str, sorted(numbers)[:10]))
+    return shown + (f" and {len(numbers) - 10} more" if len(numbers) > 10 else "")

@@ -1,0 +1,114 @@
+"""What one run is doing: its jobs and calls, once or again and again until it has ended.
+
+Two requests a look, whatever the number of jobs; those of `watch_run` are the cheap ones of active jobs, as long as
+none has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..client.client import ProminenceClient
+from ..errors import RunNotFoundError
+from ..run.options import RUN_LABEL
+from .listing import ArrayInfo, JobInfo, RunInfo, job_info, list_arrays, summary
+
+_QUIET_LOOKS = 2  # looks without an active job until a run counts as ended: its program may be sending the next one
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run at one moment, as the service shows it.
+
+    Attributes:
+        jobs: all that it has had, the newest last.
+        arrays: the workflows that make some of them.
+    """
+
+    run_id: str
+    jobs: tuple[JobInfo, ...]
+    arrays: tuple[ArrayInfo, ...]
+
+    @property
+    def info(self) -> RunInfo:
+        """The run in numbers."""
+        return summary(self.run_id, self.jobs, self.arrays)
+
+    @property
+    def active(self) -> bool:
+        """Whether a job of it has not ended, or has still to be made."""
+        return any(job.active for job in self.jobs) or any(array.active for array in self.arrays)
+
+    def calls(self) -> dict[int, JobInfo | None]:
+        """Return by call the job of its last attempt; None where the array that it is in has not made the job yet.
+
+        A number that is missing was not sent, was cancelled before, or is a warm worker's: those do not show.
+        """
+        found: dict[int, JobInfo | None] = {}
+        for array in self.arrays:
+            found.update(dict.fromkeys(range(array.span.first, array.span.last + 1)))
+        # Of two jobs of one attempt the later has been, or will be, deleted.
+        for job in sorted(self.jobs, key=lambda job: (job.attempt, job.status != "deleted", -job.id)):
+            found.update(dict.fromkeys(job.calls, job))
+        return dict(sorted(found.items()))
+
+    def jobs_of(self, call: int) -> list[JobInfo]:
+        """List the jobs that have run, or are to run, a call, the last attempt last."""
+        return sorted((job for job in self.jobs if call in job.calls), key=lambda job: (job.attempt, job.id))
+
+
+def run_state(client: ProminenceClient, run_id: str) -> RunState:
+    """Look at a run, active or ended. Blocks for two requests.
+
+    Raises:
+        RunNotFoundError: the service has no jobs of such a run.
+        ProminenceError: the service does not answer, or refuses.
+    """
+    jobs = _of_run(client, run_id, all=True)
+    arrays = list_arrays(client, all=True, constraint=(RUN_LABEL, run_id))
+    if not jobs and not arrays:
+        raise RunNotFoundError(f"the service has no jobs of a run {run_id!r}")
+    return RunState(run_id, jobs, tuple(arrays))
+
+
+def watch_run(
+    client: ProminenceClient, run_id: str, pause: float = 2.0, wait: Callable[[float], object] = time.sleep
+) -> Iterator[RunState]:
+    """Look at a run again and again, ``pause`` seconds after each other, until it has ended; yields each look.
+
+    It has ended when for two looks no job of it was active: the program behind it may have more to send.
+
+    Raises:
+        RunNotFoundError: the service has no jobs of such a run.
+        ProminenceError: the service does not answer for the client's ``retry_for`` seconds, or refuses.
+    """
+    state = run_state(client, run_id)
+    quiet = 0
+    while True:
+        yield state
+        quiet = 0 if state.active else quiet + 1
+        if quiet > _QUIET_LOOKS:
+            return
+        wait(pause)
+        state = _next(client, state)
+
+
+def _next(client: ProminenceClient, state: RunState) -> RunState:
+    """Look again: at the active jobs, and at the others only if one has left these."""
+    active = {job.id: job for job in _of_run(client, state.run_id) if job.active}
+    arrays = state.arrays
+    if any(array.active for array in arrays):
+        running = {array.id for array in list_arrays(client, constraint=(RUN_LABEL, state.run_id)) if array.active}
+        arrays = tuple(replace(array, active=array.id in running) for array in arrays)
+    known = {job.id: job for job in state.jobs}
+    new = active.keys() - known.keys()
+    if any(job.active and job.id not in active for job in state.jobs) or (new and not state.active):
+        return run_state(client, state.run_id)
+    return RunState(state.run_id, tuple(sorted({**known, **active}.values(), key=lambda job: job.id)), arrays)
+
+
+def _of_run(client: ProminenceClient, run_id: str, *, all: bool = False) -> tuple[JobInfo, ...]:
+    listed = map(job_info, client.list_jobs(constraint=(RUN_LABEL, run_id), all=all))
+    return tuple(sorted((job for job in listed if job.run_id == run_id), key=lambda job: job.id))
