@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..client.client import ProminenceClient
 from ..run import objects
 from ..transports.warm.purge import purge_mailboxes
@@ -19,4 +21,5 @@ def purge_stored(client: ProminenceClient, older_than: float, *, images: bool = 
     """
     if older_than < 0:
         raise ValueError(f"older_than must be 0 seconds or more, not {older_than!r}")
-    return objects.purge(client, older_than, set(), images) + purge_mailboxes(client, older_than, spare="")
+    names = objects.purge(client, older_than, set(), images)
+    return names + purge_mailboxes(client, older_than, spare="", log=logging.getLogger("prominence_executor"))

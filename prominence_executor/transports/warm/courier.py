@@ -118,7 +118,7 @@ class Courier:
         inputs = {RUNNER_FILE: start_program(), RUNNER_DATA: runner_data("courier"), JOB_FILE: instructions}
         description = {
             "name": worker_name(context.run_id, COURIER),
-            **describe(context, options, f"python3 {RUNNER_FILE}", inputs),
+            **describe(context, options, inputs),
         }
         description["labels"][WORKER_LABEL] = context.run_id
         description["outputFiles"] = self._names
