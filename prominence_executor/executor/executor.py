@@ -89,7 +89,7 @@ class ProminenceExecutor(MapFunctions):
         outputs_dir: where they go, each call's to ``outputs_dir/<run_id>/<number of the call>``; by default a temporary
             directory, which is removed when the program ends.
         task_type: ``"openmpi"``, ``"mpich"`` or ``"intelmpi"``: each call runs on all ranks of an MPI job, and returns
-            the list of their results by rank (see the README).
+            the list of their results by rank.
         procs_per_node: MPI ranks on each of ``resources.nodes`` nodes; by default one for each CPU.
         retries: how often the calls of a job that ended without an outcome are sent again, in another job. A call that
             raised is never repeated, unless a `Retry` names what it raised; that also has calls ask for more memory or

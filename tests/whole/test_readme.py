@@ -1,49 +1,42 @@
-"""Every Python example of the README runs, on the embedded service."""
+"""Every Python example of the README runs, on the embedded service. Those of docs/ do, too: test_docs.py."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from paths import ROOT
-from wheels import only_these, wheel_of_installed
+from snippets import environment_of, packages_of, run, snippets
 
 from prominence_executor.local import LocalService
 
 pytestmark = pytest.mark.once
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLES = [snippet for snippet in snippets(ROOT / "README.md") if snippet.language == "python"]
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables with which uv and pip have what the examples require, without a network."""
-    folder = tmp_path_factory.mktemp("wheels")
-    wheel_of_installed(folder, "packaging")
-    return {**only_these(folder), "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("caches"))}
+    return packages_of(tmp_path_factory.mktemp("packages"))
+
+
+def test_the_readme_is_short_and_says_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 250
+    assert len(EXAMPLES) >= 10
+    for mark in ("<!-- main-job -->\n```console\n$ ", "<!-- tests -->\n```console\n$ "):
+        assert text.count(mark) == 1
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_of_the_readme_runs(
     number: int, service: LocalService, tmp_path: Path, packages: dict[str, str]
 ) -> None:
-    script = tmp_path / "example.py"
-    script.write_text(EXAMPLES[number])
-    environment = {
-        **os.environ, **packages,
-        "PYTHONPATH": str(ROOT), "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=120,
-        check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-    assert done.stderr == ""
+    assert not EXAMPLES[number].not_run
+    run(EXAMPLES[number], environment_of(service, packages), tmp_path)
 
 
 def test_the_seeds_example_runs_verbatim(service: LocalService, tmp_path: Path) -> None:
