@@ -104,6 +104,16 @@ def test_what_sbatch_says_is_for_now_for_this_many_or_for_ever(
     assert "sbatch:" not in str(why)
 
 
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [("scancel: error: Kill job error on job id 7: Unable to contact slurm controller (connect failure)", True),
+     ("scancel: error: Kill job error on job id 7: Socket timed out on send/recv operation", True),
+     ("scancel: error: Kill job error on job id 7: Invalid job id specified", False), ("", False)],
+)  # fmt: skip
+def test_a_cancellation_that_slurm_has_not_heard_is_told_from_one_of_what_is_gone(said: str, away: bool) -> None:
+    assert words.is_away(said) is away
+
+
 def test_the_accounting_is_a_second_opinion() -> None:
     assert words.accounted_cause("TIMEOUT|0:0\n") == ends.WALLTIME
     assert words.accounted_cause("CANCELLED by 1000|0:15") == ends.CANCELLED
