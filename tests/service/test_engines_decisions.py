@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prominence_executor.service.engines import ends
 from prominence_executor.service.engines.batches import grouped
-from prominence_executor.service.engines.listening import lag_of, pause_after
+from prominence_executor.service.engines.listening import lag_of, may_run, pause_after
 from prominence_executor.service.engines.slurm import words
 from prominence_executor.service.engines.slurm.options import arguments, check_options
 from prominence_executor.service.engines.slurm.sbatch import script
@@ -166,6 +166,13 @@ def test_jobs_of_one_array_are_cancelled_by_one_word_each_once(jobs: list[tuple[
 
 def test_jobs_without_an_array_are_cancelled_by_their_numbers() -> None:
     assert words.together(["7", "8_0", "8_1", "8_2", "8_5"]) == ["7", "8_[0-2,5]"]
+
+
+def test_a_cancelled_run_is_let_go_only_where_it_surely_does_not_run() -> None:
+    assert not may_run(None, fresh=True, claimed=False)  # nobody has tried to submit it
+    assert may_run(None, fresh=False, claimed=False)  # there was no answer, and it is not known whether it came through
+    assert not may_run("", fresh=False, claimed=False)  # it is known: it did not
+    assert may_run("", fresh=False, claimed=True)  # a node has it
 
 
 def test_what_could_not_begin_waits_longer_each_time() -> None:

@@ -56,6 +56,7 @@ class Ledger:
         self.condition = threading.Condition()  # of a lock that its holder may take again
         self.wanted: list[Request] = []  # to be submitted
         self.cancelled: list[BatchRun] = []  # to be ended in the batch system
+        self.fresh: set[str] = set()  # batches that are surely not there: nobody has tried, or there was no room
         self._runs: dict[int, BatchRun] = {}  # that are not over, by job
         self._tickets: dict[str, BatchRun] = {}  # that are not forgotten
         self._stored: dict[str, Stored] = {}
@@ -151,6 +152,7 @@ class Ledger:
             last = not self._left[name]
             if last:
                 del self._stored[name], self._left[name]
+                self.fresh.discard(name)
         self._places.forget(run.ticket)
         if last:
             self.batches.remove(name)

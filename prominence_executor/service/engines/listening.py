@@ -115,7 +115,10 @@ class Listening:
             tempfile.NamedTemporaryFile(dir=self._places.said).close()
 
     def end_cancelled(self, closing: Callable[[], bool]) -> bool:
-        """Have the batch system end what was cancelled, once nothing more comes; False when it gave no answer."""
+        """Have the batch system end what was cancelled, once nothing more comes.
+
+        False when it gave no answer, or what may run has no number yet by which it could be ended.
+        """
         ledger = self._ledger
         with ledger.condition:
             until, count = time.monotonic() + _LONGEST_GATHER, 0
@@ -123,10 +126,12 @@ class Listening:
                 count = len(ledger.cancelled)
                 ledger.condition.wait_for(closing, timeout=_GATHER)
             cancelled, ledger.cancelled = ledger.cancelled, []
-        unsent = [run for run in cancelled if self._number(run) is None]
+        cancelled = [run for run in cancelled if ledger.of_ticket(run.ticket) is run]  # else it has ended meanwhile
+        numbered = [(run, self._number(run)) for run in cancelled]
+        unsent = [run for run, number in numbered if not number]
         for run in unsent:
             self._places.ticket(run.ticket).unlink(missing_ok=True)  # should it start, it finds nothing
-        numbers = [number for run in cancelled if (number := self._number(run))]
+        numbers = [number for _, number in numbered if number]
         try:
             if numbers:
                 self._system.cancel(numbers)
@@ -135,10 +140,20 @@ class Listening:
                 ledger.cancelled += cancelled
             return False
         now = time.monotonic()
-        for run in unsent:
-            self._ledger.forget(run)
         for run in cancelled:
             run.missed = run.missed or now
+        doubted = [run for run in unsent if not self._let_go(run)]
+        with ledger.condition:
+            ledger.cancelled += doubted
+        return not doubted
+
+    def _let_go(self, run: BatchRun) -> bool:
+        """Forget a cancelled run without a number, where it surely does not run; whether it does not."""
+        batch = self._ledger.batch_of(run)
+        number, fresh = (None, True) if batch is None else (batch.id, batch.name in self._ledger.fresh)
+        if may_run(number, fresh=fresh, claimed=self._places.is_claimed(run.ticket)):
+            return False
+        self._ledger.forget(run)
         return True
 
     def conclude(self, run: BatchRun, outcome: Outcome) -> None:
@@ -268,6 +283,14 @@ class Listening:
 def lag_of(file_system: str) -> float:
     """Return the seconds after which what another machine has written is seen on a file system of this type. Pure."""
     return _LAG_OF_CACHES if file_system.startswith(_CACHE) else _LAG
+
+
+def may_run(number: str | None, *, fresh: bool, claimed: bool) -> bool:
+    """Return whether a cancelled run without a number of its own may run all the same. Pure.
+
+    number: of its batch; None where it is yet to be learnt whether that was submitted, unless it is fresh.
+    """
+    return claimed or (number is None and not fresh)
 
 
 def pause_after(count: int) -> float:
