@@ -72,7 +72,9 @@ class Ledger:
             self._stored[batch.name], self._left[batch.name] = batch, len(runs)
             for run in runs:
                 self._tickets[run.ticket] = run
-                self._runs.setdefault(run.job, run)  # after a restart another batch may have its latest run
+                other = self._runs.get(run.job)
+                if other is None or other.over:  # after a restart another batch may have its latest run
+                    self._runs[run.job] = run
         return runs
 
     def halve(self, batch: Stored, count: int, name: str) -> Stored:

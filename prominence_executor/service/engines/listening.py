@@ -66,7 +66,7 @@ class Listening:
         self._lag = lag_of(file_system_of(directory))
         self._sandboxes = Path(os.path.realpath(directory)) / "sandboxes"
         self._ended: set[str] = set()  # tickets of which it was said that they have ended, at the last look
-        self._later: list[tuple[float, int]] = []  # when to submit a job again that could not begin
+        self._later: list[tuple[float, int]] = []  # when to submit a job again
         self._waits: dict[int, int] = {}  # how often it could not
 
     def expect(self) -> None:
@@ -169,26 +169,27 @@ class Listening:
             again = self._jobs.insist(lambda: self._jobs.ended(spec, outcome))
             if not again and self._jobs.is_open(run.job):
                 return  # the service ends, and could not store it: the next one hears it again
-        self._clear(run)
-        self._ledger.forget(run)
+        # Before anything else, which may fail: the job is idle again, and nobody but this list knows of it.
         if not again:
             self._waits.pop(run.job, None)
         elif outcome.status == WAITS:
             self._wait(run.job, outcome)
         else:
-            self._jobs.submit([run.job])
+            self._later.append((time.monotonic(), run.job))
+        self._clear(run)
+        self._ledger.forget(run)
 
     def next_due(self) -> float | None:
-        """Return when a job that could not begin is to be submitted again, by the monotonic clock."""
+        """Return when a job is to be submitted again, by the monotonic clock."""
         return min((when for when, _ in self._later), default=None)
 
     def submit_due(self) -> None:
-        """Submit again what could not begin, after its pause."""
+        """Submit again what is to have another run, and what could not begin after its pause."""
         now = time.monotonic()
         due = [job for when, job in self._later if when <= now]
         if due:
-            self._later = [entry for entry in self._later if entry[0] > now]
             self._jobs.submit(due)
+            self._later = [entry for entry in self._later if entry[0] > now]  # now that it has not failed
 
     def _wait(self, job: int, outcome: Outcome) -> None:
         """Let a job that could not begin wait: its node is short of something, and would be so again."""
