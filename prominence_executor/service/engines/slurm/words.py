@@ -23,14 +23,19 @@ _IN_VAIN = ("BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "Inval
 # What commands say when Slurm gave no answer. All else that they say was said by Slurm.
 _AWAY = re.compile(
     r"unable to contact|timed out|connection refused|connect failure|zero bytes|transient|"
-    r"slurmctld|munge|authentication|try again|no such host|communication|configuration source",
+    r"slurmctld|munge|authentication|try again|no such host|communication|configuration source|"
+    r"standby|I/O error|Unexpected message",
     re.IGNORECASE,
 )
 # The name of a limit stands in a line of its own. Only those of the number of submitted jobs leave room later: what
 # else is refused already when it is submitted is too much for one job.
 _LIMIT = re.compile(r"\b(?:QOS|Assoc)\w*(?:Limit|PerAccount)\b")
 _POLICY = "Job violates accounting/QOS policy"  # any of them, where the name is not said
-_FULL = re.compile(rf"{SLEEPS}|Resource temporarily unavailable|Invalid job array specification", re.IGNORECASE)
+_FULL = re.compile(
+    rf"{SLEEPS}|Resource temporarily unavailable|Invalid job array specification|"
+    r"not available \(inactive or drain\)|not available now",
+    re.IGNORECASE,
+)
 
 
 def states(text: str, prefix: str) -> dict[Place, State]:
