@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prominence_executor.service.containers.apptainer import devices
 from prominence_executor.service.engines import ends
 from prominence_executor.service.engines.batches import grouped
 from prominence_executor.service.engines.listening import lag_of, may_run, pause_after
@@ -25,7 +26,7 @@ from prominence_executor.service.engines.system import (
     Waiting,
 )
 from prominence_executor.service.node import oom
-from prominence_executor.service.node.elsewhere import memory_considered
+from prominence_executor.service.node.elsewhere import memory_considered, passed_on
 from prominence_executor.service.node.outcome import Outcome
 
 SMALL = Shape(1, 1, 1, 1, 600, 0)
@@ -178,6 +179,15 @@ def test_a_cancelled_run_is_let_go_only_where_it_surely_does_not_run() -> None:
     assert may_run(None, fresh=False, claimed=False)  # there was no answer, and it is not known whether it came through
     assert not may_run("", fresh=False, claimed=False)  # it is known: it did not
     assert may_run("", fresh=False, claimed=True)  # a node has it
+
+
+def test_tasks_see_which_accelerators_are_theirs_and_of_the_rest_what_was_asked_for() -> None:
+    node = {"CUDA_VISIBLE_DEVICES": "1", "SLURM_NNODES": "2", "SECRET": "x"}
+    assert passed_on(node, ()) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert passed_on(node, ("SLURM_",)) == {"CUDA_VISIBLE_DEVICES": "1", "SLURM_NNODES": "2"}
+    assert devices(node) == ["--nv"]
+    assert devices({"ROCR_VISIBLE_DEVICES": "0"}) == ["--rocm"]
+    assert devices({"CUDA_VISIBLE_DEVICES": ""}) == devices({}) == []
 
 
 def test_what_could_not_begin_waits_longer_each_time() -> None:
