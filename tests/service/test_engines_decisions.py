@@ -14,7 +14,7 @@ from prominence_executor.service.engines.batches import grouped
 from prominence_executor.service.engines.listening import lag_of, may_run, pause_after
 from prominence_executor.service.engines.slurm import words
 from prominence_executor.service.engines.slurm.options import arguments, check_options
-from prominence_executor.service.engines.slurm.sbatch import script
+from prominence_executor.service.engines.slurm.sbatch import environment, script
 from prominence_executor.service.engines.system import (
     Batch,
     Gone,
@@ -28,6 +28,7 @@ from prominence_executor.service.engines.system import (
 from prominence_executor.service.node import oom
 from prominence_executor.service.node.elsewhere import memory_considered, passed_on
 from prominence_executor.service.node.outcome import Outcome
+from prominence_executor.service.sandbox.sandbox import Sandbox
 
 SMALL = Shape(1, 1, 1, 1, 600, 0)
 LARGE = Shape(8, 16, 1, 1, 600, 0)
@@ -190,6 +191,17 @@ def test_tasks_see_which_accelerators_are_theirs_and_of_the_rest_what_was_asked_
     assert devices({"CUDA_VISIBLE_DEVICES": ""}) == devices({}) == []
 
 
+def test_a_python_of_an_environment_module_finds_its_libraries_on_the_node_and_in_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/modules/lib")
+    sandbox = Sandbox(tmp_path, tmp_path / "bin")
+    assert environment()["LD_LIBRARY_PATH"] == sandbox.environment({})["LD_LIBRARY_PATH"] == "/modules/lib"
+    assert sandbox.environment({"LD_LIBRARY_PATH": "/own"})["LD_LIBRARY_PATH"] == "/own"
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert "LD_LIBRARY_PATH" not in {**environment(), **sandbox.environment({})}
+
+
 def test_what_could_not_begin_waits_longer_each_time() -> None:
     assert [pause_after(count) for count in (1, 2, 3, 20, 10**9)] == [10, 20, 40, 300, 300]
 
@@ -207,7 +219,7 @@ def test_file_systems_that_cache_what_is_not_there_are_given_time() -> None:
         (Gone(ends.CANCELLED, "n1"), "deleted", "Job was cancelled on the cluster (n1)"),
         (Gone(ends.NODE, "n1"), "failed", "Job was evicted: its node failed (n1)"),
         (Gone(ends.PREEMPTED), "failed", "Job was evicted: it was preempted"),
-        (Gone(), "failed", "Job ended on the cluster without an outcome"),
+        (Gone(), "failed", "Job ended on the cluster without an outcome: /dir/engine/log may say why"),
     ],
 )
 def test_what_ends_a_job_has_the_services_words(gone: Gone, status: str, reason: str) -> None:
