@@ -20,6 +20,7 @@ AWAY = 900.0  # seconds without an answer after which a worker ends
 SILENCE = 60.0  # seconds in which an answer begins, waits included
 PAUSE = 5.0  # seconds until a request is to stand again that could not
 WAIT = 50  # seconds that a request may wait for something to come
+CONNECT = 5.0  # seconds for a connection that is not needed
 
 
 class Service:
@@ -37,7 +38,7 @@ class Service:
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
         self.connection = connection_to(url, tls)
-        self.watch = Watch(self, connection_to(url, tls))
+        self.watch = Watch(self, connection_to(url, tls, CONNECT))
 
     def call(self, method, key, body=None, wait=0):
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
@@ -82,12 +83,12 @@ class Service:
         self.watch.close()
 
 
-def connection_to(url, tls=None):
+def connection_to(url, tls=None, timeout=SILENCE):
     """Return a connection to the host of a split URL, which is not made yet."""
     host = url.hostname or ""
     if url.scheme != "https":
-        return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
-    return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
+        return http.client.HTTPConnection(host, url.port, timeout=timeout)
+    return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=ssl_context(tls))
 
 
 def can_wait(response):
