@@ -20,6 +20,7 @@ AWAY = 900.0  # seconds without an answer after which a worker ends
 SILENCE = 60.0  # seconds in which an answer begins, waits included
 PAUSE = 5.0  # seconds until a request is to stand again that could not
 WAIT = 50  # seconds that a request may wait for something to come
+LATE = 10.0  # seconds beyond that after which no answer is expected any more
 CONNECT = 5.0  # seconds for a connection that is not needed
 
 
@@ -108,6 +109,7 @@ class Watch:
         self.service = service
         self.connection = connection
         self.key = None  # that is asked for now
+        self.asked_at = 0.0  # when it was, by time.monotonic()
         self.not_before = 0.0  # when it may be tried again, by time.monotonic()
         self.since = ""  # as the last answer says
 
@@ -133,7 +135,7 @@ class Watch:
             lines.append("Prefer: wait=%d" % WAIT)
             self.service.requests += 1
             self.connection.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-            self.key = key
+            self.key, self.asked_at = key, time.monotonic()
         except (OSError, http.client.HTTPException):
             self.give_up()
 
@@ -161,6 +163,11 @@ class Watch:
         elif response.will_close:
             self.close()
         return content if response.status == 200 else None
+
+    def end_if_late(self):
+        """Give up a request that should have been answered by now: nobody says that a connection is dead."""
+        if self.stands() and time.monotonic() > self.asked_at + WAIT + LATE:
+            self.give_up()
 
     def give_up(self):
         """Ask for nothing for a while."""

@@ -208,6 +208,7 @@ class Worker:
     def listen(self):
         """Have a request stand that hears of a call that is to be ended; return what it comes to, or None."""
         watch = self.service.watch
+        watch.end_if_late()
         if self.service.waits and not watch.stands():
             watch.ask("%s/c/%05d" % (self.place, self.number))
         return watch if watch.stands() else None
