@@ -99,6 +99,7 @@ class CourierLooked:
     """Somebody has looked whether it has ended."""
 
     over: bool
+    doubtful: bool = False  # the service holds it, or does not know it
 
 
 @dataclass(frozen=True)
