@@ -45,14 +45,15 @@ class Service:
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
 
         ``wait``: seconds for which the service may let a request wait for the key, if it can: then `waits` is True.
+        One that fails meanwhile is repeated without: something on the way may not be as patient.
         """
-        headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
         path, _, query = key.partition("?")
         target = self.prefix + quote(path) + ("?" + query if query else "")
         pause = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
             self.keep_rate()
+            headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
             try:
                 self.connection.request(method, target, body=body, headers=headers)
                 response = self.connection.getresponse()
@@ -65,6 +66,7 @@ class Service:
                     return None
             except (OSError, http.client.HTTPException):
                 self.connection.close()
+            wait = 0
             if time.monotonic() > until:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
             time.sleep(pause)

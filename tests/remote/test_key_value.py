@@ -127,3 +127,14 @@ def test_a_request_whose_connection_is_dead_does_not_stand_for_ever(
     assert not service.watch.stands()
     until(lambda: len(peer.asked) == 1)
     service.close()
+
+
+def test_a_request_that_was_cut_or_refused_while_it_waited_does_not_wait_again(peer: Peer, certificate: Path) -> None:
+    waits = {"Preference-Applied": "wait"}
+    peer.answer(Answer(404, headers=waits), Answer(504), Answer(reset=True), Answer(body=b"value"))
+    service = Service(1000.0, told(verify=certificate))
+    assert service.call("GET", "key", wait=50) is None
+    assert service.call("GET", "key", wait=50) == b"value"
+    assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=50", "wait=50", None, None]
+    assert not service.waits  # says the 504
+    service.close()
