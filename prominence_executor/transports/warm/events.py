@@ -144,6 +144,14 @@ class ChunkReturned:
 
 
 @dataclass(frozen=True)
+class ChunkUnread:
+    """What came of a chunk has ended where nobody can read it."""
+
+    chunk: Chunk
+    error: BaseException
+
+
+@dataclass(frozen=True)
 class Heard:
     """What all workers have said, by their numbers, has been read."""
 
@@ -175,6 +183,7 @@ Event: TypeAlias = (
     | EndFailed
     | ChunkSettled
     | ChunkReturned
+    | ChunkUnread
     | Heard
     | Deaf
 )

@@ -17,6 +17,7 @@ import pytest
 from proxy import FaultProxy, corrupted, status
 
 from prominence_executor import ProminenceExecutor
+from prominence_executor.errors import SignatureError
 from prominence_executor.local import LocalService
 from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
@@ -27,9 +28,12 @@ from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.names import COURIER, worker_name
 from prominence_executor.run.options import WORKER_LABEL, Options
+from prominence_executor.transports.warm import outcomes
+from prominence_executor.transports.warm.events import ChunkSettled, ChunkUnread
 from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
-from prominence_executor.transports.warm.outcomes import read_printed
-from prominence_executor.transports.warm.places import PLACE, addresses_in
+from prominence_executor.transports.warm.messages import Ended
+from prominence_executor.transports.warm.outcomes import OutcomeSettler, Ran, read_printed
+from prominence_executor.transports.warm.places import PLACE, Places, addresses_in
 from prominence_executor.transports.warm.state import Worker
 
 MB = 1_000_000
@@ -276,3 +280,34 @@ def test_purge_copes_with_more_than_the_service_lists_and_says_what_it_cannot_se
         assert other.purge(older_than=0) == []
         assert "cannot list the keys below pxwarm/" in caplog.text
         other.client.kv_delete("pxwarm", prefix=True)
+
+
+def test_a_result_that_nobody_can_read_while_its_worker_goes_on_has_its_call_run_again(
+    warm: ProminenceExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "_LOOKS_FOR_STORED", 3)
+    future = warm.submit(os.urandom, 10)
+    assert future.result(60)
+    run = warm._run
+    assert run._pool is not None
+    pool, payload = run._pool, Payload(Blob([b"f"]), [Blob([b"a"])])
+    calls: list[ProminenceFuture[Any]] = []
+
+    def make(first: int) -> list[Chunk]:
+        calls.append(ProminenceFuture(first))
+        return [Chunk(warm.run_id, first, calls, Options(), payload, pool)]
+
+    [chunk] = run.registry.admit(1, make)
+    [future_of_it] = calls
+    settler = OutcomeSettler(run.context, run.registry, run._settler, Places(run.context))
+    place = {"name": "nowhere", "size": 9, "sha256": "", "at": 0, "length": 9, "printed": 0}
+    ended = [(chunk, Ended(0, b"", place))]
+    for _ in range(2):
+        [event] = settler.settle(Ran(1, future.job_id, 0.0), ended)
+        assert isinstance(event, ChunkUnread)
+        chunk.lost(event.error)
+    assert not chunk.ended
+    [event] = settler.settle(Ran(1, future.job_id, 0.0), ended)
+    assert isinstance(event, ChunkSettled)
+    with pytest.raises(SignatureError):
+        future_of_it.result(0)
