@@ -119,6 +119,7 @@ class Worker:
         for extra in header["extras"]:
             extras[extra["name"]] = body[at : at + extra["size"]]
             at += extra["size"]
+        del body  # all of it is in pieces now: a large one is not to be there twice
         Batch(self, header["chunks"], contents, extras, header.get("place")).run()
 
     def forget(self, names):

@@ -1,4 +1,4 @@
-"""The object store as a warm worker uses it: what does not come in time is given up, before the worker counts as silent."""
+"""The object store as a warm worker uses it: what does not come in time is given up, before it counts as silent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from peer import Answer, Peer, a_peer
 from proxy import FaultProxy, dripped, slow
 
 from prominence_executor.remote import depot
-from prominence_executor.remote.depot import CONNECT, LONGEST, STALLED, Depot
+from prominence_executor.remote.depot import LONGEST, STALLED, Depot
+from prominence_executor.remote.key_value import CONNECT
 from prominence_executor.service import LocalService
 from prominence_executor.transports.warm.workers import _SILENT
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from proxy import FaultProxy, corrupted, status
 
-from prominence_executor import ProminenceExecutor
+from prominence_executor import ProminenceExecutor, Resources
 from prominence_executor.errors import SignatureError
 from prominence_executor.local import LocalService
 from prominence_executor.payload.blob import Blob
@@ -30,7 +30,7 @@ from prominence_executor.run.names import COURIER, worker_name
 from prominence_executor.run.options import WORKER_LABEL, Options
 from prominence_executor.transports.warm import outcomes
 from prominence_executor.transports.warm.events import ChunkSettled, ChunkUnread
-from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
+from prominence_executor.transports.warm.loads import KEPT, MOST_STORED, load_of, make_room_for, most_stored
 from prominence_executor.transports.warm.messages import Ended
 from prominence_executor.transports.warm.outcomes import OutcomeSettler, Ran, read_printed
 from prominence_executor.transports.warm.places import PLACE, Places, addresses_in
@@ -258,6 +258,13 @@ def test_a_worker_lets_go_of_what_no_call_needs() -> None:
     assert make_room_for(worker, payloads[:1]) == []
     assert make_room_for(worker, payloads[2:3]) == ["1"]
     assert make_room_for(worker, payloads) == []  # what is needed now stays, however large
+
+
+def test_what_goes_to_a_worker_fits_into_its_memory_a_few_times() -> None:
+    assert most_stored(Resources()) == 128 << 20
+    assert most_stored(Resources(memory=64)) == MOST_STORED
+    assert most_stored(Resources(cpus=2, memory_per_cpu=1)) == 256 << 20
+    assert most_stored(Resources(cpus_range=(2, 4), memory_per_cpu=1)) == 128 << 20
 
 
 def fill(executor: ProminenceExecutor, run_id: str) -> None:
