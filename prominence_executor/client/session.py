@@ -141,13 +141,16 @@ class ApiSession:
             repeat: False for what must not happen twice.
             accept: a status that is accepted besides 2xx.
             wait: seconds for which the service may wait for a change before it answers, if it can; at most half of
-                the time in which an answer must begin. One that does so is not tried again.
+                the time in which an answer must begin, and none if that is less than a second: then it is not asked
+                whether it can. One that does so is not tried again.
             since: what the caller has seen; it is told what the answer says of that.
         """
         headers = {} if body is None else {"Content-Type": kind}
         if since is not None:
             params = {**(params or {}), **seen(since)}
-            headers |= preference(since, min(wait or 0.0, self._timeout[1] / 2))
+            patience = self._timeout[1] / 2
+            told = preference(since, min(wait or 0.0, patience))
+            headers |= told if patience >= 1.0 else {}  # else an answer would come at once, and say that it has waited
             repeat = repeat and not wait
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 

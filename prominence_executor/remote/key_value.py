@@ -20,6 +20,8 @@ AWAY = 900.0  # seconds without an answer after which a worker ends
 SILENCE = 60.0  # seconds in which an answer begins, waits included
 PAUSE = 5.0  # seconds until a request is to stand again that could not
 WAIT = 50  # seconds that a request may wait for something to come
+LATE = 10.0  # seconds beyond that after which no answer is expected any more
+CONNECT = 5.0  # seconds for a connection that is not needed
 
 
 class Service:
@@ -37,20 +39,21 @@ class Service:
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
         self.connection = connection_to(url, tls)
-        self.watch = Watch(self, connection_to(url, tls))
+        self.watch = Watch(self, connection_to(url, tls, CONNECT))
 
     def call(self, method, key, body=None, wait=0):
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
 
         ``wait``: seconds for which the service may let a request wait for the key, if it can: then `waits` is True.
+        One that fails meanwhile is repeated without: something on the way may not be as patient.
         """
-        headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
         path, _, query = key.partition("?")
         target = self.prefix + quote(path) + ("?" + query if query else "")
         pause = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
             self.keep_rate()
+            headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
             try:
                 self.connection.request(method, target, body=body, headers=headers)
                 response = self.connection.getresponse()
@@ -63,6 +66,7 @@ class Service:
                     return None
             except (OSError, http.client.HTTPException):
                 self.connection.close()
+            wait = 0
             if time.monotonic() > until:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
             time.sleep(pause)
@@ -82,12 +86,12 @@ class Service:
         self.watch.close()
 
 
-def connection_to(url, tls=None):
+def connection_to(url, tls=None, timeout=SILENCE):
     """Return a connection to the host of a split URL, which is not made yet."""
     host = url.hostname or ""
     if url.scheme != "https":
-        return http.client.HTTPConnection(host, url.port, timeout=SILENCE)
-    return http.client.HTTPSConnection(host, url.port, timeout=SILENCE, context=ssl_context(tls))
+        return http.client.HTTPConnection(host, url.port, timeout=timeout)
+    return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=ssl_context(tls))
 
 
 def can_wait(response):
@@ -107,6 +111,7 @@ class Watch:
         self.service = service
         self.connection = connection
         self.key = None  # that is asked for now
+        self.asked_at = 0.0  # when it was, by time.monotonic()
         self.not_before = 0.0  # when it may be tried again, by time.monotonic()
         self.since = ""  # as the last answer says
 
@@ -132,7 +137,7 @@ class Watch:
             lines.append("Prefer: wait=%d" % WAIT)
             self.service.requests += 1
             self.connection.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-            self.key = key
+            self.key, self.asked_at = key, time.monotonic()
         except (OSError, http.client.HTTPException):
             self.give_up()
 
@@ -160,6 +165,11 @@ class Watch:
         elif response.will_close:
             self.close()
         return content if response.status == 200 else None
+
+    def end_if_late(self):
+        """Give up a request that should have been answered by now: nobody says that a connection is dead."""
+        if self.stands() and time.monotonic() > self.asked_at + WAIT + LATE:
+            self.give_up()
 
     def give_up(self):
         """Ask for nothing for a while."""

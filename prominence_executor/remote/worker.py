@@ -119,6 +119,7 @@ class Worker:
         for extra in header["extras"]:
             extras[extra["name"]] = body[at : at + extra["size"]]
             at += extra["size"]
+        del body  # all of it is in pieces now: a large one is not to be there twice
         Batch(self, header["chunks"], contents, extras, header.get("place")).run()
 
     def forget(self, names):
@@ -208,6 +209,7 @@ class Worker:
     def listen(self):
         """Have a request stand that hears of a call that is to be ended; return what it comes to, or None."""
         watch = self.service.watch
+        watch.end_if_late()
         if self.service.waits and not watch.stands():
             watch.ask("%s/c/%05d" % (self.place, self.number))
         return watch if watch.stands() else None

@@ -51,16 +51,17 @@ def wide_pipe():
 
 
 def frame(header, body):
-    """Return a header and a body as they go through a pipe."""
+    """Return a header and a body as they go through a pipe, in pieces: what is large is not copied."""
     text = json.dumps(header).encode("utf-8")
-    return memoryview(FRAME.pack(len(text), len(body)) + text + body)
+    head = FRAME.pack(len(text), len(body)) + text
+    return [memoryview(head + body)] if len(body) < PIPE_SIZE else [memoryview(head), memoryview(body)]
 
 
 def send_frame(pipe, header, body):
     """Write a header and a body to a pipe; blocks until all of it is taken."""
-    view = frame(header, body)
-    while view:
-        view = view[os.write(pipe, view) :]
+    for view in frame(header, body):
+        while view:
+            view = view[os.write(pipe, view) :]
 
 
 class Child:
@@ -122,15 +123,15 @@ class Child:
 
     def send(self, header, body):
         """Send the child a frame; nothing happens if it is dead, which `receive` will say."""
-        view = frame(header, body)
-        while view and not self.has_ended():
-            if select.select([], [self._requests], [], ALIVE)[1]:
-                try:
-                    view = view[os.write(self._requests, view) :]
-                except BlockingIOError:
-                    pass
-                except BrokenPipeError:
-                    return
+        for view in frame(header, body):
+            while view and not self.has_ended():
+                if select.select([], [self._requests], [], ALIVE)[1]:
+                    try:
+                        view = view[os.write(self._requests, view) :]
+                    except BlockingIOError:
+                        pass
+                    except BrokenPipeError:
+                        return
 
     def receive(self, timeout, other=None):
         """Return the next frame, None when none came in time, or CLOSED when there will be no more.

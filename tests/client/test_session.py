@@ -286,6 +286,20 @@ def test_the_token_shows_nowhere(
         pickle.dumps(client)
 
 
+def test_a_service_is_not_asked_to_wait_for_less_than_a_second(peer: Peer) -> None:
+    peer.answer(Answer(body=[], headers={"Preference-Applied": "wait"}), Answer(body=[]))
+    seen = Watch()
+    with ProminenceClient(peer.url, TOKEN, timeout=(10, 4)) as client:
+        client.list_jobs(wait=50, since=seen)
+        assert seen.waits
+        client.api.timeout = (10, 1.5)
+        seen.interrupt()
+        for _ in range(2):
+            client.list_jobs(wait=50, since=seen)
+            assert not seen.waits
+    assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=2", None, None]
+
+
 # -- certificates ------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from prominence_executor import ProminenceClient
 from prominence_executor.client.certificates import trust_elsewhere
+from prominence_executor.remote import key_value
 from prominence_executor.remote.key_value import Service
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
@@ -108,4 +109,32 @@ def test_a_request_that_stands_is_answered_beside_others_and_rests_after_one_tha
     assert {asked.headers.get("Prefer") for asked in peer.asked if asked.path.endswith("/key")} == {"wait=50"}
     watch.ask("key")
     assert not watch.stands()
+    service.close()
+
+
+def test_a_request_whose_connection_is_dead_does_not_stand_for_ever(
+    peer: Peer, certificate: Path, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer.answer(Answer(delay=1.0))
+    service = Service(1000.0, told(verify=certificate))
+    service.watch.ask("key")
+    service.watch.end_if_late()
+    assert service.watch.stands()
+    monkeypatch.setattr(key_value, "WAIT", -key_value.LATE)
+    service.watch.end_if_late()
+    assert not service.watch.stands()
+    service.watch.ask("key")
+    assert not service.watch.stands()
+    until(lambda: len(peer.asked) == 1)
+    service.close()
+
+
+def test_a_request_that_was_cut_or_refused_while_it_waited_does_not_wait_again(peer: Peer, certificate: Path) -> None:
+    waits = {"Preference-Applied": "wait"}
+    peer.answer(Answer(404, headers=waits), Answer(504), Answer(reset=True), Answer(body=b"value"))
+    service = Service(1000.0, told(verify=certificate))
+    assert service.call("GET", "key", wait=50) is None
+    assert service.call("GET", "key", wait=50) == b"value"
+    assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=50", "wait=50", None, None]
+    assert not service.waits  # says the 504
     service.close()

@@ -113,7 +113,7 @@ class Tracker:
             while not self._registry.finished():
                 soon = self._later()
                 entries = [entry for entry in self._table.in_flight() if not self._progress.is_under_way(entry.chunk)]
-                took = self._tick(entries) if entries else 0.0
+                took = self._tick(entries, soon) if entries else 0.0
                 pauses = [self._pause(took, entries)] if entries else []
                 pauses += [min(soon, self._longest)] if soon is not None else []
                 self._wake.wait(min(pauses, default=None))
@@ -136,11 +136,14 @@ class Tracker:
         """Return whether nothing but a change of the list tells more: each job was in the last one."""
         return self._watch.waits and all(entry.chunk.job_id in self._shown for entry in entries)
 
-    def _tick(self, entries: list[JobEntry]) -> float:
-        """Ask once after all jobs; return the seconds that the list of the active ones took."""
+    def _tick(self, entries: list[JobEntry], soon: float | None) -> float:
+        """Ask once after all jobs; return the seconds that the list of the active ones took.
+
+        ``soon``: seconds until there is something else to do, if there is.
+        """
         began, took = time.monotonic(), 0.0
         try:
-            everything, listed = self._asks_for_all, self._list(entries)
+            everything, listed = self._asks_for_all, self._list(entries, soon)
             took = 0.0 if everything else self._took  # a list of all has a pause of its own
             active = {job["id"]: job for job in listed if not has_ended(job)}
             self._shown = frozenset(number for number, job in active.items() if not is_held(job))
@@ -208,13 +211,13 @@ class Tracker:
         self._took = 2 * (time.thread_time() - computing) if wait and self._watch.waits else now - began
         return listed
 
-    def _list(self, entries: list[JobEntry]) -> list[dict[str, Any]]:
+    def _list(self, entries: list[JobEntry], soon: float | None) -> list[dict[str, Any]]:
         """List the active jobs, after a change if that may be waited for; now and then all, which costs more."""
         if not self._asks_for_all:
             if self._may_wait(entries):
                 # It is not tried again where no answer comes, nor where it is interrupted; then a look tells.
                 with suppress(ProminenceError):
-                    return self._active(longest_wait(time.monotonic() - self._eventful_at))
+                    return self._active(longest_wait(time.monotonic() - self._eventful_at, soon))
             return self._active()
         began = time.monotonic()
         listed = self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id), all=True)

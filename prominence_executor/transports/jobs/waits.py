@@ -31,9 +31,11 @@ def pause_between(took: float, jobs: int, shortest: float) -> float:
     return max(SHARE * max(0.0, took - _CHEAP), min(shortest, _EACH * (jobs - 1)))
 
 
-def longest_wait(eventless: float) -> float:
-    """Compute for how long a request may wait.
+def longest_wait(eventless: float, soon: float | None = None) -> float:
+    """Compute for how long a request may wait: a second at least, since it is counted in whole ones.
 
     A job that is accepted only after it has ended changes the list no more: so soon after an event it is looked for.
+    ``soon``: seconds until there is something else to do, if there is.
     """
-    return _WAIT_SOON if eventless < _SOON else _WAIT
+    longest = _WAIT_SOON if eventless < _SOON else _WAIT
+    return longest if soon is None else max(1.0, min(longest, soon))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ...client.model import Resources
-from ...client.status import ENDED, has_ended
-from ...errors import JobFailedError, ProminenceError
+from ...client.status import has_ended, is_held
+from ...errors import JobFailedError, NotFoundError, ProminenceError
 from ...payload.archive import runner_data, start_program
 from ...payload.instructions import worker_file
 from ...remote.wire import JOB_FILE, RUNNER_DATA, RUNNER_FILE
@@ -22,11 +23,12 @@ from ...run.names import COURIER, worker_name
 from ...run.options import WORKER_LABEL, Options
 from ...run.slots import Claim, Slots
 from ..describe import describe
-from .events import CourierCreated, CourierLooked, Event
+from .events import CourierCreated, CourierLooked, EndFailed, Event
 from .lifecycle import InBackground
 from .places import LONGEST_MESSAGE, PLACE, Places, addresses_in
 
 _MOST = 64  # places; each costs the service some 30 ms when the job is described, once
+_PATIENCE = 20.0  # seconds for which its job may be held, or unknown, while large calls wait for it
 _LOOKS = (0.05, 5.0)  # seconds between two looks whether it has ended: a part of the time since it was created
 
 
@@ -50,6 +52,7 @@ class Courier:
         self._began = 0.0  # time.monotonic() when it was created
         self._look_at = 0.0
         self._looking = False
+        self._doubted_since: float | None = None  # time.monotonic() when it was first seen to be held, or not at all
         self.wanted = False
         self.job_id: int | None = None  # while it is there
 
@@ -76,7 +79,7 @@ class Courier:
         if self._counts:
             if self.job_id is not None and not self._looking and now >= self._look_at:
                 self._looking = True
-                self._in_background(self._look, self.job_id)
+                self._in_background(self._look, self.job_id, self._doubted_since)
         elif options is not None and self._is_missing() and self._slots.take(1):
             self._counts, self._began, self._looking = True, now, False
             group = secrets.token_hex(4)
@@ -90,12 +93,13 @@ class Courier:
     def created(self, event: CourierCreated) -> None:
         """Note the job."""
         self.job_id, self._began = event.job_id, time.monotonic()
-        self._look_at = self._began + _LOOKS[0]
+        self._look_at, self._doubted_since = self._began + _LOOKS[0], None
 
     def looked(self, event: CourierLooked) -> None:
         """Note whether it is over."""
         now = time.monotonic()
         self._looking = False
+        self._doubted_since = (self._doubted_since or now) if event.doubtful else None
         self._look_at = now + min(max(_LOOKS[0], (now - self._began) / 10), _LOOKS[1])
         if event.over:
             self._counts, self.job_id = False, None
@@ -124,16 +128,19 @@ class Courier:
         description["outputFiles"] = self._names
         return description
 
-    def _look(self, job_id: int) -> list[Event]:
+    def _look(self, job_id: int, doubted_since: float | None) -> list[Event]:
         """See whether the job has ended, and take in what it has left."""
         client = self._context.client
         try:
             active = client.list_jobs(constraint=(WORKER_LABEL, self._context.run_id))
-            if any(job["id"] == job_id and not has_ended(job) for job in active):
+            job = next((job for job in active if job["id"] == job_id), None)
+            if job is not None and not has_ended(job) and not is_held(job):
                 return [CourierLooked(over=False)]
-            jobs = [job for job in client.list_jobs(ids=[job_id], detail=True) if job["status"] in ENDED]
+            jobs = [job for job in client.list_jobs(ids=[job_id], detail=True) if has_ended(job)]
             if not jobs:
-                return [CourierLooked(over=False)]
+                if doubted_since is not None and time.monotonic() > doubted_since + _PATIENCE:
+                    return self._give_up(job_id)
+                return [CourierLooked(over=False, doubtful=True)]
             addresses = addresses_in(jobs[0])
             if jobs[0]["status"] != "completed" or len(addresses) < len(self._names):
                 reason = jobs[0].get("statusReason") or "it has not left all of its places"
@@ -143,3 +150,14 @@ class Courier:
         except (ProminenceError, ValueError) as error:
             self._places.fail(error)
         return [CourierLooked(over=True)]
+
+    def _give_up(self, job_id: int) -> list[Event]:
+        """Wait no longer for a job that may never end: calls go another way."""
+        self._places.fail("the service holds the courier's job, or does not know it")
+        events: list[Event] = [CourierLooked(over=True)]
+        try:
+            with suppress(NotFoundError):
+                self._context.client.delete_jobs([job_id])
+        except ProminenceError:
+            events.append(EndFailed())
+        return events

@@ -99,6 +99,7 @@ class CourierLooked:
     """Somebody has looked whether it has ended."""
 
     over: bool
+    doubtful: bool = False  # the service holds it, or does not know it
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,14 @@ class ChunkReturned:
 
 
 @dataclass(frozen=True)
+class ChunkUnread:
+    """What came of a chunk has ended where nobody can read it."""
+
+    chunk: Chunk
+    error: BaseException
+
+
+@dataclass(frozen=True)
 class Heard:
     """What all workers have said, by their numbers, has been read."""
 
@@ -174,6 +183,7 @@ Event: TypeAlias = (
     | EndFailed
     | ChunkSettled
     | ChunkReturned
+    | ChunkUnread
     | Heard
     | Deaf
 )

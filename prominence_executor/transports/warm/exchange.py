@@ -249,12 +249,12 @@ class Exchange:
                 chunk.saw("running")
         else:
             worker.idle_since = now
+            if report.unreached:
+                self._places.fail("a worker could not reach it", [*worker.places, worker.result_place])
             if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
                 ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read
                 worker.result_place = None
             self._lifecycle.leave_places(worker)
-            if report.unreached and self._places.ready:
-                self._places.fail("a worker could not reach it")
             if worker.chunks:  # it has not said what became of them
                 self._lifecycle.requeue_lost(worker, None)
         return ran, items

@@ -305,6 +305,7 @@ class Lifecycle:
         for worker in compared.silent:
             if worker.chunks and worker.number in state.workers:
                 self._context.log.warning("run %s: worker %d is silent", self._context.run_id, worker.number)
+                self._places.fail("a worker is silent that was to use it", [*worker.places, worker.result_place])
                 self._delete(worker)
                 self.remove(worker, "it was silent")
                 self.requeue_lost(worker, None)

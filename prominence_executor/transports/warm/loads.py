@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from ...client.model import Resources
 from ...payload.calls import Payload
 from ...run.chunk import Chunk
 from .state import Worker
 
 BY_KEYS = 48 << 10  # bytes of a batch that goes through a mailbox in any case
 MOST_BY_KEYS = 384 << 10  # likewise at most, also where there is no other way: a mailbox is listed, 4 MB at once
-MOST_STORED = 256 << 20  # bytes of a chunk that goes to a warm worker
+MOST_STORED = 256 << 20  # bytes of a chunk that goes to a warm worker at most
+_SHARE = 8  # a chunk is at most one part in so many of a job's memory: it is there a few times on its way to its call
 BATCH_STORED = 4 << 20  # bytes of a batch of several chunks that goes through the object store
 KEPT = 64 << 20  # bytes of objects that a worker keeps for calls that may come
 _FUNCTION = 16 << 10  # bytes of a function whose way does not matter
@@ -28,6 +30,13 @@ def load_of(payload: Payload, known: Collection[str] = ()) -> int:
     if function.size > _FUNCTION and not (known and function.sha256() in known):
         size += function.size
     return size
+
+
+def most_stored(resources: Resources) -> int:
+    """Return how many bytes of a chunk may go to a worker with such resources."""
+    wire = resources.json()
+    gigabytes = wire.get("memory") or wire.get("memoryPerCpu", 1) * wire.get("cpus", 1)
+    return min(MOST_STORED, (int(gigabytes) << 30) // _SHARE)
 
 
 def is_too_large_for_keys(chunk: Chunk, known: Collection[str] = ()) -> bool:

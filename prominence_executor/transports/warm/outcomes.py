@@ -20,12 +20,14 @@ from ...run.future import ProminenceFuture, own_part
 from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from .batches import WHOLE
-from .events import ChunkReturned, ChunkSettled, Event
+from .events import ChunkReturned, ChunkSettled, ChunkUnread, Event
 from .mailboxes import outcomes_in, without_outcomes
 from .messages import Ended
 from .places import Places
 
 _LOOKS = 100  # for an outcome in a job's standard output, which may be a second behind
+_LOOKS_FOR_STORED = 20  # likewise, which its worker puts there when the next call has ended: ten seconds
+_UNREAD = 2  # workers that may be lost with a chunk before it has an error of what cannot be read
 
 
 class Ran(NamedTuple):
@@ -55,11 +57,19 @@ class OutcomeSettler:
             try:
                 records = self._records(chunk, ended, worker.job_id, fetched)
             except (ProminenceError, OSError) as error:
+                if isinstance(ended.place, dict) and self._may_run_again(chunk, error):
+                    yield ChunkUnread(chunk, error)
+                    continue
                 chunk.settle_all(error)
                 yield self._close(chunk)
             else:
                 yield self._settle_from(worker, chunk, records)
         self._places.release([worker.place])
+
+    def _may_run_again(self, chunk: Chunk, error: BaseException) -> bool:
+        """Whether a chunk runs once more rather than wait for its worker, which may have a long call now."""
+        is_missing = isinstance(error, SignatureError) and not self._context.stopping.is_set()
+        return is_missing and not chunk.terminated and chunk.is_wanted() and chunk.losses < _UNREAD
 
     def _settle_from(self, worker: Ran, chunk: Chunk, records: bytes) -> Event:
         needed: list[float] = []
@@ -180,15 +190,17 @@ def read_printed(context: RunContext, chunk: Chunk, job_id: int | None, start: i
         SignatureError: they are not there.
         ProminenceError: nothing came.
     """
-    for attempt in range(_LOOKS):
-        content = context.client.stdout(job_id or 0, offset=start)
-        text = content[:size] if size else content[: content.rfind(b"\n") + 1]
-        if text and (len(text) == size or not size):
-            for described, records in outcomes_in(text, context.key):
+    held = b""  # what has come and may not be whole yet; what is behind it comes with the next look
+    for attempt in range(_LOOKS if size else _LOOKS_FOR_STORED):
+        held += context.client.stdout(job_id or 0, offset=start + len(held))
+        whole = size if size else held.rfind(b"\n") + 1
+        if 0 < whole <= len(held):
+            for described, records in outcomes_in(held[:whole], context.key):
                 if (described["job"], described["attempt"]) == (chunk.first, chunk.attempt):
                     return records
             if size:
                 break
+            start, held = start + whole, held[whole:]
         if context.stopping.wait(min(0.05 * 1.2**attempt, 2.0)):
             break
     raise SignatureError(f"the outcome of job {job_id} is not where its worker has put it")

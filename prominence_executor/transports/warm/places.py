@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -82,14 +82,25 @@ class Places:
             self._present = _Courier(job_id, message, writer, addresses)
             self._couriers.append(self._present)
 
-    def fail(self, error: BaseException | str) -> None:
-        """Do without places for a while."""
+    def fail(self, error: BaseException | str, names: Collection[str | None] | None = None) -> None:
+        """Do without places for a while.
+
+        Args:
+            names: of places that have failed: of several at once only the first one counts, and none of a courier
+                that is not the present one. None: there have come to be none.
+        """
         with self._lock:
+            if names is not None and not self._has_any(names):
+                return
             self._present = None
             self._closed_until = time.monotonic() + min(_PAUSE[0] * 2**self._failures, _PAUSE[1])
             self._failures += 1
         text = "run %s: large messages go without the object store for a while: %s"
         self._context.log.info(text, self._context.run_id, error)
+
+    def _has_any(self, names: Iterable[str | None]) -> bool:
+        """Return whether any of these places is the present courier's; within the lock."""
+        return self._present is not None and any(name in self._present.sources for name in names)
 
     def take(self) -> str | None:
         """Return a place that is nobody's; None when there is none."""
@@ -120,10 +131,11 @@ class Places:
                     self._of(name).targets.pop(name, None)  # it may have expired while the machine was asleep
                     if not left or self._context.stopping.wait(_AGAIN):
                         raise
-            self._failures = 0
+            with self._lock:
+                self._failures = 0 if self._has_any([name]) else self._failures
             return {"url": self._source(name), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         except ProminenceError as error:
-            self.fail(error)
+            self.fail(error, [name])
             raise
 
     def fetch(self, stored: dict[str, Any]) -> bytes:
@@ -139,8 +151,7 @@ class Places:
                 raise SignatureError("what lies in the object store is not what a worker has put there")
             return content
         except ProminenceError as error:
-            if self.ready:
-                self.fail(error)
+            self.fail(error, [stored["name"]])
             raise
 
     def _of(self, name: str) -> _Courier:

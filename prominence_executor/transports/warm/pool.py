@@ -28,7 +28,7 @@ from ...run.registry import ChunkRegistry
 from ...run.settle import Settler
 from ...run.slots import Slots
 from .events import Discarded, RoomChanged, Scaled, Submitted, Terminated
-from .loads import MOST_BY_KEYS, MOST_STORED, load_of
+from .loads import MOST_BY_KEYS, MOST_STORED, load_of, most_stored
 from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler, read_output, release
@@ -73,7 +73,8 @@ class WarmPool:
         """Whether such calls are small enough for their way, and need nothing that only comes with a job."""
         if options.needs_job or payload.results or not self._context.objects.are_here(payload.objects):
             return False
-        return load_of(payload) <= (MOST_STORED if self._places.usable else MOST_BY_KEYS)
+        load = load_of(payload)
+        return load <= MOST_BY_KEYS or (self._places.usable and load <= most_stored(options.resources))
 
     def submit(self, chunk: Chunk) -> None:
         """Queue a chunk; returns at once."""

@@ -35,6 +35,7 @@ from .events import (
     BatchUnstored,
     ChunkReturned,
     ChunkSettled,
+    ChunkUnread,
     CourierCreated,
     CourierLooked,
     Deaf,
@@ -338,6 +339,9 @@ class Scheduler:
             case ChunkSettled(chunk, seconds):
                 state.learn(seconds)
                 state.forget(chunk)
+            case ChunkUnread(chunk, error):
+                chunk.lost(error)
+                self._lifecycle.requeue([chunk])
             case ChunkReturned(chunk, needed, seconds):
                 state.learn(seconds)
                 state.needs[chunk] = needed

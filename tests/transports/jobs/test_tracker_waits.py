@@ -25,3 +25,10 @@ def test_a_single_job_is_waited_for_without_a_pause_and_many_are_seen_together()
 def test_a_request_waits_for_long_only_when_no_answer_to_a_post_can_be_on_its_way() -> None:
     assert longest_wait(0.1) == 1.0
     assert longest_wait(10.0) == 50.0
+
+
+def test_a_request_waits_no_longer_than_until_there_is_something_else_to_do() -> None:
+    assert longest_wait(10.0, 7.0) == 7.0
+    assert longest_wait(0.1, 7.0) == 1.0
+    assert longest_wait(10.0, 100.0) == 50.0
+    assert longest_wait(10.0, 0.2) == 1.0  # less than a second would be none, again and again

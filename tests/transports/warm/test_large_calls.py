@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from proxy import FaultProxy, corrupted, status
 
-from prominence_executor import ProminenceExecutor
+from prominence_executor import ProminenceExecutor, Resources
+from prominence_executor.errors import SignatureError
 from prominence_executor.local import LocalService
 from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
@@ -27,9 +28,12 @@ from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.names import COURIER, worker_name
 from prominence_executor.run.options import WORKER_LABEL, Options
-from prominence_executor.transports.warm.loads import KEPT, load_of, make_room_for
-from prominence_executor.transports.warm.outcomes import read_printed
-from prominence_executor.transports.warm.places import PLACE, addresses_in
+from prominence_executor.transports.warm import outcomes
+from prominence_executor.transports.warm.events import ChunkSettled, ChunkUnread
+from prominence_executor.transports.warm.loads import KEPT, MOST_STORED, load_of, make_room_for, most_stored
+from prominence_executor.transports.warm.messages import Ended
+from prominence_executor.transports.warm.outcomes import OutcomeSettler, Ran, read_printed
+from prominence_executor.transports.warm.places import PLACE, Places, addresses_in
 from prominence_executor.transports.warm.state import Worker
 
 MB = 1_000_000
@@ -256,6 +260,13 @@ def test_a_worker_lets_go_of_what_no_call_needs() -> None:
     assert make_room_for(worker, payloads) == []  # what is needed now stays, however large
 
 
+def test_what_goes_to_a_worker_fits_into_its_memory_a_few_times() -> None:
+    assert most_stored(Resources()) == 128 << 20
+    assert most_stored(Resources(memory=64)) == MOST_STORED
+    assert most_stored(Resources(cpus=2, memory_per_cpu=1)) == 256 << 20
+    assert most_stored(Resources(cpus_range=(2, 4), memory_per_cpu=1)) == 128 << 20
+
+
 def fill(executor: ProminenceExecutor, run_id: str) -> None:
     """Leave more under a run's mailboxes than the service lists."""
     for part in range(200):
@@ -276,3 +287,34 @@ def test_purge_copes_with_more_than_the_service_lists_and_says_what_it_cannot_se
         assert other.purge(older_than=0) == []
         assert "cannot list the keys below pxwarm/" in caplog.text
         other.client.kv_delete("pxwarm", prefix=True)
+
+
+def test_a_result_that_nobody_can_read_while_its_worker_goes_on_has_its_call_run_again(
+    warm: ProminenceExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "_LOOKS_FOR_STORED", 3)
+    future = warm.submit(os.urandom, 10)
+    assert future.result(60)
+    run = warm._run
+    assert run._pool is not None
+    pool, payload = run._pool, Payload(Blob([b"f"]), [Blob([b"a"])])
+    calls: list[ProminenceFuture[Any]] = []
+
+    def make(first: int) -> list[Chunk]:
+        calls.append(ProminenceFuture(first))
+        return [Chunk(warm.run_id, first, calls, Options(), payload, pool)]
+
+    [chunk] = run.registry.admit(1, make)
+    [future_of_it] = calls
+    settler = OutcomeSettler(run.context, run.registry, run._settler, Places(run.context))
+    place = {"name": "nowhere", "size": 9, "sha256": "", "at": 0, "length": 9, "printed": 0}
+    ended = [(chunk, Ended(0, b"", place))]
+    for _ in range(2):
+        [event] = settler.settle(Ran(1, future.job_id, 0.0), ended)
+        assert isinstance(event, ChunkUnread)
+        chunk.lost(event.error)
+    assert not chunk.ended
+    [event] = settler.settle(Ran(1, future.job_id, 0.0), ended)
+    assert isinstance(event, ChunkSettled)
+    with pytest.raises(SignatureError):
+        future_of_it.result(0)
