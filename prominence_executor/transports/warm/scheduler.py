@@ -231,6 +231,7 @@ class Scheduler:
             first = next(iter(state.queue), None)
             options = first.options.of_worker if first else state.kind.options if state.kind else None
             self._courier.plan(options)
+            state.coming = self._courier.job_id is not None
             return
         for chunk in list(state.large):
             state.forget(chunk)

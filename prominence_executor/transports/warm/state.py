@@ -128,6 +128,7 @@ class PoolState:
     failed_starts: int = 0  # in a row
     room: Room | None = None  # None: all that there is
     stores: bool = False  # there are places in the object store
+    coming: bool = False  # the courier's job, which leaves some, is at the service
     heavy: int = 0  # bytes that have gone other ways, for lack of them
     yielded: int = 0  # workers that have made room for jobs that have not begun
     ending: int = 0  # workers whose jobs are being deleted, and count until then

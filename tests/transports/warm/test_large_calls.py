@@ -94,6 +94,17 @@ def test_a_call_that_is_too_large_for_a_mailbox_waits_for_no_idle_worker(warm: P
     assert own_jobs(warm) == 0
 
 
+@pytest.mark.once
+def test_the_first_large_call_waits_for_no_idle_worker_where_there_is_one_place() -> None:
+    with (
+        LocalService(cpus=1, memory=8) as service,
+        ProminenceExecutor(service.url, service.token, workers="warm", max_workers=4, idle_timeout=300) as executor,
+    ):
+        assert executor.submit(len, b"").result(60) == 0
+        assert executor.submit(len, b"x" * 2 * MB).result(120) == 2 * MB
+        assert own_jobs(executor) == 0
+
+
 def test_large_calls_go_through_the_object_store(warm: ProminenceExecutor, service: LocalService) -> None:
     contents = [os.urandom(3 * MB), os.urandom(50_000), os.urandom(200_000), os.urandom(9 * MB)]
     for _ in range(2):
