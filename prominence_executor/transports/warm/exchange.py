@@ -77,6 +77,7 @@ class Exchange:
     def dispatch(self) -> None:
         """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
         state = self._state
+        state.stores = self._places.ready  # other threads may have found out since the last round that there are none
         dealt = batches.dispatch_batches(state, time.monotonic())
         for worker, parts in dealt:
             if not self._find_places(worker, [payload for _, payload in parts]):
@@ -135,7 +136,7 @@ class Exchange:
             failed = [chunk for chunk in worker.chunks.values() if chunk in event.chunks]
             worker.chunks = {}
             self._lifecycle.fail(failed, event.error)
-        elif event.nonce == worker.nonce:  # else it has been started again, and has nothing
+        elif event.nonce == worker.nonce and worker.missed_batch != worker.batch:  # else it has nothing of it
             worker.known |= event.names
 
     def _find_places(self, worker: Worker, payloads: list[Payload]) -> bool:
@@ -233,16 +234,11 @@ class Exchange:
                 self._lifecycle.remove(worker)
                 self._lifecycle.requeue(chunks.values())
             return ran, []
-        items = []
-        for ended in report.ended:
-            chunk = worker.chunks.pop(ended.number, None)
-            if chunk is not None:
-                worker.calls += chunk.size
-                items.append((chunk, ended))
-                if isinstance(ended.place, list):
-                    state.heavy += ended.place[1] or MOST_BY_KEYS
+        items = self._take_ended(worker, report)
         returned = [worker.chunks.pop(number) for number in report.returned if number in worker.chunks]
         self._lifecycle.requeue(returned)
+        if report.untaken:
+            worker.missed()
         worker.running = report.running
         if not report.final:
             for chunk in worker.chunks.values():
@@ -258,3 +254,15 @@ class Exchange:
             if worker.chunks:  # it has not said what became of them
                 self._lifecycle.requeue_lost(worker, None)
         return ran, items
+
+    def _take_ended(self, worker: Worker, report: Report) -> list[tuple[Chunk, Ended]]:
+        """Take from a worker the chunks that have ended since its last report."""
+        items = []
+        for ended in report.ended:
+            chunk = worker.chunks.pop(ended.number, None)
+            if chunk is not None:
+                worker.calls += chunk.size
+                items.append((chunk, ended))
+                if isinstance(ended.place, list):
+                    self._state.heavy += ended.place[1] or MOST_BY_KEYS
+        return items

@@ -23,6 +23,7 @@ from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.pickling import ObjectRef
 from prominence_executor.remote.courier import seal, unseal
 from prominence_executor.remote.depot import TRIES
+from prominence_executor.remote.worker import needed_for
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.names import COURIER, worker_name
@@ -163,6 +164,48 @@ def test_a_message_that_was_tampered_with_is_not_run(behind: ProminenceExecutor,
     assert behind.submit(len, content).result(60) == 2 * MB
     assert reads.injected == TRIES
     assert own_jobs(behind) == 1
+
+
+def test_a_batch_that_did_not_arrive_goes_again_with_all_that_was_in_it(
+    behind: ProminenceExecutor, proxy: FaultProxy
+) -> None:
+    """Its function is new to the worker, and so is the message with which it writes results to the object store."""
+    assert behind.submit(len, b"x" * 2 * MB).result(60) == 2 * MB
+    reads = proxy.inject(corrupted(0), method="GET", path=PLACE)
+    content = os.urandom(200_000)
+    future = behind.submit(echo, content)
+    assert future.result(60) == content
+    assert reads.injected == TRIES
+    assert future.attempts == 1
+    assert own_jobs(behind) == 0
+
+
+def known_of(executor: ProminenceExecutor) -> list[set[str]]:
+    """What its workers are believed to have."""
+    assert executor._run._pool
+    return [worker.known for worker in executor._run._pool._scheduler._state.workers.values()]
+
+
+def test_a_worker_that_lacks_what_it_is_believed_to_have_gives_the_batch_back(
+    warm: ProminenceExecutor, service: LocalService
+) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as other:
+        assert other.submit(echo, b"a").result(60) == b"a"
+        [known] = known_of(other)
+    assert warm.submit(len, b"").result(60) == 0
+    for believed in known_of(warm):
+        believed |= known
+    future = warm.submit(echo, b"b")
+    assert (future.result(60), future.attempts) == (b"b", 1)
+
+
+def test_what_chunks_need() -> None:
+    chunks: list[dict[str, Any]] = [
+        {"function": "f", "modules": None, "objects": ["a", "b"]},
+        {"function": "g", "modules": "m", "objects": ["b"]},
+    ]
+    assert needed_for(chunks) == {"f", "g", "m", "a", "b"}
+    assert needed_for([]) == set()
 
 
 def test_a_result_that_was_tampered_with_comes_another_way(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
