@@ -235,6 +235,9 @@ class Exchange:
                 self._lifecycle.requeue(chunks.values())
             return ran, []
         items = self._take_ended(worker, report)
+        if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
+            ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read, maybe after the batch
+            worker.result_place = None
         returned = [worker.chunks.pop(number) for number in report.returned if number in worker.chunks]
         self._lifecycle.requeue(returned)
         if report.untaken:
@@ -245,9 +248,6 @@ class Exchange:
                 chunk.saw("running")
         else:
             worker.idle_since = now
-            if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
-                ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read
-                worker.result_place = None
             self._lifecycle.leave_places(worker)
             if report.unreached and self._places.ready:
                 self._places.fail("a worker could not reach it")

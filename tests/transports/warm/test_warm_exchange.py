@@ -1,0 +1,55 @@
+"""What the scheduler of warm workers makes of what it is told; its threads have ended, so that nothing else happens."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from warm_world import MemoryService, Pool
+
+from prominence_executor.payload.blob import Blob
+from prominence_executor.payload.calls import Payload
+from prominence_executor.run.chunk import Chunk
+from prominence_executor.run.future import ProminenceFuture
+from prominence_executor.run.options import Options
+from prominence_executor.transports.warm.messages import Ended, Report
+from prominence_executor.transports.warm.options import WarmOptions
+from prominence_executor.transports.warm.scheduler import Scheduler
+from prominence_executor.transports.warm.state import Worker
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    with Pool(MemoryService(), WarmOptions(max_workers=4)) as pool:
+        pool._warm.close(False)
+        yield pool._warm._scheduler
+
+
+def chunk_of(scheduler: Scheduler, *, is_open: bool = True) -> Chunk:
+    def make(first: int) -> list[Chunk]:
+        calls: list[ProminenceFuture[Any]] = [ProminenceFuture(first)]
+        payload = Payload(Blob([b"f"]), [Blob([b"a"])])
+        return [Chunk(scheduler._registry.run_id, first, calls, Options(), payload, None)]  # type: ignore[arg-type]
+
+    [chunk] = scheduler._registry.admit(1, make) if is_open else make(10_000)
+    return chunk
+
+
+def worker_of(scheduler: Scheduler, *chunks: Chunk) -> Worker:
+    worker = scheduler._state.workers[1] = Worker(1, Options(), began=0.0, job_id=5)
+    worker.begin("nonce", math.inf, time.monotonic())
+    if chunks:
+        worker.take(chunks)
+    return worker
+
+
+def test_a_result_keeps_its_place_until_it_was_read_though_its_batch_goes_on(scheduler: Scheduler) -> None:
+    worker = worker_of(scheduler, chunk_of(scheduler), chunk_of(scheduler))
+    worker.result_place = "place"
+    ended = Ended(0, b"", {"name": "place", "size": 9, "sha256": "", "at": 0, "length": 9, "printed": 0})
+    report = Report("nonce", 1, math.inf, 3, False, True, False, 1, (), (ended,))
+    ran, items = scheduler._exchange._handle_report(worker, report)
+    assert (ran.place, worker.result_place, len(items)) == ("place", None, 1)
