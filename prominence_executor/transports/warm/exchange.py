@@ -186,8 +186,12 @@ class Exchange:
         return self._take(said) and watch.waits
 
     def hear(self, said: Mapping[int, str], at: float) -> bool:
-        """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""
-        return self.read() if at < self._read_at else self._take(said)  # if something was read since, it may be older
+        """Take in what has been read of all workers by then; False: it is to be read again.
+
+        That is so, too, if something was read since: it may be older. The scheduler's next round does it, which copes
+        with a service that does not answer.
+        """
+        return at >= self._read_at and self._take(said)
 
     def silent(self) -> float:
         """Return for how many seconds nothing has been read."""

@@ -53,3 +53,11 @@ def test_a_result_keeps_its_place_until_it_was_read_though_its_batch_goes_on(sch
     report = Report("nonce", 1, math.inf, 3, False, True, False, 1, (), (ended,))
     ran, items = scheduler._exchange._handle_report(worker, report)
     assert (ran.place, worker.result_place, len(items)) == ("place", None, 1)
+
+
+def test_what_was_heard_before_the_last_look_is_looked_for_again_by_the_next_round(scheduler: Scheduler) -> None:
+    exchange = scheduler._exchange
+    exchange._read_at = before = time.monotonic()
+    assert not exchange.hear({}, before - 1.0)
+    assert exchange._read_at == before, "it has made a request, where nobody expects that the service is away"
+    assert exchange.hear({}, before + 1.0)
