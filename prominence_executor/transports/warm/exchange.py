@@ -157,9 +157,12 @@ class Exchange:
     def unsent(self, event: BatchUnstored) -> None:
         """Put back what could not be sent; its worker still waits for the batch of that number."""
         worker = self._state.workers.get(event.number)
-        if worker is None or event.nonce != worker.nonce:
+        if worker is None:
             return
-        worker.sending, worker.batch = False, worker.batch - 1
+        worker.sending = False
+        if event.nonce != worker.nonce:
+            return  # it has been started again: it has no batch, and what it had waits already
+        worker.batch -= 1
         chunks, worker.chunks = worker.chunks, {}
         self._lifecycle.leave_places(worker)
         self._lifecycle.requeue(chunks.values())

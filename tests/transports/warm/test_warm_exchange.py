@@ -15,6 +15,7 @@ from prominence_executor.payload.calls import Payload
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options
+from prominence_executor.transports.warm.events import BatchUnstored
 from prominence_executor.transports.warm.messages import Ended, Report
 from prominence_executor.transports.warm.options import WarmOptions
 from prominence_executor.transports.warm.scheduler import Scheduler
@@ -61,3 +62,14 @@ def test_what_was_heard_before_the_last_look_is_looked_for_again_by_the_next_rou
     assert not exchange.hear({}, before - 1.0)
     assert exchange._read_at == before, "it has made a request, where nobody expects that the service is away"
     assert exchange.hear({}, before + 1.0)
+
+
+def test_a_worker_that_was_started_again_while_its_batch_could_not_be_stored_is_used_again(
+    scheduler: Scheduler,
+) -> None:
+    worker = worker_of(scheduler, chunk_of(scheduler))
+    worker.chunks = {}  # they wait again
+    worker.begin("another", math.inf, time.monotonic())
+    assert not worker.is_idle
+    scheduler._exchange.unsent(BatchUnstored(1, "nonce"))
+    assert (worker.is_idle, worker.batch) == (True, 0)
