@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...errors import AuthenticationError, ProminenceError, SignatureError, WalltimeExceededError
+from ...errors import AuthenticationError, JobDeletedError, ProminenceError, SignatureError, WalltimeExceededError
 from ...run.breaking import breaking
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -235,7 +235,10 @@ class Scheduler:
             return
         for chunk in list(state.large):
             state.forget(chunk)
-            self._overflow(chunk)
+            if chunk.terminated:
+                self._lifecycle.fail([chunk], JobDeletedError("the call was ended by terminate() before it began"))
+            elif self._registry.is_open(chunk):  # else it is over: an event that says so is on its way
+                self._overflow(chunk)
 
     def _listen(self, hears: bool) -> None:
         """Have workers heard by the thread that does that, if the service allows it; else looks are needed."""

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from warm_world import MemoryService, Pool
 
+from prominence_executor import JobDeletedError
 from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options
+from prominence_executor.run.registry import ChunkRegistry
+from prominence_executor.run.slots import Slots
+from prominence_executor.transports.jobs.table import JobTable
 from prominence_executor.transports.warm.events import BatchUnstored
 from prominence_executor.transports.warm.messages import Ended, Report
 from prominence_executor.transports.warm.options import WarmOptions
@@ -73,3 +77,29 @@ def test_a_worker_that_was_started_again_while_its_batch_could_not_be_stored_is_
     assert not worker.is_idle
     scheduler._exchange.unsent(BatchUnstored(1, "nonce"))
     assert (worker.is_idle, worker.batch) == (True, 0)
+
+
+def test_what_was_ended_or_closed_meanwhile_has_no_job_of_its_own(scheduler: Scheduler) -> None:
+    sent: list[Chunk] = []
+    scheduler._overflow = sent.append
+    wanted, ended, closed = chunk_of(scheduler), chunk_of(scheduler), chunk_of(scheduler, is_open=False)
+    [future] = ended.calls
+    ended.terminated = True
+    for chunk in (wanted, ended, closed):
+        scheduler._state.queue[chunk] = None
+        scheduler._state.large.add(chunk)
+    scheduler._places.fail("it is away")
+    scheduler._mind_large()
+    assert sent == [wanted]
+    assert isinstance(future.exception(0), JobDeletedError)
+    assert not scheduler._state.queue
+
+
+def test_a_chunk_that_was_closed_on_its_way_to_a_job_does_not_wait_for_room_forever(scheduler: Scheduler) -> None:
+    registry = ChunkRegistry("run")
+    table = JobTable(registry, Slots(registry, 4), reads_only=False)
+    chunk = chunk_of(scheduler)
+    table.track(chunk)
+    assert table.claim(False).waiting == 1
+    assert not table.wait_for_room(chunk)
+    assert table.claim(False).waiting == 0
