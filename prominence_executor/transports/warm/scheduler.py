@@ -169,6 +169,8 @@ class Scheduler:
     def stop_young(self) -> set[int]:
         """Have workers end by themselves that are too young to be deleted, after `stop`; return their jobs' ids."""
         now, fresh = time.monotonic(), set()
+        if self._courier.job_id is not None:
+            fresh.add(self._courier.job_id)  # while it runs: it ends as soon as it has left its places
         for worker in self._state.workers.values():
             if worker.is_young(now) and worker.job_id is not None:
                 fresh.add(worker.job_id)

@@ -19,7 +19,7 @@ from prominence_executor.run.options import Options
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.slots import Slots
 from prominence_executor.transports.jobs.table import JobTable
-from prominence_executor.transports.warm.events import BatchUnstored
+from prominence_executor.transports.warm.events import BatchUnstored, CourierCreated
 from prominence_executor.transports.warm.messages import Ended, Report
 from prominence_executor.transports.warm.options import WarmOptions
 from prominence_executor.transports.warm.scheduler import Scheduler
@@ -103,3 +103,10 @@ def test_a_chunk_that_was_closed_on_its_way_to_a_job_does_not_wait_for_room_fore
     assert table.claim(False).waiting == 1
     assert not table.wait_for_room(chunk)
     assert table.claim(False).waiting == 0
+
+
+def test_a_courier_is_too_young_to_be_deleted_for_as_long_as_it_runs(scheduler: Scheduler) -> None:
+    assert scheduler.stop_young() == set()
+    scheduler._courier.created(CourierCreated(7))
+    assert scheduler.stop_young() == {7}
+    assert scheduler.left() == [7]
