@@ -23,7 +23,6 @@ from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.pickling import ObjectRef
 from prominence_executor.remote.courier import seal, unseal
 from prominence_executor.remote.depot import TRIES
-from prominence_executor.remote.worker import needed_for
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.names import COURIER, worker_name
@@ -197,15 +196,6 @@ def test_a_worker_that_lacks_what_it_is_believed_to_have_gives_the_batch_back(
         believed |= known
     future = warm.submit(echo, b"b")
     assert (future.result(60), future.attempts) == (b"b", 1)
-
-
-def test_what_chunks_need() -> None:
-    chunks: list[dict[str, Any]] = [
-        {"function": "f", "modules": None, "objects": ["a", "b"]},
-        {"function": "g", "modules": "m", "objects": ["b"]},
-    ]
-    assert needed_for(chunks) == {"f", "g", "m", "a", "b"}
-    assert needed_for([]) == set()
 
 
 def test_a_result_that_was_tampered_with_comes_another_way(behind: ProminenceExecutor, proxy: FaultProxy) -> None:
