@@ -238,6 +238,8 @@ class Scheduler:
         for chunk in list(state.large):
             state.forget(chunk)
             if chunk.terminated:
+                with suppress(OSError):  # the journal's: what stays in it could at worst run again
+                    self._context.journal.remove([chunk.name])
                 self._lifecycle.fail([chunk], JobDeletedError("the call was ended by terminate() before it began"))
             elif self._registry.is_open(chunk):  # else it is over: an event that says so is on its way
                 self._overflow(chunk)
