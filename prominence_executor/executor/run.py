@@ -258,6 +258,8 @@ class Run:
         """Have a chunk sent as a job that no warm worker can be given."""
         chunk.transport = self._jobs
         chunk.transport.submit(chunk)
+        if chunk.calls and chunk.cancelled():  # on the way
+            self._jobs.discard(chunk)
 
     def _send_delayed(self) -> float | None:
         """Send what has waited for long enough; return the seconds until there is more to do, None if nothing waits."""

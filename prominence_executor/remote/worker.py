@@ -108,8 +108,7 @@ class Worker:
             if "stored" in header:
                 body = self.depot.fetch(header["stored"])
         except (OSError, ValueError, HTTPException):
-            everything = list(range(len(header["chunks"])))
-            self.report({"final": True, "ended": [], "running": None, "returned": everything, "unreached": True}, b"")
+            self.give_back(header["chunks"], unreached=True)
             return
         contents, at = [], 0
         for chunk in header["chunks"]:
@@ -120,7 +119,16 @@ class Worker:
             extras[extra["name"]] = body[at : at + extra["size"]]
             at += extra["size"]
         del body  # all of it is in pieces now: a large one is not to be there twice
+        lacking = needed_for(header["chunks"]) - self.kept.keys() - extras.keys()
+        if lacking:
+            self.give_back(header["chunks"])
+            return
         Batch(self, header["chunks"], contents, extras, header.get("place")).run()
+
+    def give_back(self, chunks, **why):
+        """Leave a whole batch to others, or to a message that has what is missing here."""
+        everything = list(range(len(chunks)))
+        self.report(dict(why, final=True, ended=[], running=None, returned=everything, untaken=True), b"")
 
     def forget(self, names):
         """Let go of objects that no call has needed for long."""
@@ -231,6 +239,12 @@ class Worker:
     def is_to_end(self, chunk):
         """Return whether the client wants this chunk ended."""
         return self.to_end == [chunk["job"], chunk["attempt"]]
+
+
+def needed_for(chunks):
+    """Return the names of the functions, modules and objects that chunks need."""
+    names = {chunk["function"] for chunk in chunks} | {chunk["modules"] for chunk in chunks}
+    return names.union(*(chunk["objects"] for chunk in chunks)) - {None}
 
 
 def pause(idle, asked, waits, bounds):

@@ -1,8 +1,10 @@
-"""How often an idle warm worker asks for a batch."""
+"""How often an idle warm worker asks for a batch, and what it needs for one."""
 
 from __future__ import annotations
 
-from prominence_executor.remote.worker import pause
+from typing import Any
+
+from prominence_executor.remote.worker import needed_for, pause
 
 BOUNDS = (0.002, 1.0)
 
@@ -21,3 +23,12 @@ def test_a_service_that_is_slow_is_asked_less_often_but_an_outage_is_over_when_i
 def test_a_request_that_has_waited_was_the_pause_and_one_that_came_back_at_once_was_not() -> None:
     assert pause(50.0, 50.0, True, BOUNDS) == 0.0
     assert pause(600.0, 0.001, True, BOUNDS) == 0.999
+
+
+def test_a_batch_needs_what_its_chunks_name() -> None:
+    chunks: list[dict[str, Any]] = [
+        {"function": "f", "modules": None, "objects": ["a", "b"]},
+        {"function": "g", "modules": "m", "objects": ["b"]},
+    ]
+    assert needed_for(chunks) == {"f", "g", "m", "a", "b"}
+    assert needed_for([]) == set()

@@ -19,6 +19,7 @@ from ...errors import (
     AuthenticationError,
     BrokenRunError,
     InvalidRequestError,
+    JobDeletedError,
     ServiceError,
     ServiceUnavailableError,
 )
@@ -189,8 +190,11 @@ class Sender:
         context = self._context
         try:
             if not self._registry.is_open(chunk):
+                self._table.drop_closed(chunk)
                 return
             if chunk.terminated or chunk.cancelled():
+                if chunk.terminated:  # maybe while warm workers still had it
+                    chunk.settle_all(JobDeletedError("the call was ended by terminate() before its job began"))
                 self._forget([chunk])
                 self._release([chunk])
                 return

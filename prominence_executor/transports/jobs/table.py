@@ -84,6 +84,7 @@ class JobTable:
             while self._is_full(chunk) and not self._registry.broken:
                 self._changed.wait()
             if not self._registry.is_open(chunk):
+                self.drop_closed(chunk)
                 return False
             self.track(chunk).counts = True
             self._counting.add(chunk.name)
@@ -287,6 +288,13 @@ class JobTable:
             chunk.terminated = True
             self._changed.notify_all()
             return True
+
+    def drop_closed(self, chunk: Chunk) -> None:
+        """Forget a chunk that was closed by who carried it before, and is not to be sent: else it waits for ever."""
+        with self._changed:
+            entry = self._entries.get(chunk.name)
+            if entry is not None and entry.chunk is chunk:
+                self.drop(chunk)
 
     def drop(self, chunk: Chunk) -> Dropped:
         """Forget a chunk that is over; return what it leaves."""

@@ -106,9 +106,16 @@ def plan_workers(state: PoolState, options: WarmOptions, now: float) -> WorkerPl
     return WorkerPlan(end, max(0, min(max(lacking, wanted), most - left)), kind)
 
 
-def workers_needed(state: PoolState) -> int:
-    """Workers for what is queued and what they have: as many as there are chunks, unless those are known short."""
+def workers_needed(state: PoolState, *, soon: bool = True) -> int:
+    """Workers for what is queued and what they have: as many as there are chunks, unless those are known short.
+
+    Args:
+        soon: also for what can go to a worker once the courier has run whose job is at the service; before that it is,
+            a worker would only be in its way.
+    """
     queued = len(state.queue)
+    if not state.stores and not (soon and state.coming):
+        queued -= len(state.large)
     if state.seconds is not None and queued:
         queued = min(queued, math.ceil(queued * state.seconds / BATCH_SECONDS))
     return sum(bool(worker.chunks) for worker in state.workers.values()) + queued

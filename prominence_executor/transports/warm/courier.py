@@ -29,6 +29,7 @@ from .places import LONGEST_MESSAGE, PLACE, Places, addresses_in
 
 _MOST = 64  # places; each costs the service some 30 ms when the job is described, once
 _PATIENCE = 20.0  # seconds for which its job may be held, or unknown, while large calls wait for it
+_BEGINS = 1.0  # seconds in which it begins where there is a place; after that, idle workers make room for it
 _LOOKS = (0.05, 5.0)  # seconds between two looks whether it has ended: a part of the time since it was created
 
 
@@ -64,7 +65,7 @@ class Courier:
     def add_to(self, claim: Claim) -> Claim:
         """Add to what jobs want what this one does: it comes before all others, and is soon gone."""
         if self._counts:
-            waits = self.job_id is not None
+            waits = self.job_id is not None and time.monotonic() > self._began + _BEGINS
             return Claim(claim.jobs + 1, claim.waiting, claim.first, claim.idle + waits)
         if self._is_missing():
             return Claim(claim.jobs, claim.waiting + 1, -1, claim.idle)

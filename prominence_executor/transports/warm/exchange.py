@@ -77,6 +77,7 @@ class Exchange:
     def dispatch(self) -> None:
         """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
         state = self._state
+        state.stores = self._places.ready  # other threads may have found out since the last round that there are none
         dealt = batches.dispatch_batches(state, time.monotonic())
         for worker, parts in dealt:
             if not self._find_places(worker, [payload for _, payload in parts]):
@@ -135,7 +136,7 @@ class Exchange:
             failed = [chunk for chunk in worker.chunks.values() if chunk in event.chunks]
             worker.chunks = {}
             self._lifecycle.fail(failed, event.error)
-        elif event.nonce == worker.nonce:  # else it has been started again, and has nothing
+        elif event.nonce == worker.nonce and worker.missed_batch != worker.batch:  # else it has nothing of it
             worker.known |= event.names
 
     def _find_places(self, worker: Worker, payloads: list[Payload]) -> bool:
@@ -156,9 +157,12 @@ class Exchange:
     def unsent(self, event: BatchUnstored) -> None:
         """Put back what could not be sent; its worker still waits for the batch of that number."""
         worker = self._state.workers.get(event.number)
-        if worker is None or event.nonce != worker.nonce:
+        if worker is None:
             return
-        worker.sending, worker.batch = False, worker.batch - 1
+        worker.sending = False
+        if event.nonce != worker.nonce:
+            return  # it has been started again: it has no batch, and what it had waits already
+        worker.batch -= 1
         chunks, worker.chunks = worker.chunks, {}
         self._lifecycle.leave_places(worker)
         self._lifecycle.requeue(chunks.values())
@@ -185,8 +189,12 @@ class Exchange:
         return self._take(said) and watch.waits
 
     def hear(self, said: Mapping[int, str], at: float) -> bool:
-        """Take in what has been read of all workers by then. Whether the next word of theirs may be waited for."""
-        return self.read() if at < self._read_at else self._take(said)  # if something was read since, it may be older
+        """Take in what has been read of all workers by then; False: it is to be read again.
+
+        That is so, too, if something was read since: it may be older. The scheduler's next round does it, which copes
+        with a service that does not answer.
+        """
+        return at >= self._read_at and self._take(said)
 
     def silent(self) -> float:
         """Return for how many seconds nothing has been read."""
@@ -233,16 +241,14 @@ class Exchange:
                 self._lifecycle.remove(worker)
                 self._lifecycle.requeue(chunks.values())
             return ran, []
-        items = []
-        for ended in report.ended:
-            chunk = worker.chunks.pop(ended.number, None)
-            if chunk is not None:
-                worker.calls += chunk.size
-                items.append((chunk, ended))
-                if isinstance(ended.place, list):
-                    state.heavy += ended.place[1] or MOST_BY_KEYS
+        items = self._take_ended(worker, report)
+        if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
+            ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read, maybe after the batch
+            worker.result_place = None
         returned = [worker.chunks.pop(number) for number in report.returned if number in worker.chunks]
         self._lifecycle.requeue(returned)
+        if report.untaken:
+            worker.missed()
         worker.running = report.running
         if not report.final:
             for chunk in worker.chunks.values():
@@ -251,10 +257,19 @@ class Exchange:
             worker.idle_since = now
             if report.unreached:
                 self._places.fail("a worker could not reach it", [*worker.places, worker.result_place])
-            if worker.result_place is not None and any(isinstance(ended.place, dict) for _, ended in items):
-                ran = Ran(*ran[:3], place=worker.result_place)  # given back when it has been read
-                worker.result_place = None
             self._lifecycle.leave_places(worker)
             if worker.chunks:  # it has not said what became of them
                 self._lifecycle.requeue_lost(worker, None)
         return ran, items
+
+    def _take_ended(self, worker: Worker, report: Report) -> list[tuple[Chunk, Ended]]:
+        """Take from a worker the chunks that have ended since its last report."""
+        items = []
+        for ended in report.ended:
+            chunk = worker.chunks.pop(ended.number, None)
+            if chunk is not None:
+                worker.calls += chunk.size
+                items.append((chunk, ended))
+                if isinstance(ended.place, list):
+                    self._state.heavy += ended.place[1] or MOST_BY_KEYS
+        return items

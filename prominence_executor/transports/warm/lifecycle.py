@@ -116,7 +116,8 @@ class Lifecycle:
         claim = self._others(slots.claim(bool(state.workers)))
         state.room = room_for(state, self._options, slots.most, claim) if claim.jobs or claim.waiting else None
         state.yielded = min(state.yielded, state.room.wanting) if state.room else 0
-        over = surplus(state, batches.workers_needed(state))
+        needed = batches.workers_needed(state, soon=False)
+        over = surplus(state, needed, batches.workers_needed(state) - needed)
         state.yielded += sum(bool(worker.nonce) for worker in over)
         self._end(over)
 

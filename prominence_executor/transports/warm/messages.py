@@ -99,6 +99,7 @@ class Report:
     running: int | None  # the chunk that runs, by its place in the batch
     returned: tuple[int, ...]  # the chunks that it has given back
     ended: tuple[Ended, ...]
+    untaken: bool = False  # it could not take the batch, and has nothing of what came with it
     unreached: bool = False  # it could not fetch the batch from the object store, or put results there
 
 
@@ -120,5 +121,6 @@ def read_report(text: str, key: bytes, number: int) -> Report:
         running=header.get("running"),
         returned=tuple(header.get("returned", ())),
         ended=tuple(ended),
+        untaken=bool(header.get("untaken")),
         unreached=bool(header.get("unreached")),
     )

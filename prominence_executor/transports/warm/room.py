@@ -30,11 +30,12 @@ def room_for(state: PoolState, options: WarmOptions, most: int | None, claim: Cl
     return Room(max(int(keeps), most - min(most, claim.jobs + claim.waiting)), wanting)
 
 
-def surplus(state: PoolState, needed: int) -> list[Worker]:
+def surplus(state: PoolState, needed: int, soon: int = 0) -> list[Worker]:
     """Choose the workers that make room: those that have not begun first, then idle ones.
 
     Args:
         needed: workers for the calls that there are.
+        soon: workers for other calls, which wait for the courier themselves: those that have not begun come behind it.
     """
     room, workers = state.room, list(state.workers.values())
     if room is None:
@@ -45,9 +46,10 @@ def surplus(state: PoolState, needed: int) -> list[Worker]:
     if not room.wanting:
         return spare[:over]
     # The service may have fewer places than `max_workers`: whatever waits there before such a job is in its way.
-    unneeded = max(0, len(workers) - needed)
-    idle = max(0, min(unneeded, len(starting) + max(0, room.wanting - state.yielded)))
-    return spare[: max(over, idle)]
+    before = starting[: max(0, len(starting) - soon)]
+    unneeded = max(0, len(workers) - needed - (len(starting) - len(before)))
+    idle = min(unneeded, len(before) + max(0, room.wanting - state.yielded))
+    return [*before, *state.idle()][:idle] if idle > over else spare[:over]
 
 
 def may_be_dealt_to(state: PoolState, idle: Iterable[Worker]) -> list[Worker]:

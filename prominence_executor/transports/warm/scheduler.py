@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ...errors import AuthenticationError, ProminenceError, SignatureError, WalltimeExceededError
+from ...errors import AuthenticationError, JobDeletedError, ProminenceError, SignatureError, WalltimeExceededError
 from ...run.breaking import breaking
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -170,6 +170,8 @@ class Scheduler:
     def stop_young(self) -> set[int]:
         """Have workers end by themselves that are too young to be deleted, after `stop`; return their jobs' ids."""
         now, fresh = time.monotonic(), set()
+        if self._courier.job_id is not None:
+            fresh.add(self._courier.job_id)  # while it runs: it ends as soon as it has left its places
         for worker in self._state.workers.values():
             if worker.is_young(now) and worker.job_id is not None:
                 fresh.add(worker.job_id)
@@ -232,10 +234,16 @@ class Scheduler:
             first = next(iter(state.queue), None)
             options = first.options.of_worker if first else state.kind.options if state.kind else None
             self._courier.plan(options)
+            state.coming = self._courier.job_id is not None
             return
         for chunk in list(state.large):
             state.forget(chunk)
-            self._overflow(chunk)
+            if chunk.terminated:
+                with suppress(OSError):  # the journal's: what stays in it could at worst run again
+                    self._context.journal.remove([chunk.name])
+                self._lifecycle.fail([chunk], JobDeletedError("the call was ended by terminate() before it began"))
+            elif self._registry.is_open(chunk):  # else it is over: an event that says so is on its way
+                self._overflow(chunk)
 
     def _listen(self, hears: bool) -> None:
         """Have workers heard by the thread that does that, if the service allows it; else looks are needed."""

@@ -58,6 +58,7 @@ class Worker:
     spoke_at: float = 0.0  # time.monotonic() when it said its first word
     nonce: str = ""  # known once it has said something
     batch: int = 0  # number of the last one that was sent
+    missed_batch: int = 0  # number of the last one that it could not take
     chunks: dict[int, Chunk] = field(default_factory=dict)  # of the batch that it has, by their place in it
     known: set[str] = field(default_factory=set)  # functions, modules and objects that were sent to it
     heard: str = ""  # the beginning of what was read last: its signature
@@ -80,10 +81,18 @@ class Worker:
 
         ``left``: seconds of its walltime.
         """
-        self.nonce, self.batch, self.spoke_at = nonce, 0, now
+        self.nonce, self.batch, self.missed_batch, self.spoke_at = nonce, 0, 0, now
         self.total, self.until = left, now + left
         self.known = self.brought
         self.objects.clear()
+
+    def missed(self) -> None:
+        """Note that the batch was not taken: what it has of things that were sent is uncertain, and they go again.
+
+        ``objects`` stay: it is to let go of those that it has.
+        """
+        self.missed_batch = self.batch
+        self.known = self.brought
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Note the next batch, which is about to be sent."""
@@ -128,6 +137,7 @@ class PoolState:
     failed_starts: int = 0  # in a row
     room: Room | None = None  # None: all that there is
     stores: bool = False  # there are places in the object store
+    coming: bool = False  # the courier's job, which leaves some, is at the service
     heavy: int = 0  # bytes that have gone other ways, for lack of them
     yielded: int = 0  # workers that have made room for jobs that have not begun
     ending: int = 0  # workers whose jobs are being deleted, and count until then

@@ -98,6 +98,17 @@ def test_a_call_that_is_too_large_for_a_mailbox_waits_for_no_idle_worker(warm: P
     assert own_jobs(warm) == 0
 
 
+@pytest.mark.once
+def test_the_first_large_call_waits_for_no_idle_worker_where_there_is_one_place() -> None:
+    with (
+        LocalService(cpus=1, memory=8) as service,
+        ProminenceExecutor(service.url, service.token, workers="warm", max_workers=4, idle_timeout=300) as executor,
+    ):
+        assert executor.submit(len, b"").result(60) == 0
+        assert executor.submit(len, b"x" * 2 * MB).result(120) == 2 * MB
+        assert own_jobs(executor) == 0
+
+
 def test_large_calls_go_through_the_object_store(warm: ProminenceExecutor, service: LocalService) -> None:
     contents = [os.urandom(3 * MB), os.urandom(50_000), os.urandom(200_000), os.urandom(9 * MB)]
     for _ in range(2):
@@ -156,6 +167,39 @@ def test_a_message_that_was_tampered_with_is_not_run(behind: ProminenceExecutor,
     assert behind.submit(len, content).result(60) == 2 * MB
     assert reads.injected == TRIES
     assert own_jobs(behind) == 1
+
+
+def test_a_batch_that_did_not_arrive_goes_again_with_all_that_was_in_it(
+    behind: ProminenceExecutor, proxy: FaultProxy
+) -> None:
+    """Its function is new to the worker, and so is the message with which it writes results to the object store."""
+    assert behind.submit(len, b"x" * 2 * MB).result(60) == 2 * MB
+    reads = proxy.inject(corrupted(0), method="GET", path=PLACE)
+    content = os.urandom(200_000)
+    future = behind.submit(echo, content)
+    assert future.result(60) == content
+    assert reads.injected == TRIES
+    assert future.attempts == 1
+    assert own_jobs(behind) == 0
+
+
+def known_of(executor: ProminenceExecutor) -> list[set[str]]:
+    """What its workers are believed to have."""
+    assert executor._run._pool
+    return [worker.known for worker in executor._run._pool._scheduler._state.workers.values()]
+
+
+def test_a_worker_that_lacks_what_it_is_believed_to_have_gives_the_batch_back(
+    warm: ProminenceExecutor, service: LocalService
+) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as other:
+        assert other.submit(echo, b"a").result(60) == b"a"
+        [known] = known_of(other)
+    assert warm.submit(len, b"").result(60) == 0
+    for believed in known_of(warm):
+        believed |= known
+    future = warm.submit(echo, b"b")
+    assert (future.result(60), future.attempts) == (b"b", 1)
 
 
 def test_a_result_that_was_tampered_with_comes_another_way(behind: ProminenceExecutor, proxy: FaultProxy) -> None:

@@ -18,6 +18,7 @@ from prominence_executor.run.future import ProminenceFuture
 from prominence_executor.run.options import Options
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.slots import Claim, Slots
+from prominence_executor.transports.warm.batches import workers_needed
 from prominence_executor.transports.warm.options import WarmOptions
 from prominence_executor.transports.warm.room import may_be_dealt_to, room_for, surplus
 from prominence_executor.transports.warm.state import PoolState, Room, Worker
@@ -80,6 +81,19 @@ def test_a_job_that_begins_late_ends_one_idle_worker_and_not_one_after_the_other
     state = state_of(3, room=Room(8, 1))
     state.yielded = 1
     assert surplus(state, needed=0) == []
+
+
+def test_what_can_only_run_after_a_courier_keeps_no_idle_worker_that_is_in_its_way() -> None:
+    state = state_of(1, queued=1, room=Room(8, 1))
+    state.large.update(state.queue)
+    assert (workers_needed(state), workers_needed(state, soon=False)) == (0, 0)  # the courier goes first
+    state.coming = True
+    assert (workers_needed(state), workers_needed(state, soon=False)) == (1, 0)
+    assert [worker.number for worker in surplus(state, needed=0, soon=1)] == [1]
+    behind = state_of(0, starting=1, queued=1, room=Room(8, 1))
+    assert surplus(behind, needed=0, soon=1) == []  # it waits behind the courier
+    state.stores = True
+    assert workers_needed(state, soon=False) == 1
 
 
 def test_who_is_to_make_room_is_given_nothing() -> None:
