@@ -50,7 +50,7 @@ class Profile:
     def is_for(self, url: str | None) -> bool:
         """Return whether its token may go to this service: the one that it names, any if it names none."""
         own = self.get("url")
-        return own is None or url is None or own.rstrip("/") == url.rstrip("/")
+        return own is None or not url or own.rstrip("/") == url.rstrip("/")
 
     def resources(self) -> dict[str, int]:
         """Return what it says of a job's resources, by the names of `Resources`.

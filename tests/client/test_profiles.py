@@ -121,6 +121,23 @@ def test_its_token_goes_to_no_other_service() -> None:
     assert TokenSource(None, None, "http://other/v1").get() == "mine"
 
 
+def test_no_other_service_s_token_goes_to_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".prominence").mkdir()
+    (home / ".prominence" / "token").write_text("of-the-file")
+    change_profile("big", {"url": "http://mine/v1"})
+    monkeypatch.setenv("PROMINENCE_URL", "http://other/v1")
+    for variable in ("of-variable", ""):
+        monkeypatch.setenv("PROMINENCE_TOKEN", variable)
+        with pytest.raises(AuthenticationError, match="the profile 'big' has no token"):
+            TokenSource(None, "big", "http://mine/v1").get()
+    monkeypatch.setenv("PROMINENCE_TOKEN", "of-variable")
+    assert TokenSource(None, "big", "http://other/v1").get() == "of-variable"
+    monkeypatch.setenv("PROMINENCE_URL", "http://mine/v1/")
+    assert TokenSource(None, "big", "http://mine/v1").get() == "of-variable"
+    monkeypatch.delenv("PROMINENCE_URL")
+    assert TokenSource(None, "big", "http://mine/v1").get() == "of-variable"
+
+
 def test_an_executor_takes_from_it_what_is_not_given(service: LocalService) -> None:
     change_profile("big", {"url": service.url, "token": service.token, "image": "any:1", "cpus": "2"})
     with ProminenceExecutor(profile="big", poll_interval=(0.05, 0.5)) as executor:
