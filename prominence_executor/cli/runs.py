@@ -45,7 +45,7 @@ def add_to(add: AddParser) -> None:
     command = add("logs", _logs, "what the calls of a run have printed", "logs px-20260101-120000-abc123 7 --follow")
     _run(command)
     _calls(command)
-    command.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
+    command.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended, or these calls")
     command.add_argument("--stream", choices=("stdout", "stderr", "both"), default="both", help="default: both")
     command = add("cancel", _cancel, "end a run, or some of its calls", "cancel px-20260101-120000-abc123 7 8")
     _run(command)
@@ -185,13 +185,17 @@ def _logs(arguments: argparse.Namespace) -> int:
     with connected(arguments) as client:
         state = run_state(client, arguments.run)
         jobs = {job.id: job for call in arguments.call for job in state.jobs_of(call)[-1:]}
-        missing = [call for call in arguments.call if not state.jobs_of(call)]
+        missing = {call for call in arguments.call if not state.jobs_of(call)}
         if missing:
-            print(f"no job of run {harmless(arguments.run)} shows call {numbers(missing[:1])}", file=sys.stderr)
+            print(f"no job of run {harmless(arguments.run)} shows call {min(missing)}", file=sys.stderr)
         chosen = list(jobs.values()) if arguments.call else list(state.jobs)
         last: object = None
-        for piece in read_logs(client, chosen, streams, follow=arguments.follow):
-            if last != (piece.job.id, piece.stream) and len(chosen) > 1:
+        for piece in read_logs(
+            client, chosen, streams, follow=arguments.follow, run_id=arguments.run, calls=arguments.call
+        ):
+            missing -= set(piece.job.calls)
+            several = len(piece.job.calls) > 1 or [job.id for job in chosen] != [piece.job.id]
+            if last != (piece.job.id, piece.stream) and several:
                 _write(f"==> {_who(piece.job)}, {piece.stream} <==\n".encode(), "stderr")
             last = piece.job.id, piece.stream
             _write(piece.content, piece.stream)

@@ -15,7 +15,7 @@ from ..errors import RunNotFoundError
 from ..run.options import RUN_LABEL
 from .listing import ArrayInfo, JobInfo, RunInfo, job_info, list_arrays, summary
 
-_QUIET_LOOKS = 2  # looks without an active job until a run counts as ended: its program may be sending the next one
+QUIET_LOOKS = 2  # looks without an active job until a run counts as ended: its program may be sending the next one
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def watch_run(
     while True:
         yield state
         quiet = 0 if state.active else quiet + 1
-        if quiet > _QUIET_LOOKS:
+        if quiet > QUIET_LOOKS:
             return
         wait(pause)
         state = _next(client, state)
