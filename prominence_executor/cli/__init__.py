@@ -126,7 +126,7 @@ def _run(argv: Sequence[str] | None) -> int:
             return work(arguments)
     except BrokenPipeError:
         raise
-    except (ProminenceError, ValueError, OSError, ImportError) as error:
+    except (ProminenceError, ValueError, OSError, ImportError, RuntimeError) as error:
         if arguments.debug:
             import traceback
 

@@ -21,11 +21,15 @@ _PATIENCE = 5.0  # seconds for which a service that does not answer is asked aga
 _SHELLS = ("bash", "zsh", "tcsh")
 
 
-def connected(arguments: argparse.Namespace) -> ProminenceClient:
+def connected(arguments: argparse.Namespace, *, start: bool = False) -> ProminenceClient:
     """Return a client for the service that the command line, the environment or a profile names.
+
+    Args:
+        start: also start the one of Slurm, where it does not run; who only looks has no need of it.
 
     Raises:
         AuthenticationError, InvalidRequestError: something is not set.
+        ServiceUnavailableError: the service of Slurm does not run.
     """
     from ..client.profiles import service_url
     from ..errors import InvalidRequestError
@@ -36,7 +40,7 @@ def connected(arguments: argparse.Namespace) -> ProminenceClient:
             "the URL is 'local': that service ends with the program that has started it, and its runs with it; "
             "'prominence-executor serve' is one that stays"
         )
-    return find_service(None, None, _PATIENCE, profile=arguments.profile).connect()
+    return find_service(None, None, _PATIENCE, profile=arguments.profile, start=start).connect()
 
 
 def add_to(add: AddParser) -> None:
@@ -105,7 +109,10 @@ def _asked_for_token() -> str:
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass("token: ")
+        try:
+            return getpass("token: ")
+        except EOFError:
+            raise ValueError("no token was given") from None
     return sys.stdin.readline().strip()
 
 

@@ -91,7 +91,7 @@ def _push(arguments: argparse.Namespace) -> int:
     from ..images.files import push
     from ..progress import TransferBar
 
-    with connected(arguments) as client, TransferBar("upload") as bar:
+    with connected(arguments, start=True) as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0

@@ -153,6 +153,8 @@ def find_service(
     resources: Resources | None = None,
     engine: Mapping[str, str] | None = None,
     profile: str | None = None,
+    *,
+    start: bool = True,
 ) -> Service:
     """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
 
@@ -162,8 +164,10 @@ def find_service(
         max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
         engine: what is said to Slurm for every job, and to a service that is started: ``dir``, its directory, ...
         profile: the name of the profile that says what is not given.
+        start: start the one of ``"slurm"``; else it must be there already.
 
     Raises:
+        ServiceUnavailableError: it is not, and is not to be started.
         AuthenticationError: there is no token, or it has expired; the sentence says whether the URL is missing, too.
         ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
@@ -172,7 +176,7 @@ def find_service(
     retry_for = min(_REPEAT, service_timeout)
     url = url or service_url(profile)
     if url == "slurm":
-        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout))
+        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout), start)
     if url != "local":
         tokens = TokenSource(token, profile, url)
         _check_set_up(url, tokens)  # what is missing is better said here than by the first future
@@ -192,11 +196,16 @@ def find_service(
     return Service(connect, embedded.stop, on_death, lasts=False)
 
 
-def _lasting(name: str, options: dict[str, str], retry_for: float) -> Service:
+def _lasting(name: str, options: dict[str, str], retry_for: float, start: bool) -> Service:
     """Find or start the service of a batch system, and keep it until it is not needed any more."""
-    from ..service.found import find_or_start, needed
+    from ..service.found import find_or_start, find_running, needed
 
     directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
+    if not start and find_running(directory) is None:
+        raise ServiceUnavailableError(
+            f"no service of url={name!r} runs in {directory}: the next program that uses it starts it, and then it "
+            "knows its runs again"
+        )
     find_or_start(name, directory, options)
     release = needed(directory)
 

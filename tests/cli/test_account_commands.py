@@ -119,6 +119,15 @@ def test_the_status_says_who_is_missing(said: Said, service: LocalService, monke
     assert said("check")[0] == 0
 
 
+def test_a_listing_starts_no_service_of_slurm(said: Said, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMINENCE_URL", "slurm")
+    for arguments in (["runs"], ["list", "--all"], ["show", "some"]):
+        status, shown, errors = said(*arguments)
+        assert (status, shown, errors.count("\n")) == (3, "", 1)
+        assert "no service of url='slurm' runs in " in errors
+    assert not (home / ".prominence").exists()
+
+
 @pytest.mark.slow
 def test_a_service_that_does_not_answer_is_status_3(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMINENCE_URL", f"http://127.0.0.1:{unused_port()}/prominence/v1")
