@@ -122,8 +122,7 @@ def _show_profiles(arguments: argparse.Namespace) -> int:
     known = profiles.profiles()
     wanted = {arguments.profile: profiles.find_profile(arguments.profile)} if arguments.profile else known
     shown = {
-        name: {field: "(hidden)" if field == profiles.SECRET else text for field, text in profile.values.items()}
-        for name, profile in wanted.items()
+        name: {field: _shown(field, text) for field, text in profile.values.items()} for name, profile in wanted.items()
     }
     if arguments.json:
         print_json(shown)
@@ -133,6 +132,14 @@ def _show_profiles(arguments: argparse.Namespace) -> int:
     else:
         print(f"there are no profiles in {harmless(str(profiles.profiles_file()))}", file=sys.stderr)
     return 0
+
+
+def _shown(field: str, text: str) -> str:
+    from ..client import profiles
+
+    if field == profiles.SECRET:
+        return "(hidden)"
+    return profiles.shown_url(text) if field == "url" else text
 
 
 def _check(arguments: argparse.Namespace) -> int:

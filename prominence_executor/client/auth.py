@@ -14,10 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from ..errors import AuthenticationError, InvalidRequestError
-from .profiles import find_profile, service_url
+from .profiles import checked_url, find_profile, service_url
 
 __all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
 
@@ -180,14 +179,7 @@ def base_url(url: str | None = None, profile: str | None = None) -> str:
             "there is no URL of the service: give the url argument or set PROMINENCE_URL, or have one in a profile "
             "(prominence-executor config set url=...)"
         )
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise InvalidRequestError(
-            "the service's URL must not contain a user name or password: the service takes tokens"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidRequestError(f"the service's URL must look like https://host/prominence/v1, not {url!r}")
-    return url.rstrip("/")
+    return checked_url(url)
 
 
 def verification(verify: bool | str | os.PathLike[str] | None = None) -> bool | str:
