@@ -161,7 +161,7 @@ def _leave_standard_output() -> None:
 
 
 def _failed(line: str, status: int = 1) -> int:
-    from .terminal import harmless
+    from ..shown import harmless
 
     sys.stderr.write(harmless(line, lines=True) + "\n")
     return status

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .terminal import Columns, harmless, print_json, print_table
+from ..shown import harmless
+from .terminal import Columns, print_json, print_table
 
 if TYPE_CHECKING:
     from ..client.client import ProminenceClient

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..shown import harmless
 from .account import connected
-from .terminal import Columns, LiveTable, duration, harmless, moment, numbers, print_json, print_table
+from .terminal import Columns, LiveTable, duration, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from ..runs import CallOutcome, JobInfo, RunInfo, RunState
