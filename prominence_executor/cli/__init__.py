@@ -19,6 +19,7 @@ imported before that work begins: ``--help`` is to be there at once.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,9 @@ class AddParser(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that it does not have is no reason to fail
     try:
         try:
             return _run(argv)

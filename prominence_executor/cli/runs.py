@@ -107,7 +107,7 @@ def _runs(arguments: argparse.Namespace) -> int:
                     "active" if info.active else "ended",
                     str(info.calls or ""),
                     _counts(info),
-                    ", ".join(info.functions) or ("(warm workers)" if info.workers else ""),
+                    ", ".join(info.functions) or ("(warm workers)" if info.all_workers else ""),
                     moment(info.created),
                 )
                 for info in found
@@ -133,7 +133,7 @@ def _show(arguments: argparse.Namespace) -> int:
         print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays})
         return 0
     print(_title(state))
-    if state.info.workers:
+    if state.info.all_workers:
         print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
         print()
@@ -143,7 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _title(state: RunState) -> str:
     info = state.info
-    calls = f"{info.calls} calls" if info.calls else f"{info.workers} warm workers"
+    calls = f"{info.calls} calls" if info.calls else f"{info.all_workers} warm workers"
     functions = f" of {', '.join(info.functions)}" if info.functions else ""
     how = "active" if info.active else f"ended {moment(info.ended)}".rstrip()
     return harmless(f"run {info.run_id}, {how}: {calls}{functions}; jobs: {_counts(info)}")
@@ -176,7 +176,8 @@ def _watch(arguments: argparse.Namespace) -> int:
             shown = sorted(state.jobs, key=lambda job: (not job.active, -job.id))
             table.show(_title(state), _JOBS, _rows(shown))
     last = [job for job in state.calls().values() if job is not None]
-    return 1 if any(job.status != "completed" for job in last) else 0
+    lost = [job for job in state.jobs if job.worker is not None and job.status in ("killed", "failed")]
+    return 1 if lost or any(job.status != "completed" for job in last) else 0
 
 
 def _logs(arguments: argparse.Namespace) -> int:
@@ -227,7 +228,10 @@ def _cancel(arguments: argparse.Namespace) -> int:
     print(f"{len(done.jobs)} jobs deleted" + (f", {len(done.workflows)} workflows" if done.workflows else ""))
     if done.calls:
         print(f"no active job: calls {', '.join(map(str, done.calls))}", file=sys.stderr)
-    return 1 if done.calls else 0
+    if done.unmade:
+        listed = ", ".join(map(str, done.unmade))
+        print(f"their array has not made a job yet: calls {listed}; cancel the run, or try again", file=sys.stderr)
+    return 1 if done.calls or done.unmade else 0
 
 
 def _results(arguments: argparse.Namespace) -> int:
