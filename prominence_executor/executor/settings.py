@@ -179,7 +179,9 @@ def find_service(
         return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout), start)
     if url != "local":
         tokens = TokenSource(token, profile, url)
-        _check_set_up(url, tokens)  # what is missing is better said here than by the first future
+        _check_set_up(
+            url, tokens, f"; {_TRY}" if start else ""
+        )  # what is missing is better said here than by the first future
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
@@ -222,8 +224,8 @@ def _lasting(name: str, options: dict[str, str], retry_for: float, start: bool) 
     return Service(connect, release, revive=revive)
 
 
-def _check_set_up(url: str | None, tokens: TokenSource) -> None:
-    """Say in one sentence all that is missing, and how each is set.
+def _check_set_up(url: str | None, tokens: TokenSource, instead: str) -> None:
+    """Say in one sentence all that is missing, how each is set, and what to do instead.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -234,11 +236,11 @@ def _check_set_up(url: str | None, tokens: TokenSource) -> None:
     except AuthenticationError as error:
         if url:
             text = f"{error} (or try everything on this machine, without a token: url='local')"
-            raise AuthenticationError(text if tokens.is_missing else str(error)) from None
+            raise AuthenticationError(text if tokens.is_missing and instead else str(error)) from None
         token = _NO_CREDENTIAL if tokens.is_missing else str(error)
-        raise AuthenticationError(f"{_NO_URL}; {token}; {_TRY}") from None
+        raise AuthenticationError(f"{_NO_URL}; {token}{instead}") from None
     if not url:
-        raise InvalidRequestError(f"{_NO_URL}; {_TRY}")
+        raise InvalidRequestError(f"{_NO_URL}{instead}")
 
 
 def usual_resources(profile: Profile) -> Resources | None:

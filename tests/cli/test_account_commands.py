@@ -105,6 +105,7 @@ def test_the_status_says_who_is_missing(said: Said, service: LocalService, monke
     assert (status, shown, errors.count("\n")) == (4, "", 1)
     assert "PROMINENCE_URL" in errors
     assert "PROMINENCE_TOKEN" in errors
+    assert "url='local'" not in errors  # of a command it would list nothing
     assert said("check")[0] == 4
     monkeypatch.setenv("PROMINENCE_URL", service.url)
     monkeypatch.setenv("PROMINENCE_TOKEN", "garbage")
@@ -134,6 +135,8 @@ def test_a_service_that_does_not_answer_is_status_3(said: Said, monkeypatch: pyt
     monkeypatch.setenv("PROMINENCE_TOKEN", "some")
     status, shown, errors = said("runs")
     assert (status, shown, errors.count("\n")) == (3, "", 1)
+    assert "does not answer (connection refused)" in errors
+    assert "HTTPConnection" not in errors
     assert said("check")[0] == 3
 
 
