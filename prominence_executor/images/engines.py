@@ -25,6 +25,7 @@ from .running import run
 from .sif import apptainer
 
 _ASKED = {"podman": ("info",), "docker": ("version",)}  # what fails where a program is installed, and cannot build
+_PUBLIC = "docker.io/library/"
 _PATIENCE = 60.0  # seconds for which one may think about that
 _TAIL = 300  # characters of what it says then
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -70,7 +71,9 @@ def build_archive(
     (scratch / "Containerfile").write_text(recipe.containerfile())
     # The user may have an image of the archive's name, which must not be lost.
     image = f"localhost/prominence-build-{uuid.uuid4().hex[:12]}/{tag}"
-    words = ["--file", os.fspath(scratch / "Containerfile"), "--tag", image]
+    # Of what was built before nothing is taken: the lines are the same, and the packages behind them may be newer.
+    words = ["--no-cache", "--file", os.fspath(scratch / "Containerfile"), "--tag", image]
+    words += ["--pull"] if recipe.base.startswith(_PUBLIC) else []  # a base of the user's own may be here alone
     words += [word for variable in _PROXIES if variable in os.environ for word in ("--build-arg", variable)]
     if recipe.places:
         secret = _private(scratch / CONFIGURATION, recipe.configuration())

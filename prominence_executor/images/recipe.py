@@ -7,6 +7,7 @@ It writes and reads files, and runs nothing.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ _PLACES = {  # options that say where packages are found, as pip's configuration
     "-i": "index-url", "--index-url": "index-url", "--extra-index-url": "extra-index-url",
     "-f": "find-links", "--find-links": "find-links", "--trusted-host": "trusted-host",
 }  # fmt: skip
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _SEVERAL = ("extra-index-url", "find-links", "trusted-host")
 
 
@@ -164,9 +166,11 @@ def _read(path: Path, kind: str, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def _place(path: Path, value: str) -> str:
-    if "://" not in value and "/" in value:
+    """Return an address with the variables that are named in it, as pip reads it: an image has none of them."""
+    whole = _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], value)
+    if "://" not in whole and "/" in whole:
         raise ValueError(f"{path}: {value!r} is on this machine, and cannot be reached from inside of an image")
-    return value
+    return whole
 
 
 def _checked(path: Path, line: str) -> str:

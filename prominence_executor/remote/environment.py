@@ -6,6 +6,7 @@ nothing of it is written outside of its directory. It travels where a job needs 
 """
 
 import os
+import shutil
 import site
 import sys
 import tarfile
@@ -80,12 +81,13 @@ def unpack_whole(path, folder):
     """Unpack an archive into a folder that is there as a whole or not at all."""
     partial = "%s.%s" % (folder, os.urandom(8).hex())
     os.mkdir(partial, 0o755)
-    with tarfile.open(path, "r|gz") as archive:
-        unpack(archive, partial)
     try:
+        with tarfile.open(path, "r|gz") as archive:
+            unpack(archive, partial)
         os.rename(partial, folder)
-    except OSError:
-        if not os.path.isdir(folder):
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)  # the disk may be full of it
+        if not (isinstance(error, OSError) and os.path.isdir(folder)):
             raise
 
 

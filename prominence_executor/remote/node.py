@@ -38,10 +38,8 @@ def kept_at_node(digest, unpack):
             with open(folder + ".making", "ab") as making:
                 fcntl.flock(making, fcntl.LOCK_EX)  # several jobs may begin at once: one of them unpacks
                 if not take(folder):
-                    if not make(folder, unpack):
-                        return None
-                    remove_unused(place)
-                    if not take(folder):
+                    remove_unused(place)  # first: there may be no room without
+                    if not make(folder, unpack) or not take(folder):
                         return None
         return folder
     except OSError:

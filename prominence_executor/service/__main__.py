@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from .node.platform import Platform
 from .service import ENGINES, LocalService, check_numbers
-from .serving import said
+from .serving import BEAT, go_on, said
 from .state.directory import write_whole
 from .state.shortage import shortage
 
@@ -214,7 +214,8 @@ def _write_token(service: LocalService) -> None:
 
 def _await_end(service: LocalService, ended: int, idle: float | None) -> None:
     """Return when a signal comes, or when nothing has run, waited or been asked for so many seconds."""
-    while not select.select([ended], [], [], None if idle is None else min(idle, _IDLE_LOOK))[0]:
+    while not select.select([ended], [], [], BEAT if idle is None else min(idle, _IDLE_LOOK))[0]:
+        go_on(service.dir)
         if idle is not None and service.idle_seconds() >= idle:
             return
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .node.platform import Platform
-from .serving import is_needed, keep_port, last_port, nobody_serves, who_serves
+from .serving import is_needed, keep_port, last_port, nobody_serves, who_serves, who_serves_elsewhere
 from .state.authority import certified, hosts_of, own_name
 from .state.clock import Clock
 from .state.directory import lock_directory
@@ -269,5 +269,8 @@ class LocalService:
         except RuntimeError as error:
             serving = who_serves(directory)
             raise RuntimeError(f"{error}: {serving}" if serving else str(error)) from error
+        serving = who_serves_elsewhere(directory)
+        if serving is not None:
+            raise RuntimeError(f"another service uses the directory {directory}: {serving}")
         nobody_serves(directory)
         return directory

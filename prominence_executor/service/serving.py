@@ -16,6 +16,7 @@ from .state.directory import own_file, write_whole
 
 _FORMAT = 1
 _FILE = "serving.json"
+BEAT, _LATELY = 10.0, 45.0  # seconds between two words of who serves, and after which silence is an end
 _NEEDED = "needed"  # the file that is locked by the programs that need the service
 
 
@@ -59,6 +60,26 @@ def who_serves(directory: Path) -> Serving | None:
     if found.pop("format") > _FORMAT:
         return None
     return Serving(found["url"], found["host"], found["pid"], found.get("cafile"))
+
+
+def go_on(directory: Path) -> None:
+    """Say that this process still serves a directory; to be said every BEAT seconds."""
+    with suppress(OSError):
+        os.utime(directory / _FILE, follow_symlinks=False)
+
+
+def who_serves_elsewhere(directory: Path) -> Serving | None:
+    """Return which service on another host has said lately that it serves a directory: locks may be of one host alone.
+
+    For who holds the directory's lock.
+    """
+    with suppress(OSError, ValueError, KeyError, RuntimeError):  # others may have said that, or nobody
+        serving = who_serves(directory)
+        os.utime(directory / "lock")  # so that both times are of the same clock
+        passed = (directory / "lock").stat().st_mtime - (directory / _FILE).stat().st_mtime
+        if serving is not None and serving.host != socket.gethostname() and passed < _LATELY:
+            return serving
+    return None
 
 
 def nobody_serves(directory: Path) -> None:

@@ -66,6 +66,7 @@ def test_an_archive_is_made_of_the_official_image(
     assert made["program"] == name
     assert made["lines"][0] == f"FROM docker.io/library/python:{HERE}-slim"
     assert made["arguments"] == ["https_proxy"]
+    assert {"--no-cache", "--pull"} <= set(made["words"])  # what is built is as new as the packages are
     assert "secret" not in json.dumps(made)
     steps = (folder / "steps").read_text().splitlines()
     assert [step.split()[0] for step in steps] == ["python3", "apt-get", "apt-get", "python3", "python3"]
@@ -111,6 +112,17 @@ def test_an_index_with_a_password_reaches_pip_and_nobody_else(
     everything = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for text in [*everything, built.path.read_bytes(), repr(said).encode(), "".join(capfd.readouterr()).encode()]:
         assert b"s3cret" not in text
+
+
+def test_variables_in_the_address_of_an_index_are_read_here_as_pip_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INDEX_USER", "me")
+    monkeypatch.delenv("INDEX_NOT_THERE", raising=False)
+    line = "--index-url https://${INDEX_USER}:${INDEX_NOT_THERE}@one.example/$INDEX_USER/${lower}"
+    (tmp_path / "r.txt").write_text(f"{line}\n")
+    made = recipe("python:3", "3.11", [tmp_path / "r.txt"], [], {})
+    assert made.places == {"index-url": "https://me:${INDEX_NOT_THERE}@one.example/$INDEX_USER/${lower}"}
 
 
 def test_a_base_with_another_python_is_one_clear_error(install: Install, tmp_path: Path) -> None:

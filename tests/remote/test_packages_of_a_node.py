@@ -124,6 +124,14 @@ def test_an_archive_that_is_not_what_was_sent_leaves_nothing(place: Path) -> Non
     assert not [path for path in place.iterdir() if path.is_dir()]
 
 
+def test_an_archive_that_ends_too_early_leaves_nothing(place: Path, unpack: Unpack, tmp_path: Path) -> None:
+    whole = (tmp_path / "archive").read_bytes()
+    (tmp_path / "archive").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((EOFError, tarfile.TarError)):
+        kept_at_node(DIGEST, unpack)
+    assert not [path for path in place.iterdir() if path.is_dir()]
+
+
 def test_what_nobody_has_used_for_a_week_makes_room(place: Path, unpack: Unpack) -> None:
     old, busy, new = (sha256(name).hexdigest() for name in (b"old", b"busy", b"new"))
     gone = kept_at_node(old, unpack)

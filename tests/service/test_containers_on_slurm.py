@@ -14,7 +14,7 @@ from one_node_slurm import OneNodeSlurm
 from prominence_executor import ProminenceExecutor
 from prominence_executor.service import LocalService
 from prominence_executor.service.containers.base import PullFailed
-from prominence_executor.service.containers.once import Once
+from prominence_executor.service.containers.once import Once, clear
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
 
@@ -58,3 +58,12 @@ def test_what_processes_have_in_common_is_made_by_one_at_a_time(tmp_path: Path) 
             order.append("first")
         waits.result(20)
     assert order == ["first", "second"]
+
+
+def test_what_another_job_has_just_given_a_second_name_is_not_taken_for_left(tmp_path: Path) -> None:
+    (tmp_path / "object").write_text("an image")
+    os.utime(tmp_path / "object", (1, 1))  # it was uploaded long ago
+    (tmp_path / "incoming").mkdir()
+    os.link(tmp_path / "object", tmp_path / "incoming" / "link")
+    clear(tmp_path / "incoming", shared=True)
+    assert (tmp_path / "incoming" / "link").exists()

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prominence_executor.service.containers.apptainer import devices
 from prominence_executor.service.engines import ends
 from prominence_executor.service.engines.batches import grouped
-from prominence_executor.service.engines.listening import lag_of, pause_after
+from prominence_executor.service.engines.listening import lag_of, may_run, pause_after
 from prominence_executor.service.engines.slurm import words
 from prominence_executor.service.engines.slurm.options import arguments, check_options
-from prominence_executor.service.engines.slurm.sbatch import script
+from prominence_executor.service.engines.slurm.sbatch import environment, script
 from prominence_executor.service.engines.system import (
     Batch,
     Gone,
@@ -25,8 +26,9 @@ from prominence_executor.service.engines.system import (
     Waiting,
 )
 from prominence_executor.service.node import oom
-from prominence_executor.service.node.elsewhere import memory_considered
+from prominence_executor.service.node.elsewhere import memory_considered, passed_on
 from prominence_executor.service.node.outcome import Outcome
+from prominence_executor.service.sandbox.sandbox import Sandbox
 
 SMALL = Shape(1, 1, 1, 1, 600, 0)
 LARGE = Shape(8, 16, 1, 1, 600, 0)
@@ -92,6 +94,11 @@ POLICY = FAILED + "Job violates accounting/QOS policy (job submit limit, user's 
         (POLICY, 1, False, SystemRefuses),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", 1, False, SystemFull),
         (FAILED + "Resource temporarily unavailable", 5, False, SystemFull),
+        (FAILED + "Slurm backup controller in standby mode", 5, True, SystemAway),
+        (FAILED + "I/O error writing script/environment to file", 5, True, SystemAway),
+        (FAILED + "Unexpected message received", 1, False, SystemAway),
+        (FAILED + "Required partition not available (inactive or drain)", 1, False, SystemFull),
+        (FAILED + "Requested partition configuration not available now", 5, True, SystemFull),
         (FAILED + "Invalid job array specification", 2000, False, SystemFull),
         (FAILED + "Invalid job array specification", 1, False, SystemRefuses),
     ],
@@ -102,6 +109,16 @@ def test_what_sbatch_says_is_for_now_for_this_many_or_for_ever(
     why = words.why_not(said, size, others)
     assert type(why) is meaning
     assert "sbatch:" not in str(why)
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [("scancel: error: Kill job error on job id 7: Unable to contact slurm controller (connect failure)", True),
+     ("scancel: error: Kill job error on job id 7: Socket timed out on send/recv operation", True),
+     ("scancel: error: Kill job error on job id 7: Invalid job id specified", False), ("", False)],
+)  # fmt: skip
+def test_a_cancellation_that_slurm_has_not_heard_is_told_from_one_of_what_is_gone(said: str, away: bool) -> None:
+    assert words.is_away(said) is away
 
 
 def test_the_accounting_is_a_second_opinion() -> None:
@@ -158,6 +175,33 @@ def test_jobs_without_an_array_are_cancelled_by_their_numbers() -> None:
     assert words.together(["7", "8_0", "8_1", "8_2", "8_5"]) == ["7", "8_[0-2,5]"]
 
 
+def test_a_cancelled_run_is_let_go_only_where_it_surely_does_not_run() -> None:
+    assert not may_run(None, fresh=True, claimed=False)  # nobody has tried to submit it
+    assert may_run(None, fresh=False, claimed=False)  # there was no answer, and it is not known whether it came through
+    assert not may_run("", fresh=False, claimed=False)  # it is known: it did not
+    assert may_run("", fresh=False, claimed=True)  # a node has it
+
+
+def test_tasks_see_which_accelerators_are_theirs_and_of_the_rest_what_was_asked_for() -> None:
+    node = {"CUDA_VISIBLE_DEVICES": "1", "SLURM_NNODES": "2", "SECRET": "x"}
+    assert passed_on(node, ()) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert passed_on(node, ("SLURM_",)) == {"CUDA_VISIBLE_DEVICES": "1", "SLURM_NNODES": "2"}
+    assert devices(node) == ["--nv"]
+    assert devices({"ROCR_VISIBLE_DEVICES": "0"}) == ["--rocm"]
+    assert devices({"CUDA_VISIBLE_DEVICES": ""}) == devices({}) == []
+
+
+def test_a_python_of_an_environment_module_finds_its_libraries_on_the_node_and_in_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/modules/lib")
+    sandbox = Sandbox(tmp_path, tmp_path / "bin")
+    assert environment()["LD_LIBRARY_PATH"] == sandbox.environment({})["LD_LIBRARY_PATH"] == "/modules/lib"
+    assert sandbox.environment({"LD_LIBRARY_PATH": "/own"})["LD_LIBRARY_PATH"] == "/own"
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert "LD_LIBRARY_PATH" not in {**environment(), **sandbox.environment({})}
+
+
 def test_what_could_not_begin_waits_longer_each_time() -> None:
     assert [pause_after(count) for count in (1, 2, 3, 20, 10**9)] == [10, 20, 40, 300, 300]
 
@@ -175,7 +219,7 @@ def test_file_systems_that_cache_what_is_not_there_are_given_time() -> None:
         (Gone(ends.CANCELLED, "n1"), "deleted", "Job was cancelled on the cluster (n1)"),
         (Gone(ends.NODE, "n1"), "failed", "Job was evicted: its node failed (n1)"),
         (Gone(ends.PREEMPTED), "failed", "Job was evicted: it was preempted"),
-        (Gone(), "failed", "Job ended on the cluster without an outcome"),
+        (Gone(), "failed", "Job ended on the cluster without an outcome: /dir/engine/log may say why"),
     ],
 )
 def test_what_ends_a_job_has_the_services_words(gone: Gone, status: str, reason: str) -> None:

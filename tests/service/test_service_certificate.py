@@ -50,6 +50,22 @@ def test_the_authority_stays_and_the_certificate_is_made_anew_for_other_names(tm
         assert (tmp_path / "tls" / name).stat().st_mode & 0o077 == 0
 
 
+def test_under_a_umask_for_groups_it_is_made_and_found_again(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        made = certified(tmp_path / "tls", ["a.example"])
+    finally:
+        os.umask(before)
+    assert made.cafile.stat().st_mode & 0o777 == 0o644
+    made.cafile.chmod(0o664)  # as an earlier release left it
+    assert certified(tmp_path / "tls", ["a.example"]) == made
+    assert made.cafile.stat().st_mode & 0o777 == 0o644
+    made.cafile.chmod(0o664)
+    made.cafile.parent.chmod(0o755)  # others may have written there
+    with pytest.raises(RuntimeError, match="can be written by others"):
+        certified(tmp_path / "tls", ["a.example"])
+
+
 def test_clients_with_the_authority_reach_it_and_others_refuse(tmp_path: Path) -> None:
     with LocalService(tmp_path, bind=ANY) as service:
         assert service.cafile is not None

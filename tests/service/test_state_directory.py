@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from people import Person
 from prominence_executor.service import LocalService
 from prominence_executor.service.node.ticket import Places, put
 from prominence_executor.service.sandbox.removal import remove_tree
+from prominence_executor.service.state.directory import is_locked, lock_directory, write_whole
 from prominence_executor.service.state.objects import ObjectStore
 
 pytestmark = pytest.mark.once
@@ -133,6 +136,29 @@ def test_the_next_start_keeps_what_a_link_among_the_sandboxes_leads_to(state: Pa
     finally:
         works_there.kill()
         works_there.wait()
+
+
+@pytest.mark.parametrize(("number", "locked"), [(errno.EACCES, True), (errno.EAGAIN, True), (errno.ENOLCK, False)])
+def test_a_lock_that_another_has_is_told_from_one_that_there_cannot_be(
+    state: Path, monkeypatch: pytest.MonkeyPatch, number: int, locked: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert is_locked(state) is locked
+    with pytest.raises(RuntimeError, match="another service uses" if locked else "cannot lock files"):
+        lock_directory(state)
+
+
+def test_what_is_served_from_another_host_is_refused_while_that_says_so(state: Path) -> None:
+    elsewhere = {"format": 1, "url": "http://127.0.0.1:1/prominence/v1", "host": "another", "pid": 7}
+    write_whole(state / "serving.json", json.dumps(elsewhere).encode())
+    assert "another service uses the directory" in (said := refused(state))
+    assert said.endswith("process 7 on another, at http://127.0.0.1:1/prominence/v1")
+    os.utime(state / "serving.json", (1, 1))  # it has been silent for long
+    with LocalService(state):
+        assert not (state / "serving.json").exists()
 
 
 def test_sandboxes_elsewhere_are_refused(state: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..sandbox import processes
 from ..sandbox.downloads import proxy_variables
 from ..sandbox.sandbox import Sandbox
 from ..state.directory import own_directory
-from .base import Command, Stopped
+from .base import AMD, NVIDIA, Command, Stopped
 from .images import Image, fresh, run_tool
 from .once import Once, clear, is_fresh
 from .overlay import SYSTEM_PATH
@@ -104,7 +105,7 @@ class _Container:
         """
         (home, seen), *others = binds(self.sandbox)
         argv = [
-            _program(), "--silent", "exec", "--containall", "--home", f"{home}:{seen}",
+            _program(), "--silent", "exec", "--containall", *devices(env), "--home", f"{home}:{seen}",
             *(word for here, there in others for word in ("--bind", f"{here}:{there}")),
             "--pwd", cwd, str(self.image), *words,
         ]  # fmt: skip
@@ -115,6 +116,11 @@ class _Container:
 
     def close(self) -> None:
         """Do nothing: nothing stays open."""
+
+
+def devices(env: Mapping[str, str]) -> list[str]:
+    """Return the words by which a container has the accelerators of a job with these variables. Pure."""
+    return ["--nv"] if env.get(NVIDIA) else ["--rocm"] if env.get(AMD) else []  # it takes one of them
 
 
 def _program() -> str:

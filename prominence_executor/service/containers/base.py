@@ -16,6 +16,10 @@ from typing import Any, Protocol
 
 from ..sandbox.sandbox import Sandbox
 
+# The variables by which a batch system says which of a node's accelerators are a job's: without them it takes all.
+NVIDIA, AMD = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+DEVICES = (NVIDIA, AMD, "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
+
 Env = dict[str, str]  # the variables of a task's environment, in addition to those of its runtime
 Stopped = Callable[[], bool]  # whether the run was ended from outside
 

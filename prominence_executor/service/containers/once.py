@@ -92,7 +92,9 @@ def clear(folder: Path, *, shared: bool) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     for entry in os.scandir(folder) if shared else ():
         with suppress(OSError):  # somebody else removes it
-            if entry.stat(follow_symlinks=False).st_mtime > time.time() - _OLD:
+            state = entry.stat(follow_symlinks=False)
+            # A second name of an uploaded object is as old as the object, but its state has changed just now.
+            if max(state.st_mtime, state.st_ctime) > time.time() - _OLD:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -25,4 +25,5 @@ def outcome_of(gone: Gone, directory: str, python: str, program: str) -> Outcome
                               "it must lie on a file system that all nodes share"),
         NO_PYTHON: Outcome("failed", f"The node does not see the service's Python {python}{where}: {_SHARE}"),
         NO_PROGRAM: Outcome("failed", f"The node does not see the service's program {program}{where}: {_SHARE}"),
-    }.get(gone.cause) or Outcome("failed", f"Job ended on the cluster without an outcome{where}")  # fmt: skip
+    }.get(gone.cause) or Outcome("failed", f"Job ended on the cluster without an outcome{where}: "
+                                         f"{directory}/engine/log may say why")  # fmt: skip

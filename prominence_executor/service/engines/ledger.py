@@ -56,6 +56,7 @@ class Ledger:
         self.condition = threading.Condition()  # of a lock that its holder may take again
         self.wanted: list[Request] = []  # to be submitted
         self.cancelled: list[BatchRun] = []  # to be ended in the batch system
+        self.fresh: set[str] = set()  # batches that are surely not there: nobody has tried, or there was no room
         self._runs: dict[int, BatchRun] = {}  # that are not over, by job
         self._tickets: dict[str, BatchRun] = {}  # that are not forgotten
         self._stored: dict[str, Stored] = {}
@@ -71,7 +72,9 @@ class Ledger:
             self._stored[batch.name], self._left[batch.name] = batch, len(runs)
             for run in runs:
                 self._tickets[run.ticket] = run
-                self._runs.setdefault(run.job, run)  # after a restart another batch may have its latest run
+                other = self._runs.get(run.job)
+                if other is None or other.over:  # after a restart another batch may have its latest run
+                    self._runs[run.job] = run
         return runs
 
     def halve(self, batch: Stored, count: int, name: str) -> Stored:
@@ -151,6 +154,7 @@ class Ledger:
             last = not self._left[name]
             if last:
                 del self._stored[name], self._left[name]
+                self.fresh.discard(name)
         self._places.forget(run.ticket)
         if last:
             self.batches.remove(name)

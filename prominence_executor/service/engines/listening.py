@@ -66,7 +66,7 @@ class Listening:
         self._lag = lag_of(file_system_of(directory))
         self._sandboxes = Path(os.path.realpath(directory)) / "sandboxes"
         self._ended: set[str] = set()  # tickets of which it was said that they have ended, at the last look
-        self._later: list[tuple[float, int]] = []  # when to submit a job again that could not begin
+        self._later: list[tuple[float, int]] = []  # when to submit a job again
         self._waits: dict[int, int] = {}  # how often it could not
 
     def expect(self) -> None:
@@ -115,7 +115,10 @@ class Listening:
             tempfile.NamedTemporaryFile(dir=self._places.said).close()
 
     def end_cancelled(self, closing: Callable[[], bool]) -> bool:
-        """Have the batch system end what was cancelled, once nothing more comes; False when it gave no answer."""
+        """Have the batch system end what was cancelled, once nothing more comes.
+
+        False when it gave no answer, or what may run has no number yet by which it could be ended.
+        """
         ledger = self._ledger
         with ledger.condition:
             until, count = time.monotonic() + _LONGEST_GATHER, 0
@@ -123,10 +126,12 @@ class Listening:
                 count = len(ledger.cancelled)
                 ledger.condition.wait_for(closing, timeout=_GATHER)
             cancelled, ledger.cancelled = ledger.cancelled, []
-        unsent = [run for run in cancelled if self._number(run) is None]
+        cancelled = [run for run in cancelled if ledger.of_ticket(run.ticket) is run]  # else it has ended meanwhile
+        numbered = [(run, self._number(run)) for run in cancelled]
+        unsent = [run for run, number in numbered if not number]
         for run in unsent:
             self._places.ticket(run.ticket).unlink(missing_ok=True)  # should it start, it finds nothing
-        numbers = [number for run in cancelled if (number := self._number(run))]
+        numbers = [number for _, number in numbered if number]
         try:
             if numbers:
                 self._system.cancel(numbers)
@@ -135,10 +140,20 @@ class Listening:
                 ledger.cancelled += cancelled
             return False
         now = time.monotonic()
-        for run in unsent:
-            self._ledger.forget(run)
         for run in cancelled:
             run.missed = run.missed or now
+        doubted = [run for run in unsent if not self._let_go(run)]
+        with ledger.condition:
+            ledger.cancelled += doubted
+        return not doubted
+
+    def _let_go(self, run: BatchRun) -> bool:
+        """Forget a cancelled run without a number, where it surely does not run; whether it does not."""
+        batch = self._ledger.batch_of(run)
+        number, fresh = (None, True) if batch is None else (batch.id, batch.name in self._ledger.fresh)
+        if may_run(number, fresh=fresh, claimed=self._places.is_claimed(run.ticket)):
+            return False
+        self._ledger.forget(run)
         return True
 
     def conclude(self, run: BatchRun, outcome: Outcome) -> None:
@@ -154,26 +169,27 @@ class Listening:
             again = self._jobs.insist(lambda: self._jobs.ended(spec, outcome))
             if not again and self._jobs.is_open(run.job):
                 return  # the service ends, and could not store it: the next one hears it again
-        self._clear(run)
-        self._ledger.forget(run)
+        # Before anything else, which may fail: the job is idle again, and nobody but this list knows of it.
         if not again:
             self._waits.pop(run.job, None)
         elif outcome.status == WAITS:
             self._wait(run.job, outcome)
         else:
-            self._jobs.submit([run.job])
+            self._later.append((time.monotonic(), run.job))
+        self._clear(run)
+        self._ledger.forget(run)
 
     def next_due(self) -> float | None:
-        """Return when a job that could not begin is to be submitted again, by the monotonic clock."""
+        """Return when a job is to be submitted again, by the monotonic clock."""
         return min((when for when, _ in self._later), default=None)
 
     def submit_due(self) -> None:
-        """Submit again what could not begin, after its pause."""
+        """Submit again what is to have another run, and what could not begin after its pause."""
         now = time.monotonic()
         due = [job for when, job in self._later if when <= now]
         if due:
-            self._later = [entry for entry in self._later if entry[0] > now]
             self._jobs.submit(due)
+            self._later = [entry for entry in self._later if entry[0] > now]  # now that it has not failed
 
     def _wait(self, job: int, outcome: Outcome) -> None:
         """Let a job that could not begin wait: its node is short of something, and would be so again."""
@@ -268,6 +284,14 @@ class Listening:
 def lag_of(file_system: str) -> float:
     """Return the seconds after which what another machine has written is seen on a file system of this type. Pure."""
     return _LAG_OF_CACHES if file_system.startswith(_CACHE) else _LAG
+
+
+def may_run(number: str | None, *, fresh: bool, claimed: bool) -> bool:
+    """Return whether a cancelled run without a number of its own may run all the same. Pure.
+
+    number: of its batch; None where it is yet to be learnt whether that was submitted, unless it is fresh.
+    """
+    return claimed or (number is None and not fresh)
 
 
 def pause_after(count: int) -> float:

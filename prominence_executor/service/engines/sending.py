@@ -50,7 +50,6 @@ class Sending:
         self._containers, self._seconds_per_minute = containers, seconds_per_minute
         self._largest, self._conclude = limits.array, conclude
         self._prefix = ledger.batches.prefix()
-        self._fresh: set[str] = set()  # batches that nobody has tried to submit
         self._tried_at, self._pause = 0.0, _AWAY[0]
         self._unkept: set[str] = set()  # batches that are not on disk yet
         # Until when jobs with which the same is said to the batch system wait for room, and for how long the next time.
@@ -83,7 +82,7 @@ class Sending:
         for shape, tickets, jobs in grouped(shaped, self._largest):
             batch = Stored(f"{self._prefix}{os.urandom(4).hex()}-{jobs[0]}", shape, tickets, jobs)
             ledger.batches.keep(batch)
-            self._fresh.add(batch.name)
+            self._ledger.fresh.add(batch.name)
             for run in ledger.add(batch):
                 if not self._jobs.is_open(run.job):  # deleted while it was written
                     ledger.cancel(run)
@@ -119,7 +118,7 @@ class Sending:
         if not unsent or time.monotonic() < self._tried_at:
             return
         try:
-            doubted = [batch.name for batch in unsent if batch.name not in self._fresh]
+            doubted = [batch.name for batch in unsent if batch.name not in self._ledger.fresh]
             found = self._system.find_by_name(doubted) if doubted else {}
             for batch in unsent:
                 if (number := found.get(batch.name)) is not None:
@@ -139,13 +138,13 @@ class Sending:
             if batch.name in self._unkept:
                 self._ledger.batches.keep(batch)
                 self._unkept.discard(batch.name)
-            self._fresh.discard(batch.name)
+            self._ledger.fresh.discard(batch.name)
             try:
                 self._has(batch, self._sent(batch))
                 self._full.pop(options, None)
                 return
             except SystemFull as full:
-                self._fresh.add(batch.name)  # it is surely not there
+                self._ledger.fresh.add(batch.name)  # it is surely not there
                 if halvings < _HALVINGS and self._halve(batch):
                     halvings += 1
                     continue
@@ -174,13 +173,17 @@ class Sending:
         if not self._ledger.holds(batch):  # all of it was withdrawn
             self._ledger.batches.remove(batch.name)
         if self._ledger.holds(rest):
-            self._fresh.add(rest.name)
+            self._ledger.fresh.add(rest.name)
             self._unkept.add(rest.name)
         return True
 
+    def _is_due(self, ticket: str) -> bool:
+        run = self._ledger.of_ticket(ticket)
+        return run is not None and not run.over and not self._places.is_claimed(ticket)
+
     def _sent(self, batch: Stored) -> str:
         """Submit a batch that is not there; return its number, "" where there is no need or no way."""
-        if not self._ledger.holds(batch) or all(self._places.is_claimed(ticket) for ticket in batch.tickets):
+        if not any(self._is_due(ticket) for ticket in batch.tickets):
             return ""
         try:
             return self._system.submit(self._ledger.batches.described(batch, sys.executable, Path(program.__file__)))

@@ -8,13 +8,13 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..containers.base import Containers, PlainProcesses
+from ..containers.base import DEVICES, Containers, PlainProcesses
 from ..sandbox.held import held
 from ..sandbox.sandbox import Sandbox, kept_directory
 from ..state.directory import own_directory
@@ -96,9 +96,16 @@ def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
 
 
 def _spec(ticket: Ticket) -> Any:
-    """Return the spec of a job with several nodes with the engine's variables, by which mpirun finds them."""
-    seen = {name: value for name, value in os.environ.items() if name.startswith(ticket.passed)}
-    return replace(ticket.spec, env={**seen, **ticket.spec.env}, apart=True) if ticket.passed else ticket.spec
+    """Return the spec of a job with the engine's variables, by which mpirun finds several nodes."""
+    env = {**passed_on(os.environ, ticket.passed), **ticket.spec.env}
+    return replace(ticket.spec, env=env, apart=bool(ticket.passed))
+
+
+def passed_on(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[str, str]:
+    """Return the variables that tasks see of their node's: those that begin so, and which devices are theirs. Pure."""
+    return {
+        name: value for name, value in environment.items() if name.startswith(beginnings) or name in DEVICES
+    }  # fmt: skip
 
 
 def _parent(places: Places, ticket: Ticket) -> Path:

@@ -20,6 +20,7 @@ from . import processes
 from .removal import remove_tree
 
 KEPT = "PROMINENCE_NODE_CACHE"  # the variable that names such a directory to a task
+LIBRARIES = "LD_LIBRARY_PATH"  # without which an interpreter of an environment module may not find its own
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -65,7 +66,7 @@ class Sandbox:
         remove_tree(self.root)
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        """Return what a task sees: nothing of the service's own environment, then what `env` adds, the mark last."""
+        """Return what a task sees: of the service's own only what its Python needs, then `env`, the mark last."""
         temporary = str(self.tmp)
         path = f"{self._shims}:{os.path.dirname(sys.executable)}:{_SYSTEM_PATH}"
         base = {
@@ -78,7 +79,8 @@ class Sandbox:
             "USER": "user",
         }
         own = {KEPT: str(self.kept)} if self.kept else {}
-        return {**base, **own, **env, processes.MARK: self.mark}
+        libraries = {LIBRARIES: os.environ[LIBRARIES]} if os.environ.get(LIBRARIES) else {}
+        return {**base, **libraries, **own, **env, processes.MARK: self.mark}
 
     def argv(self, words: list[str]) -> list[str]:
         """Return the words that start a task's words: this service's own interpreter for `python3`."""

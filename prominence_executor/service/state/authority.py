@@ -56,11 +56,13 @@ def certified(folder: Path, hosts: Iterable[str]) -> Certified:
         RuntimeError: there is no `openssl`, or it fails; or others could have changed what lies there.
     """
     own_directory(folder)
+    _close(folder / "ca.pem")
     found = Certified(folder / "service.pem", folder / "ca.pem")
     key, names = folder / "ca.key", alternatives(hosts)
     if not (own_file(key, private=True) and own_file(found.cafile, private=False)):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             _make_authority(Path(place))
+            Path(place, found.cafile.name).chmod(0o644)  # whatever the umask
             for path in (key, found.cafile):  # the certificate last: with it the key is whole
                 os.replace(Path(place, path.name), path)
     said = folder / "names"
@@ -75,6 +77,14 @@ def certified(folder: Path, hosts: Iterable[str]) -> Certified:
             write_whole(found.certfile, _signed(Path(place), folder, names))
         write_whole(said, names.encode())
     return found
+
+
+def _close(path: Path) -> None:
+    """Close to others a file of an earlier release's, made under a lenient umask, where nobody else can reach it."""
+    if path.parent.stat().st_mode & 0o077 == 0 and path.is_file() and not path.is_symlink():
+        state = path.stat()
+        if state.st_mode & 0o022 and state.st_uid == os.geteuid():
+            path.chmod(0o644)
 
 
 def hosts_of(bind: str, public: str | None) -> list[str]:

@@ -6,6 +6,7 @@ touched is refused with a sentence instead of used. Knows nothing of what the fi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -13,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # by somebody else; file systems differ
 _TRIES, _PAUSE = 5, 0.02  # seconds
 
 
@@ -20,7 +22,7 @@ def lock_directory(directory: Path) -> int:
     """Make a service's directory, or take one that nobody else can write; return the descriptor that holds its lock.
 
     Raises:
-        RuntimeError: others can write it, or another service uses it.
+        RuntimeError: others can write it, another service uses it, or its file system cannot lock files.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_if_shared(directory, directory.stat())
@@ -29,6 +31,12 @@ def lock_directory(directory: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:  # or somebody looks for a moment whether it is locked
+            if error.errno not in _TAKEN:
+                os.close(lock)
+                raise RuntimeError(
+                    f"the file system of {directory} cannot lock files ({error.strerror}), by which a service knows "
+                    "that it is alone: choose a directory on another one"
+                ) from error
             refused = error
             time.sleep(_PAUSE)
         else:
@@ -41,12 +49,12 @@ def is_locked(directory: Path) -> bool:
     """Return whether a service holds the directory: what was said by one that does not is not to be trusted."""
     try:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_NOFOLLOW)  # which NFS wants for either kind of lock
-    except FileNotFoundError:
+    except OSError:  # mostly as it is not there; who locks the directory says what else it is
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+    except OSError as error:
+        return error.errno in _TAKEN
     finally:
         os.close(lock)
     return False

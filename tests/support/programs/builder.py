@@ -64,6 +64,8 @@ def build(words: list[str]) -> None:
     parser.add_argument("--tag", required=True)
     parser.add_argument("--build-arg", action="append", default=[])
     parser.add_argument("--secret")
+    parser.add_argument("--no-cache", action="store_true")
+    parser.add_argument("--pull", action="store_true")
     parser.add_argument("context", type=Path)
     given = parser.parse_args(words)
     lines = given.file.read_text().splitlines()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
+from ...sandbox.sandbox import LIBRARIES
 from ..system import Batch, SystemAway
 from .words import SLEEPS
 
@@ -62,7 +63,7 @@ def environment() -> dict[str, str]:
 
     That is what --export=NONE is for, with which a job waits for a login shell first: two seconds.
     """
-    kept = ("PATH", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_CLUSTERS")
+    kept = ("PATH", LIBRARIES, "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_CLUSTERS")
     return {"LC_ALL": "C", **{name: os.environ[name] for name in kept if name in os.environ}}
 
 

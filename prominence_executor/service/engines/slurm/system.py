@@ -140,7 +140,9 @@ class Slurm:
         """End jobs; those that are gone do no harm."""
         named = words.together(ids)
         for start in range(0, len(named), _MOST_WORDS):
-            self._run(["scancel", "--quiet", *named[start : start + _MOST_WORDS]])
+            done = self._run(["scancel", "--quiet", *named[start : start + _MOST_WORDS]])
+            if done.returncode and words.is_away(done.stderr):
+                raise SystemAway(f"scancel: {done.stderr.strip()}")
 
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what scancel calls one job of a batch."""

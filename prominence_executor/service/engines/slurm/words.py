@@ -20,17 +20,22 @@ _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "
 SLEEPS = "Slurm temporarily unable to accept job"  # what sbatch says before it sleeps and tries again, for minutes
 # Reasons for which a job waits that stay until somebody changes the job, or Slurm; so do limits of one job.
 _IN_VAIN = ("BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS")
-# What sbatch says when Slurm gave no answer. All else that it says was said by Slurm.
+# What commands say when Slurm gave no answer. All else that they say was said by Slurm.
 _AWAY = re.compile(
     r"unable to contact|timed out|connection refused|connect failure|zero bytes|transient|"
-    r"slurmctld|munge|authentication|try again|no such host|communication|configuration source",
+    r"slurmctld|munge|authentication|try again|no such host|communication|configuration source|"
+    r"standby|I/O error|Unexpected message",
     re.IGNORECASE,
 )
 # The name of a limit stands in a line of its own. Only those of the number of submitted jobs leave room later: what
 # else is refused already when it is submitted is too much for one job.
 _LIMIT = re.compile(r"\b(?:QOS|Assoc)\w*(?:Limit|PerAccount)\b")
 _POLICY = "Job violates accounting/QOS policy"  # any of them, where the name is not said
-_FULL = re.compile(rf"{SLEEPS}|Resource temporarily unavailable|Invalid job array specification", re.IGNORECASE)
+_FULL = re.compile(
+    rf"{SLEEPS}|Resource temporarily unavailable|Invalid job array specification|"
+    r"not available \(inactive or drain\)|not available now",
+    re.IGNORECASE,
+)
 
 
 def states(text: str, prefix: str) -> dict[Place, State]:
@@ -110,7 +115,12 @@ def why_not(said: str, size: int, others: bool) -> SystemAway | SystemFull | Sys
         return SystemFull(sentence) if others or size > 1 else SystemRefuses(sentence)
     if _FULL.search(sentence):
         return SystemRefuses(sentence) if "array" in sentence and size == 1 else SystemFull(sentence)
-    return SystemAway(sentence) if not sentence or _AWAY.search(sentence) else SystemRefuses(sentence)
+    return SystemAway(sentence) if not sentence or is_away(sentence) else SystemRefuses(sentence)
+
+
+def is_away(said: str) -> bool:
+    """Return whether a command that has failed says that Slurm gave no answer."""
+    return _AWAY.search(said) is not None
 
 
 def exit_cause(text: str) -> str:
