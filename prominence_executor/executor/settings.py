@@ -179,9 +179,8 @@ def find_service(
         return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout), start)
     if url != "local":
         tokens = TokenSource(token, profile, url)
-        _check_set_up(
-            url, tokens, f"; {_TRY}" if start else ""
-        )  # what is missing is better said here than by the first future
+        # What is missing is better said here than by the first future.
+        _check_set_up(url, tokens, f"; {_TRY}" if start else "")
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
