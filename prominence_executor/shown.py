@@ -7,15 +7,15 @@ terminal, nor markup. Pure functions; it may not know what it shows.
 from __future__ import annotations
 
 import html
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 500  # characters of one value
 _LINES = 20  # of one value
 
-# Control characters (C0, DEL, C1), line and paragraph separators, those that change the direction of what follows,
-# and halves of surrogate pairs, which no terminal or file takes.
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, those that change the direction of what follows or cannot be seen, halves of surrogate pairs,
+# which no terminal or file takes, line and paragraph separators.
+_HARMFUL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 # No colours of its own but the text's, so that it can be read on dark and on light.
 _TABLE = "border-collapse:collapse;color:inherit;background:transparent"
@@ -25,13 +25,24 @@ _CELL = "border:1px solid rgba(128,128,128,0.4);padding:2px 8px;text-align:left;
 def on_terminal(text: object, longest: int = _LONGEST) -> str:
     """Return it on one line: what a terminal would obey is written out, and what is too long is cut."""
     whole = str(text)
-    shown = _HARMFUL.sub(_written_out, whole[:longest])
+    shown = harmless(whole[:longest])
     return shown + "..." if len(whole) > longest else shown
 
 
-def _written_out(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+def harmless(text: str, *, lines: bool = False) -> str:
+    r"""Return a text with what a terminal would obey, or not show, as it would be written in Python: ``\x1b``.
+
+    ``lines``: line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    if lines:
+        text = text.replace("\r\n", "\n")
+    return "".join(
+        letter if letter in kept or unicodedata.category(letter) not in _HARMFUL else repr(letter)[1:-1]
+        for letter in text
+    )
 
 
 def in_html(text: object, longest: int = _LONGEST) -> str:

@@ -13,10 +13,11 @@ EVIL = "\x1b]0;title\x07\x1b[31m<script>alert('x')</script>\r\n\u202eabc\x9b2J &
 
 def test_a_terminal_obeys_nothing_of_it() -> None:
     assert on_terminal(EVIL) == (
-        "\\x1b]0;title\\x07\\x1b[31m<script>alert('x')</script>\\x0d\\x0a\\u202eabc\\x9b2J & \"quoted\""
+        "\\x1b]0;title\\x07\\x1b[31m<script>alert('x')</script>\\r\\n\\u202eabc\\x9b2J & \"quoted\""
     )
     assert on_terminal("größe, 長さ, 😀") == "größe, 長さ, 😀"
     assert on_terminal("x" * 1000, 10) == "x" * 10 + "..."
+    assert on_terminal("a\u061cb\u200bc\ufeffd\U000e0041") == r"a\u061cb\u200bc\ufeffd\U000e0041"
     assert on_terminal("\ud800").encode() == b"\\ud800"
 
 

@@ -19,6 +19,7 @@ imported before that work begins: ``--help`` is to be there at once.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,9 @@ class AddParser(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that it does not have is no reason to fail
     try:
         try:
             return _run(argv)
@@ -126,7 +130,7 @@ def _run(argv: Sequence[str] | None) -> int:
             return work(arguments)
     except BrokenPipeError:
         raise
-    except (ProminenceError, ValueError, OSError, ImportError) as error:
+    except (ProminenceError, ValueError, OSError, ImportError, RuntimeError) as error:
         if arguments.debug:
             import traceback
 
@@ -161,7 +165,7 @@ def _leave_standard_output() -> None:
 
 
 def _failed(line: str, status: int = 1) -> int:
-    from .terminal import harmless
+    from ..shown import harmless
 
     sys.stderr.write(harmless(line, lines=True) + "\n")
     return status

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .terminal import Columns, harmless, print_json, print_table
+from ..shown import harmless
+from .terminal import Columns, print_json, print_table
 
 if TYPE_CHECKING:
     from ..client.client import ProminenceClient
@@ -21,11 +22,15 @@ _PATIENCE = 5.0  # seconds for which a service that does not answer is asked aga
 _SHELLS = ("bash", "zsh", "tcsh")
 
 
-def connected(arguments: argparse.Namespace) -> ProminenceClient:
+def connected(arguments: argparse.Namespace, *, start: bool = False) -> ProminenceClient:
     """Return a client for the service that the command line, the environment or a profile names.
+
+    Args:
+        start: also start the one of Slurm, where it does not run; who only looks has no need of it.
 
     Raises:
         AuthenticationError, InvalidRequestError: something is not set.
+        ServiceUnavailableError: the service of Slurm does not run.
     """
     from ..client.profiles import service_url
     from ..errors import InvalidRequestError
@@ -36,7 +41,7 @@ def connected(arguments: argparse.Namespace) -> ProminenceClient:
             "the URL is 'local': that service ends with the program that has started it, and its runs with it; "
             "'prominence-executor serve' is one that stays"
         )
-    return find_service(None, None, _PATIENCE, profile=arguments.profile).connect()
+    return find_service(None, None, _PATIENCE, profile=arguments.profile, start=start).connect()
 
 
 def add_to(add: AddParser) -> None:
@@ -105,7 +110,10 @@ def _asked_for_token() -> str:
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass("token: ")
+        try:
+            return getpass("token: ")
+        except EOFError:
+            raise ValueError("no token was given") from None
     return sys.stdin.readline().strip()
 
 
@@ -115,8 +123,7 @@ def _show_profiles(arguments: argparse.Namespace) -> int:
     known = profiles.profiles()
     wanted = {arguments.profile: profiles.find_profile(arguments.profile)} if arguments.profile else known
     shown = {
-        name: {field: "(hidden)" if field == profiles.SECRET else text for field, text in profile.values.items()}
-        for name, profile in wanted.items()
+        name: {field: _shown(field, text) for field, text in profile.values.items()} for name, profile in wanted.items()
     }
     if arguments.json:
         print_json(shown)
@@ -126,6 +133,14 @@ def _show_profiles(arguments: argparse.Namespace) -> int:
     else:
         print(f"there are no profiles in {harmless(str(profiles.profiles_file()))}", file=sys.stderr)
     return 0
+
+
+def _shown(field: str, text: str) -> str:
+    from ..client import profiles
+
+    if field == profiles.SECRET:
+        return "(hidden)"
+    return profiles.shown_url(text) if field == "url" else text
 
 
 def _check(arguments: argparse.Namespace) -> int:

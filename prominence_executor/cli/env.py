@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..shown import harmless
+
 if TYPE_CHECKING:
     from ..environments.locks import Lock
     from ..environments.wanted import Requirements
@@ -79,7 +81,7 @@ def _show(arguments: argparse.Namespace) -> int:
     looked_for = None if asked is None else wanted(asked, arguments.platform)
     found = [item for item in store.locks() if looked_for is None or item[0].wanted == looked_for]
     for lock, made, size in found:
-        sys.stdout.write(_described(lock, made, size))
+        sys.stdout.write(harmless(_described(lock, made, size), lines=True))
     if not found:
         sys.stderr.write("nothing has been chosen\n")
     return 0 if found or looked_for is None else 1

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from ..shown import harmless
 from .account import connected
 
 BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
@@ -83,7 +84,7 @@ def _build(arguments: argparse.Namespace) -> int:
         base=arguments.base,
         report=_report,
     )
-    print(f"{built.path}  {built.size} bytes  sha256:{built.sha256}")
+    print(harmless(f"{built.path}  {built.size} bytes  sha256:{built.sha256}"))
     return 0
 
 
@@ -91,7 +92,7 @@ def _push(arguments: argparse.Namespace) -> int:
     from ..images.files import push
     from ..progress import TransferBar
 
-    with connected(arguments) as client, TransferBar("upload") as bar:
+    with connected(arguments, start=True) as client, TransferBar("upload") as bar:
         name = push(client, arguments.file, arguments.name, bar)
     print(name)
     return 0
@@ -102,9 +103,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
     with ProminenceExecutor(image=arguments.image, profile=arguments.profile) as executor:
         report = executor.check_image(arguments.timeout)
-    print(report)
+    print(harmless(str(report), lines=True))
     return 0 if report.usable else 1
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(harmless(line, lines=True), file=sys.stderr, flush=True)

@@ -10,8 +10,9 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..shown import harmless
 from .account import connected
-from .terminal import Columns, duration, harmless, moment, numbers, print_json, print_table
+from .terminal import Columns, duration, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from . import AddParser

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..shown import harmless
 from .account import connected
-from .terminal import Columns, LiveTable, duration, harmless, moment, numbers, print_json, print_table
+from .terminal import Columns, LiveTable, duration, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from ..runs import CallOutcome, JobInfo, RunInfo, RunState
@@ -45,7 +46,7 @@ def add_to(add: AddParser) -> None:
     command = add("logs", _logs, "what the calls of a run have printed", "logs px-20260101-120000-abc123 7 --follow")
     _run(command)
     _calls(command)
-    command.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
+    command.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended, or these calls")
     command.add_argument("--stream", choices=("stdout", "stderr", "both"), default="both", help="default: both")
     command = add("cancel", _cancel, "end a run, or some of its calls", "cancel px-20260101-120000-abc123 7 8")
     _run(command)
@@ -106,7 +107,7 @@ def _runs(arguments: argparse.Namespace) -> int:
                     "active" if info.active else "ended",
                     str(info.calls or ""),
                     _counts(info),
-                    ", ".join(info.functions) or ("(warm workers)" if info.workers else ""),
+                    ", ".join(info.functions) or ("(warm workers)" if info.all_workers else ""),
                     moment(info.created),
                 )
                 for info in found
@@ -132,7 +133,7 @@ def _show(arguments: argparse.Namespace) -> int:
         print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays})
         return 0
     print(_title(state))
-    if state.info.workers:
+    if state.info.all_workers:
         print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
         print()
@@ -142,7 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _title(state: RunState) -> str:
     info = state.info
-    calls = f"{info.calls} calls" if info.calls else f"{info.workers} warm workers"
+    calls = f"{info.calls} calls" if info.calls else f"{info.all_workers} warm workers"
     functions = f" of {', '.join(info.functions)}" if info.functions else ""
     how = "active" if info.active else f"ended {moment(info.ended)}".rstrip()
     return harmless(f"run {info.run_id}, {how}: {calls}{functions}; jobs: {_counts(info)}")
@@ -175,7 +176,8 @@ def _watch(arguments: argparse.Namespace) -> int:
             shown = sorted(state.jobs, key=lambda job: (not job.active, -job.id))
             table.show(_title(state), _JOBS, _rows(shown))
     last = [job for job in state.calls().values() if job is not None]
-    return 1 if any(job.status != "completed" for job in last) else 0
+    lost = [job for job in state.jobs if job.worker is not None and job.status in ("killed", "failed")]
+    return 1 if lost or any(job.status != "completed" for job in last) else 0
 
 
 def _logs(arguments: argparse.Namespace) -> int:
@@ -185,13 +187,17 @@ def _logs(arguments: argparse.Namespace) -> int:
     with connected(arguments) as client:
         state = run_state(client, arguments.run)
         jobs = {job.id: job for call in arguments.call for job in state.jobs_of(call)[-1:]}
-        missing = [call for call in arguments.call if not state.jobs_of(call)]
+        missing = {call for call in arguments.call if not state.jobs_of(call)}
         if missing:
-            print(f"no job of run {harmless(arguments.run)} shows call {numbers(missing[:1])}", file=sys.stderr)
+            print(f"no job of run {harmless(arguments.run)} shows call {min(missing)}", file=sys.stderr)
         chosen = list(jobs.values()) if arguments.call else list(state.jobs)
         last: object = None
-        for piece in read_logs(client, chosen, streams, follow=arguments.follow):
-            if last != (piece.job.id, piece.stream) and len(chosen) > 1:
+        for piece in read_logs(
+            client, chosen, streams, follow=arguments.follow, run_id=arguments.run, calls=arguments.call
+        ):
+            missing -= set(piece.job.calls)
+            several = len(piece.job.calls) > 1 or [job.id for job in chosen] != [piece.job.id]
+            if last != (piece.job.id, piece.stream) and several:
                 _write(f"==> {_who(piece.job)}, {piece.stream} <==\n".encode(), "stderr")
             last = piece.job.id, piece.stream
             _write(piece.content, piece.stream)
@@ -222,7 +228,10 @@ def _cancel(arguments: argparse.Namespace) -> int:
     print(f"{len(done.jobs)} jobs deleted" + (f", {len(done.workflows)} workflows" if done.workflows else ""))
     if done.calls:
         print(f"no active job: calls {', '.join(map(str, done.calls))}", file=sys.stderr)
-    return 1 if done.calls else 0
+    if done.unmade:
+        listed = ", ".join(map(str, done.unmade))
+        print(f"their array has not made a job yet: calls {listed}; cancel the run, or try again", file=sys.stderr)
+    return 1 if done.calls or done.unmade else 0
 
 
 def _results(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .terminal import harmless
+from ..shown import harmless
 
 if TYPE_CHECKING:
     from ..sweeps.stored import StoredSweep
@@ -46,12 +46,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
     scan = open_sweep(arguments.store)
     plan = scan.plan
-    sys.stdout.write(f"{arguments.store}: {plan.function}, {len(scan)} points\n")
+    sys.stdout.write(harmless(f"{arguments.store}: {plan.function}, {len(scan)} points") + "\n")
     for names in plan.axes:
         values = {tuple(repr(point.params.get(name)) for name in names) for point in scan.points}
-        sys.stdout.write(f"  axis {', '.join(names)}: {len(values)} values\n")
+        sys.stdout.write(harmless(f"  axis {', '.join(names)}: {len(values)} values") + "\n")
     for name, value in plan.constants.items():
-        sys.stdout.write(f"  constant {name} = {value!r}\n")
+        sys.stdout.write(harmless(f"  constant {name} = {value!r}") + "\n")
     if plan.repeat > 1 or plan.seed is not None:
         sys.stdout.write(f"  each {plan.repeat} times" + (f", root of the seeds {plan.seed}\n" if plan.seed else "\n"))
     sys.stdout.write("  " + ", ".join(f"{number} {word}" for word, number in scan.counts().items()) + "\n")
@@ -61,7 +61,8 @@ def _show(arguments: argparse.Namespace) -> int:
 def _results(arguments: argparse.Namespace) -> int:
     from ..sweeps.stored import open_sweep
 
-    sys.stdout.write(open_sweep(arguments.store).to_csv(meta=arguments.meta))
+    text = open_sweep(arguments.store).to_csv(meta=arguments.meta)
+    sys.stdout.write(harmless(text, lines=True) if sys.stdout.isatty() else text)
     return 0
 
 

@@ -10,34 +10,15 @@ import json
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+from ..shown import harmless
 
 _GAP = "  "
 _NARROWEST = 8  # characters to which a column is cut
 _READABLE = 20  # characters of a column for which others are left out
 _LONG_AGO = 180 * 86_400.0  # seconds, from which on the year says more than the time
-
-
-def harmless(text: str, *, lines: bool = False) -> str:
-    r"""Return a text with its control characters as they would be written in Python: ``\x1b``.
-
-    So are those that change the direction of text, or cannot be seen. ``lines``: line breaks and tabs stay.
-    """
-    kept = "\n\t" if lines else ""
-    if lines:
-        text = text.replace("\r\n", "\n")
-    return "".join(
-        letter
-        if letter in kept or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else _written(letter)
-        for letter in text
-    )
-
-
-def _written(letter: str) -> str:
-    return repr(letter)[1:-1] if letter != "\\" else letter
 
 
 def print_json(value: Any) -> None:

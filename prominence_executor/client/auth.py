@@ -14,10 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from ..errors import AuthenticationError, InvalidRequestError
-from .profiles import find_profile, service_url
+from .profiles import checked_url, find_profile, service_url
 
 __all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
 
@@ -31,7 +30,8 @@ class TokenSource:
     It looks at the argument, then at the environment variable ``PROMINENCE_TOKEN``, then into the profile (before the
     variable, if the profile was asked for), then at the file ``~/.prominence/token``: JSON with an ``access_token``, as
     upstream's ``prominence login`` writes it, or plain text. A profile's token goes to the profile's own service alone:
-    with another ``url`` it is passed over.
+    with another ``url`` it is passed over. Nor does a profile that was asked for, and names another service than
+    ``PROMINENCE_URL``, borrow the variable's or the file's.
 
     May be used by several threads at once; a callable is called by one of them at a time, while the others wait.
     """
@@ -93,6 +93,12 @@ class TokenSource:
         if profile.is_for(self._url) and (text := profile.token()) is not None:
             self._origin = f"the profile {profile.name!r}"
             return self._checked(_in_json(text, self._origin))
+        if profile.asked_for and profile.is_for(self._url) and not profile.is_for(os.environ.get("PROMINENCE_URL")):
+            raise AuthenticationError(
+                f"the profile {profile.name!r} has no token, and those of {_VARIABLE} and {TOKEN_FILE} are not sent to "
+                "its URL, since PROMINENCE_URL names another one: give it a token or a token_file "
+                "(prominence-executor config set token), or unset PROMINENCE_URL"
+            )
         if os.environ.get(_VARIABLE):
             self._origin = f"the environment variable {_VARIABLE}"
             return self._checked(os.environ[_VARIABLE])
@@ -173,14 +179,7 @@ def base_url(url: str | None = None, profile: str | None = None) -> str:
             "there is no URL of the service: give the url argument or set PROMINENCE_URL, or have one in a profile "
             "(prominence-executor config set url=...)"
         )
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise InvalidRequestError(
-            "the service's URL must not contain a user name or password: the service takes tokens"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InvalidRequestError(f"the service's URL must look like https://host/prominence/v1, not {url!r}")
-    return url.rstrip("/")
+    return checked_url(url)
 
 
 def verification(verify: bool | str | os.PathLike[str] | None = None) -> bool | str:

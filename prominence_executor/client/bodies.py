@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import ConnectTimeoutError
+from urllib3.exceptions import NewConnectionError
 
 from ..errors import InvalidRequestError, ProminenceError, ServiceError, ServiceUnavailableError
 
@@ -142,7 +143,17 @@ def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", inner)
     reason = str(inner.args[-1] if isinstance(inner, Exception) and inner.args else inner)
+    if isinstance(inner, NewConnectionError):
+        reason = _not_connected(inner, reason)
     if isinstance(error, requests.exceptions.SSLError):
         return ServiceError(f"{what}: TLS failed: {reason}")
     never_sent = isinstance(inner, ConnectTimeoutError)  # urllib3 derives refusals and failed look-ups from it
     return ServiceUnavailableError(f"{what}: {reason}", request_sent=not never_sent)
+
+
+def _not_connected(error: NewConnectionError, reason: str) -> str:
+    """Return a sentence without what urllib3 calls its own objects."""
+    connection = getattr(error, "conn", None)  # not in urllib3 1
+    where = "" if connection is None else f" at {connection.host}:{connection.port}"
+    why = re.sub(r"\[Errno -?[0-9]+\] ", "", reason.rpartition(": ")[2])
+    return f"the service{where} does not answer ({why[:1].lower()}{why[1:]})"

@@ -20,7 +20,7 @@ from ..errors import AuthenticationError, ProminenceError, ServiceUnavailableErr
 from ..version import __version__
 from .auth import TokenSource, expiry
 from .client import ProminenceClient
-from .profiles import Profile, find_profile, profiles_file, service_url
+from .profiles import Profile, find_profile, profiles_file, service_url, shown_url
 
 _SKEW = 60.0  # seconds by which two clocks may differ
 _SOON = 86_400.0  # seconds: a token that expires earlier is worth a word
@@ -82,7 +82,7 @@ def _url(url: str | None, profile: Profile) -> Fact:
         text = "not set: PROMINENCE_URL, url=..., or prominence-executor config set url=..."
         return Fact("URL", text, AuthenticationError("there is no URL of a service"))
     of_profile = profile.get("url") == url and (profile.asked_for or not os.environ.get("PROMINENCE_URL"))
-    return Fact("URL", f"{url} (from {f'profile {profile.name!r}' if of_profile else 'PROMINENCE_URL'})")
+    return Fact("URL", f"{shown_url(url)} (from {f'profile {profile.name!r}' if of_profile else 'PROMINENCE_URL'})")
 
 
 def _token(tokens: TokenSource) -> Fact:

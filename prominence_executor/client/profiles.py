@@ -17,15 +17,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import AuthenticationError, InvalidRequestError
 
-__all__ = ["FIELDS", "SECRET", "Profile", "change_profile", "find_profile", "profiles", "profiles_file", "service_url"]
+__all__ = [
+    "FIELDS", "SECRET", "Profile", "change_profile", "checked_url", "find_profile", "profiles", "profiles_file",
+    "service_url", "shown_url",
+]  # fmt: skip
 
 DEFAULT = "default"
 SECRET = "token"  # noqa: S105  the name of the field
 RESOURCES = ("cpus", "memory", "disk", "nodes", "walltime")
 FIELDS = ("url", SECRET, "token_file", "image", "runtime", *RESOURCES)
+STARTED = ("local", "slurm")  # instead of an address: services that are started, or found
 _VARIABLE = "PROMINENCE_PROFILE"
 
 
@@ -50,7 +55,7 @@ class Profile:
     def is_for(self, url: str | None) -> bool:
         """Return whether its token may go to this service: the one that it names, any if it names none."""
         own = self.get("url")
-        return own is None or url is None or own.rstrip("/") == url.rstrip("/")
+        return own is None or not url or own.rstrip("/") == url.rstrip("/")
 
     def resources(self) -> dict[str, int]:
         """Return what it says of a job's resources, by the names of `Resources`.
@@ -97,16 +102,25 @@ def profiles() -> dict[str, Profile]:
     Raises:
         InvalidRequestError: the file is not one of profiles.
     """
+    return _parsed(_read(profiles_file()))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{path} cannot be read: {type(error).__name__}") from None
+
+
+def _parsed(text: str) -> dict[str, Profile]:
+    if not text:
+        return {}
     import configparser  # only who has such a file needs it
 
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     path = profiles_file()
-    try:
-        text = path.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"{path} cannot be read: {type(error).__name__}") from None
     try:
         parser.read_string(text)
     except configparser.Error as error:
@@ -147,10 +161,38 @@ def service_url(profile: str | None = None) -> str | None:
     return find_profile(profile).get("url") or variable
 
 
+def checked_url(url: str) -> str:
+    """Return the API's address without a slash at its end.
+
+    Raises:
+        InvalidRequestError: it is none, or has a password in it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidRequestError(f"the service's URL is none: {shown_url(url)!r}") from None
+    if parts.username or parts.password:
+        raise InvalidRequestError(
+            "the service's URL must not contain a user name or password: the service takes tokens"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidRequestError(
+            f"the service's URL must look like https://host/prominence/v1, not {shown_url(url)!r}"
+        )
+    return url.rstrip("/")
+
+
+def shown_url(url: str) -> str:
+    """Return it without the user name and password that may stand in it."""
+    scheme, colon, rest = url.partition("://") if "://" in url else ("", "", url)
+    return f"{scheme}{colon}(hidden)@{rest.rpartition('@')[2]}" if "@" in rest else url
+
+
 def change_profile(name: str, changes: Mapping[str, str | None]) -> Profile | None:
     """Set fields of a profile, which need not exist; None takes one away, and the last one the profile.
 
-    The file appears whole, and is for the user alone. Returns the profile as it is then.
+    The file appears whole, with its other lines as they were, and is for the user alone. Returns the profile as it is
+    then.
 
     Raises:
         InvalidRequestError: a field that there is not, or a value that it cannot have.
@@ -158,8 +200,12 @@ def change_profile(name: str, changes: Mapping[str, str | None]) -> Profile | No
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
         raise InvalidRequestError(f"a profile's name must be letters, digits, '_', '.' or '-', not {name!r}")
-    known = {other: dict(profile.values) for other, profile in profiles().items()}
+    text = _read(profiles_file())
+    known = {other: dict(profile.values) for other, profile in _parsed(text).items()}
+    if name not in known and all(value is None for value in changes.values()):
+        raise InvalidRequestError(f"there is no profile {name!r} in {profiles_file()}")
     values = known.setdefault(name, {})
+    wanted: dict[str, str | None] = {}
     for field_name, value in changes.items():
         if field_name not in FIELDS:
             raise InvalidRequestError(f"a profile has no {field_name!r}: it has {', '.join(FIELDS)}")
@@ -169,17 +215,46 @@ def change_profile(name: str, changes: Mapping[str, str | None]) -> Profile | No
             raise InvalidRequestError(f"{field_name} must be one line that is not empty")
         else:
             values[field_name] = value.strip()
+            if field_name == "url" and value.strip() not in STARTED:
+                checked_url(value.strip())
+        wanted[field_name] = values.get(field_name)
     Profile(name, values).resources()
-    lines = []
-    for other, fields in sorted(known.items()):
-        if fields:
-            lines += [f"[{other}]", *(f"{key} = {text}" for key, text in fields.items()), ""]
-    _write("\n".join(lines))
+    changed = _edited(text, name, wanted)
+    there = {other: profile.values for other, profile in _parsed(changed).items() if profile.values}
+    if there != {other: fields for other, fields in known.items() if fields}:
+        raise InvalidRequestError(
+            f"{profiles_file()} has profile {name!r} in a form that cannot be changed here "
+            "(as values of several lines): edit the file"
+        )
+    _write(changed)
     return Profile(name, values) if values else None
 
 
+def _edited(text: str, name: str, changes: Mapping[str, str | None]) -> str:
+    """Change lines of a profile, and leave the others as they are, comments too; its head goes with its last field."""
+    lines = text.splitlines()
+    heads = [at for at, line in enumerate(lines) if re.match(r"\[.+\]", line)]
+    start = next((at for at in heads if lines[at].strip() == f"[{name}]"), None)
+    if start is None:
+        lines += [*([""] if lines and lines[-1].strip() else []), f"[{name}]"]
+        start = len(lines) - 1
+    end = next((at for at in heads if at > start), len(lines))
+    body = lines[start + 1 : end]
+    for field_name, value in changes.items():
+        found = [at for at, line in enumerate(body) if re.match(rf"{field_name}\s*[=:]", line, re.IGNORECASE)]
+        if found:
+            body[found[0] : found[0] + 1] = [] if value is None else [f"{field_name} = {value}"]
+        elif value is not None:
+            last = max((at for at, line in enumerate(body) if line.strip() and line[0] not in "#;"), default=-1)
+            body.insert(last + 1, f"{field_name} = {value}")
+    is_empty = not any(line.strip() and line.lstrip()[0] not in "#;" for line in body)
+    lines[start:end] = [*([] if is_empty else [lines[start]]), *body]
+    return "\n".join(lines).rstrip("\n") + "\n" if lines else ""
+
+
 def _write(text: str) -> None:
-    path = profiles_file()
+    """Put a file in the place of the one that is there, also where that is reached by a link."""
+    path = Path(os.path.realpath(profiles_file()))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".config-")  # mode 0600
     try:

@@ -153,6 +153,8 @@ def find_service(
     resources: Resources | None = None,
     engine: Mapping[str, str] | None = None,
     profile: str | None = None,
+    *,
+    start: bool = True,
 ) -> Service:
     """Find the service that an executor's arguments, or the environment, name; starts it where that is ``"local"``.
 
@@ -162,8 +164,10 @@ def find_service(
         max_workers, resources: so many calls that ask for that are to run at once, on a service started here.
         engine: what is said to Slurm for every job, and to a service that is started: ``dir``, its directory, ...
         profile: the name of the profile that says what is not given.
+        start: start the one of ``"slurm"``; else it must be there already.
 
     Raises:
+        ServiceUnavailableError: it is not, and is not to be started.
         AuthenticationError: there is no token, or it has expired; the sentence says whether the URL is missing, too.
         ValueError: there is no URL, or it is not valid.
         ImportError: ``"local"`` without the extra ``local``.
@@ -172,10 +176,11 @@ def find_service(
     retry_for = min(_REPEAT, service_timeout)
     url = url or service_url(profile)
     if url == "slurm":
-        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout))
+        return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout), start)
     if url != "local":
         tokens = TokenSource(token, profile, url)
-        _check_set_up(url, tokens)  # what is missing is better said here than by the first future
+        # What is missing is better said here than by the first future.
+        _check_set_up(url, tokens, f"; {_TRY}" if start else "")
         return Service(lambda: ProminenceClient(url, tokens, retry_for=retry_for), lambda: None)
     from ..service.launch import launch  # the one line of the core that knows of the embedded service
 
@@ -192,11 +197,16 @@ def find_service(
     return Service(connect, embedded.stop, on_death, lasts=False)
 
 
-def _lasting(name: str, options: dict[str, str], retry_for: float) -> Service:
+def _lasting(name: str, options: dict[str, str], retry_for: float, start: bool) -> Service:
     """Find or start the service of a batch system, and keep it until it is not needed any more."""
-    from ..service.found import find_or_start, needed
+    from ..service.found import find_or_start, find_running, needed
 
     directory = Path(options.pop("dir", _DIRECTORY)).expanduser()
+    if not start and find_running(directory) is None:
+        raise ServiceUnavailableError(
+            f"no service of url={name!r} runs in {directory}: the next program that uses it starts it, and then it "
+            "knows its runs again"
+        )
     find_or_start(name, directory, options)
     release = needed(directory)
 
@@ -213,8 +223,8 @@ def _lasting(name: str, options: dict[str, str], retry_for: float) -> Service:
     return Service(connect, release, revive=revive)
 
 
-def _check_set_up(url: str | None, tokens: TokenSource) -> None:
-    """Say in one sentence all that is missing, and how each is set.
+def _check_set_up(url: str | None, tokens: TokenSource, instead: str) -> None:
+    """Say in one sentence all that is missing, how each is set, and what to do instead.
 
     Raises:
         AuthenticationError: there is no token, or it has expired.
@@ -225,11 +235,11 @@ def _check_set_up(url: str | None, tokens: TokenSource) -> None:
     except AuthenticationError as error:
         if url:
             text = f"{error} (or try everything on this machine, without a token: url='local')"
-            raise AuthenticationError(text if tokens.is_missing else str(error)) from None
+            raise AuthenticationError(text if tokens.is_missing and instead else str(error)) from None
         token = _NO_CREDENTIAL if tokens.is_missing else str(error)
-        raise AuthenticationError(f"{_NO_URL}; {token}; {_TRY}") from None
+        raise AuthenticationError(f"{_NO_URL}; {token}{instead}") from None
     if not url:
-        raise InvalidRequestError(f"{_NO_URL}; {_TRY}")
+        raise InvalidRequestError(f"{_NO_URL}{instead}")
 
 
 def usual_resources(profile: Profile) -> Resources | None:

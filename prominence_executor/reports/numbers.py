@@ -22,12 +22,14 @@ class Numbers:
     jobs: int
     calls: int
     failed_calls: int
+    failures_known: bool
     workers: int
     lost_jobs: int
     repeated_jobs: int
     reruns: int
     cpu_hours_asked: float
     cpu_hours_used: float | None
+    used_is_estimated: bool
     used_share: float | None = field(repr=False)
     efficiency: float | None
     suggestion: str
@@ -42,14 +44,17 @@ class Numbers:
         """Return one line: which run, and how many jobs and calls have ended."""
         jobs = [f"{self.jobs} job{'s' * (self.jobs != 1)}"] if self.jobs or not self.workers else []
         jobs += [f"{self.workers} warm worker{'s' * (self.workers != 1)}"] if self.workers else []
-        failed = f", {self.failed_calls} failed" if self.failed_calls else ""
+        least = "" if self.failures_known else "at least "
+        failed = f", {least}{self.failed_calls} failed" if self.failed_calls else ""
         return f"run {on_terminal(self.run_id)}: {' and '.join(jobs)}, {self.calls} calls ended{failed}"
 
     def cpu_sentence(self) -> str:
         """Say what was asked for, and used."""
         if self.cpu_hours_used is None or self.used_share is None:
             return f"{self.cpu_hours_asked:.3g} asked for; nobody tells how many were used"
-        return f"{self.cpu_hours_asked:.3g} asked for, {self.cpu_hours_used:.3g} used ({self.used_share:.0%})"
+        about, estimated = ("about ", ", estimated") if self.used_is_estimated else ("", "")
+        used = f"{about}{self.cpu_hours_used:.3g} used ({self.used_share:.0%}{estimated})"
+        return f"{self.cpu_hours_asked:.3g} asked for, {used}"
 
     def losses_sentence(self) -> str:
         """Say how many jobs were lost, and name some."""

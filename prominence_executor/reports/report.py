@@ -23,6 +23,7 @@ from .page import fragment, page
 
 _BAR = 30  # characters
 _WIDTH = 79
+_NEARLY_ALL = 0.999
 
 
 @public
@@ -36,11 +37,13 @@ class Report(Numbers):
         phases: seconds by phase, over all jobs that have ended and all warm workers: ``client`` (here), ``queue``,
             ``image``, ``stage_in``, ``start``, ``call``, ``idle`` (of warm workers), ``stage_out``, ``other``.
         jobs, calls, failed_calls: how many have ended; warm workers are no jobs here.
+        failures_known: the outcomes of all jobs were read; else ``failed_calls`` may be more.
         workers: warm workers.
         lost_jobs: jobs that were killed, deleted, or have failed, and warm workers.
         repeated_jobs: jobs that were a further attempt at calls; ``reruns``: jobs that the platform ran again itself.
         cpu_hours_asked: CPUs that jobs have asked for, times the hours for which they had them.
-        cpu_hours_used: those in which they were busy, as far as the service tells; None where it does not.
+        cpu_hours_used: those in which they were busy; None where the service does not tell.
+        used_is_estimated: it tells that of a part of the jobs, which was taken for all.
         efficiency: the part of the jobs' time on their CPUs that their calls had; None where nobody knows.
         suggestion: how to do better, or nothing.
         waiting: jobs that have not ended, by their status, and ``"unsent"``.
@@ -104,11 +107,13 @@ class Report(Numbers):
             "jobs": self.jobs,
             "calls": self.calls,
             "failed_calls": self.failed_calls,
+            "failures_known": self.failures_known,
             "workers": self.workers,
             "waiting": dict(self.waiting),
             "phases": dict(self.phases),
             "cpu_hours_asked": self.cpu_hours_asked,
             "cpu_hours_used": self.cpu_hours_used,
+            "cpu_hours_used_is_estimated": self.used_is_estimated,
             "repeated_jobs": self.repeated_jobs,
             "reruns": self.reruns,
             "lost_jobs": self.lost_jobs,
@@ -134,7 +139,13 @@ class Report(Numbers):
 
 
 def make_report(
-    run_id: str, seen: Seen, running: Sequence[JobSeen] = (), *, unsent: int = 0, notes: Iterable[str] = ()
+    run_id: str,
+    seen: Seen,
+    running: Sequence[JobSeen] = (),
+    *,
+    unsent: int = 0,
+    notes: Iterable[str] = (),
+    failures_known: bool = True,
 ) -> Report:
     """Make the report of a run.
 
@@ -142,6 +153,7 @@ def make_report(
         seen: jobs that have ended, and warm workers.
         running: jobs that have not.
         unsent: jobs that the service does not have yet.
+        failures_known: all jobs say how many of their calls have failed.
     """
     parts = [phases_of(job, seen.offset) for job in seen.jobs]
     sums = _copy(seen.beyond)
@@ -157,8 +169,10 @@ def make_report(
         notes.append(f"{kept}, {seen.beyond.jobs} more in the sums alone")
     if not any(job.calls is not None for job in seen.jobs) and any(job.task is not None for job in seen.jobs):
         notes.append("without the outcomes of the calls, their time cannot be told from the start of Python")
-    kept_slots = sum(sums.phases[name] for name in ON_SLOT)
-    known = fit is not None or bool(seen.workers)
+    silent = sum(phases_of(worker)[name] for worker in seen.workers if worker.calls is None for name in ON_SLOT)
+    kept_slots = sum(sums.phases[name] for name in ON_SLOT) - silent
+    known = fit is not None or any(worker.calls is not None for worker in seen.workers)
+    share = sums.used / sums.asked_known if sums.asked_known else None
     shown = sorted((*seen.jobs, *seen.workers), key=lambda job: (job.is_worker, job.first, job.attempt))
     return Report(
         run_id=run_id,
@@ -167,14 +181,16 @@ def make_report(
         jobs=jobs,
         calls=sums.calls,
         failed_calls=sums.failed,
+        failures_known=failures_known,
         workers=len(seen.workers),
         lost_jobs=sums.lost,
         repeated_jobs=sums.repeated,
         reruns=sums.reruns,
         cpu_hours_asked=sums.asked / 3600,
-        cpu_hours_used=sums.used / 3600 if sums.asked_known else None,
-        used_share=sums.used / sums.asked_known if sums.asked_known else None,
-        efficiency=sums.phases["call"] / kept_slots if known and kept_slots else None,
+        cpu_hours_used=None if share is None else share * sums.asked / 3600,
+        used_is_estimated=share is not None and sums.asked_known < _NEARLY_ALL * sums.asked,
+        used_share=share,
+        efficiency=sums.phases["call"] / kept_slots if known and kept_slots > 0 else None,
         suggestion=fit.advice if fit is not None else "",
         waiting=_waiting(running, unsent),
         notes=tuple(notes),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ IN_DETAIL = 100  # jobs that are described in detail
 OUTCOMES = 20  # whose outcomes are read
 _LARGEST = 1 << 20  # bytes of an outcome that is read
 _LONG = 10_000  # calls of a job beyond which none is looked for in others: a name may say anything
+_GONE = ("killed", "deleted")  # jobs that leave no outcomes
 _PARTS = ("image", "stage_in", "task", "stage_out")
 
 
@@ -81,7 +83,8 @@ def report_of(
     if seen.workers:
         notes.append("the service does not tell which calls warm workers have run")
     running = [_running(run, job) for job in listed if not has_ended(job) and not _is_worker(run, job)]
-    return make_report(run, seen, running, unsent=unsent, notes=notes)
+    whole = all(job["id"] in read or job.get("status") in _GONE for job in ended)
+    return make_report(run, seen, running, unsent=unsent, notes=notes, failures_known=whole)
 
 
 def _kept(path: str | os.PathLike[str], run: str, notes: list[str]) -> int:
@@ -114,7 +117,8 @@ def _is_worker(run: str, job: Mapping[str, Any]) -> bool:
 def _seen(run: str, job: Mapping[str, Any]) -> JobSeen:
     calls = _calls_of(run, job)
     assert calls is not None  # noqa: S101  others have been left out
-    return seen_of(job, calls)
+    seen = seen_of(job, calls)
+    return replace(seen, failed=seen.size) if seen.status in _GONE else seen
 
 
 def _repeated(jobs: Sequence[JobSeen], known: Sequence[CallRange]) -> list[JobSeen]:
@@ -136,18 +140,19 @@ def _running(run: str, job: Mapping[str, Any]) -> JobSeen:
 
 def _worker(run: str, job: Mapping[str, Any]) -> JobSeen:
     """Return a warm worker: what it did between its start and its end, only its own program knows."""
-    seen = _seen(run, job)
+    seen = replace(_seen(run, job), failed=0)
     until = seen.ended if seen.ended is not None or seen.started is None else time.time()
     status = "completed" if seen.status == "deleted" else seen.status  # as its program ends it
     return replace(seen, is_worker=True, status=status, ended=until)
 
 
 def _spread(jobs: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """Choose jobs that are evenly spread over the run."""
+    """Choose jobs of the whole run, the same ones each time; by chance, since what repeats in a run would deceive."""
     ordered = sorted(jobs, key=lambda job: int(job["id"]))
     if len(ordered) <= most:
         return ordered
-    return [ordered[at * len(ordered) // most] for at in range(most)]
+    chosen = random.Random(len(ordered)).sample(range(len(ordered)), most)  # noqa: S311  nothing secret
+    return [ordered[at] for at in sorted(chosen)]
 
 
 def _with_outcomes(client: ProminenceClient, run: str, details: Mapping[int, Mapping[str, Any]]) -> dict[int, JobSeen]:

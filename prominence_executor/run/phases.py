@@ -23,7 +23,7 @@ PHASES: Mapping[str, str] = {
     "call": "calls",
     "idle": "warm workers without a call",
     "stage_out": "outputs",
-    "other": "of the job's time, what nobody tells: the platform's own work around the task",
+    "other": "of the job's time, what nobody tells: the platform's own work around the task, tasks of lost jobs",
 }
 """What a job's time is divided into, in their order, and what they mean."""
 ON_SLOT = ("image", "stage_in", "start", "call", "idle", "stage_out", "other")
@@ -108,7 +108,7 @@ def seen_of(job: Mapping[str, Any], calls: CallRange) -> JobSeen:
 def phases_of(job: JobSeen, offset: float = 0.0) -> dict[str, float]:
     """Divide the life of a job that has ended into `PHASES`, in seconds; together they are all of it.
 
-    Without the records of its calls, the whole task counts as ``call``.
+    Without the records of its calls, the whole task counts as ``call``; that of a lost job as ``other``.
 
     Args:
         offset: seconds by which the service's clock is ahead of this program's.
@@ -145,6 +145,8 @@ def _on_slot(job: JobSeen) -> dict[str, float]:
         call = min(job.calls, span)
         return {"call": call, "idle": span - call}
     task = job.task if job.task is not None else job.calls or 0.0
+    if job.calls is None and job.is_lost:
+        task = 0.0  # nobody knows what its calls had of it
     call = task if job.calls is None else min(job.calls, task)
     parts = {
         "image": job.image or 0.0,

@@ -24,11 +24,14 @@ class Cancelled:
 
     Attributes:
         calls: those that were asked for and had ended, or were not there: nothing was done about them.
+        unmade: those whose array has not made their job yet: nothing was done, and they will run, unless the whole run
+            is cancelled, or they are once there is a job.
     """
 
     jobs: tuple[int, ...]
     workflows: tuple[int, ...]
     calls: tuple[int, ...] = ()
+    unmade: tuple[int, ...] = ()
 
 
 def cancel_run(
@@ -57,9 +60,22 @@ def cancel_run(
             f"the calls {_listed(calls)} share jobs with {_listed(others)}, which would end, too; "
             "cancel all of them together"
         )
-    _delete(client, jobs)
-    ended = {number for job in jobs for number in job.calls}
-    return Cancelled(tuple(job.id for job in jobs), (), tuple(sorted(set(calls) - ended)))
+    deleted = _delete(client, jobs)
+    unmade = unmade_calls(state, calls)
+    done = {number for job in jobs if job.id in deleted for number in job.calls}
+    left = tuple(sorted(set(calls) - done - set(unmade)))
+    return Cancelled(tuple(job.id for job in jobs if job.id in deleted), (), left, tuple(unmade))
+
+
+def unmade_calls(state: RunState, calls: Collection[int]) -> list[int]:
+    """Return those of these calls for which an active array has still to make a job."""
+    found = []
+    for call in sorted(set(calls)):
+        spans = [array.span for array in state.arrays if array.active and array.span.first <= call <= array.span.last]
+        made = max((job.attempt for job in state.jobs_of(call)), default=0)
+        if any(span.attempt > made for span in spans):
+            found.append(call)
+    return found
 
 
 def jobs_to_delete(state: RunState, calls: Collection[int]) -> tuple[list[JobInfo], list[int]]:
@@ -80,8 +96,9 @@ def delete_jobs(client: ProminenceClient, ids: Collection[int]) -> dict[int, str
     found = {job.id: job for job in map(job_info, client.list_jobs(ids=sorted(set(ids))))}
     left = {number: "there is no such job" for number in ids if number not in found}
     left |= {job.id: f"it has ended already ({job.status})" for job in found.values() if not job.active}
-    _delete(client, [job for job in found.values() if job.active])
-    return left
+    active = [job for job in found.values() if job.active]
+    deleted = _delete(client, active)
+    return left | {job.id: "it has ended meanwhile" for job in active if job.id not in deleted}
 
 
 def _whole(client: ProminenceClient, state: RunState) -> Cancelled:
@@ -90,18 +107,23 @@ def _whole(client: ProminenceClient, state: RunState) -> Cancelled:
     jobs = [job for job in state.jobs if job.active and job.worker is None and not job.name.startswith(names)]
     workers = [job for job in state.jobs if job.active and job.worker is not None]
     in_arrays = [job for job in state.jobs if job.active and job.worker is None and job.name.startswith(names)]
-    _delete(client, jobs)
+    deleted = _delete(client, jobs)
     _wait_for_young(in_arrays)
+    gone = []
     for array in arrays:
         with suppress(NotFoundError):  # it has ended meanwhile
             client.delete_workflow(array.id)
+            gone.append(array)
     if workers:
         remove_workers(client, state.run_id)
-    every = (*jobs, *in_arrays, *workers)
-    return Cancelled(tuple(sorted(job.id for job in every)), tuple(array.id for array in arrays))
+    names = tuple(f"{array.name}/" for array in gone)
+    every = [*workers, *(job for job in in_arrays if job.name.startswith(names))]
+    return Cancelled(tuple(sorted([*deleted, *(job.id for job in every)])), tuple(array.id for array in gone))
 
 
-def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> None:
+def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> set[int]:
+    """Delete jobs; return the numbers of those that were still there, as far as the service tells."""
+    deleted: set[int] = set()
     young = [job for job in jobs if _is_young(job)]
     for some in ([job for job in jobs if job not in young], young):
         if some:
@@ -109,6 +131,8 @@ def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> None:
                 time.sleep(YOUNG)
             with suppress(NotFoundError):  # they have ended meanwhile
                 client.delete_jobs([job.id for job in some])
+                deleted.update(job.id for job in some)
+    return deleted
 
 
 def _wait_for_young(jobs: Iterable[JobInfo]) -> None:

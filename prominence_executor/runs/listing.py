@@ -77,6 +77,7 @@ class RunInfo:
         functions: what they call.
         created: of the first job, in seconds since the epoch; ended: of the last one, once none is active.
         workers: how many of the active jobs are warm workers.
+        all_workers: how many of all these jobs are.
     """
 
     run_id: str
@@ -87,6 +88,7 @@ class RunInfo:
     created: float | None
     ended: float | None
     workers: int = 0
+    all_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,7 @@ def summary(run_id: str, jobs: Iterable[JobInfo], arrays: Iterable[ArrayInfo]) -
         created=min((job.created for job in jobs if job.created is not None), default=None),
         ended=None if active else max(ends, default=None),
         workers=sum(job.active and job.worker is not None for job in jobs),
+        all_workers=sum(job.worker is not None for job in jobs),
     )
 
 

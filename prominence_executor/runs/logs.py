@@ -7,16 +7,21 @@ calls have printed only.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from ..client.client import ProminenceClient
 from ..errors import NotFoundError
 from ..run.options import RUN_LABEL
 from ..transports.warm.mailboxes import without_outcomes
-from .listing import JobInfo, job_info
+from .listing import JobInfo, job_info, list_arrays
+from .state import QUIET_LOOKS
 
 _NOT_BEGUN = ("idle", "pending", "deploying", "waiting")
+_ENDING = 3.0  # seconds around a job's end during which the service may not know what it has printed
+_JUST = 5.0  # seconds ago: an end that this is about
+_SHARE = 2.0  # times what a round has taken, the next one waits
 Stream = Literal["stdout", "stderr"]
 
 
@@ -34,41 +39,86 @@ def read_logs(
     streams: Sequence[Stream] = ("stdout", "stderr"),
     *,
     follow: bool = False,
+    run_id: str | None = None,
+    calls: Collection[int] = (),
     pause: float = 1.0,
     wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[LogPiece]:
     """Yield what jobs have printed, job by job; with ``follow``, what they print until they have ended.
 
-    Blocks for a request for each job and stream; while it follows, for one more a round, ``pause`` seconds after each
-    other. Running jobs are about a second ahead.
+    Blocks for a request for each job and stream; while it follows, for one or two more a round, ``pause`` seconds after
+    each other, or twice what the last one took. Running jobs are about a second ahead.
+
+    Args:
+        run_id: follow the jobs that this run has later, too, until for two looks none is active, nor is to be made.
+        calls: of these only those that run one of these calls.
 
     Raises:
         ProminenceError: the service does not answer, or refuses.
     """
-    readers = [_Reader(client, job, stream) for job in jobs for stream in streams]
-    waiting = {job.id for job in jobs if job.active and job.status in _NOT_BEGUN}
-    ended = {job.id for job in jobs if not job.active}
+    readers = [_Reader(client, job, stream) for job in jobs if may_have_printed(job) for stream in streams]
+    newest, quiet = max((job.id for job in jobs), default=0), int(not any(job.active for job in jobs))
+    unmade = {call for call in calls if not any(call in job.calls for job in jobs)}
     while True:
+        took = 0.0
         for reader in readers:
-            if reader.job.id in waiting:
+            if reader.job.active and reader.job.status in _NOT_BEGUN:
                 continue  # the service would be asked for seconds what a job has printed that it does not know
-            content = reader.read(is_last=not follow or reader.job.id in ended)
+            began = time.monotonic()
+            content = reader.read(is_last=not follow or not reader.job.active)
+            took += time.monotonic() - began
             if content:
                 yield LogPiece(reader.job, reader.stream, content)
-        readers = [reader for reader in readers if reader.job.id not in ended]
-        if not follow or not readers:
+        readers = [reader for reader in readers if reader.job.active]
+        if not follow or (not readers and (run_id is None or quiet > QUIET_LOOKS)):
             return
-        wait(pause)
-        active = _active(client, readers)
-        waiting = {number for number, job in active.items() if job.status in _NOT_BEGUN}
-        ended |= {reader.job.id for reader in readers} - active.keys()
+        wait(max(pause, _SHARE * took))
+        listed = _listed(client, run_id, readers, all=bool(quiet))
+        for reader in readers:
+            reader.job = listed[reader.job.id]
+        readers = [reader for reader in readers if may_have_printed(reader.job)]
+        if run_id is not None:
+            new = [job for job in listed.values() if job.id > newest and _runs(job, calls)]
+            newest = max([newest, *listed])
+            readers += [_Reader(client, job, stream) for job in new if may_have_printed(job) for stream in streams]
+            unmade = {call for call in unmade if not any(call in job.calls for job in new)}
+            active = any(reader.job.active for reader in readers)
+            busy = active or ((not calls or bool(unmade)) and _is_to_make(client, run_id, unmade))
+            quiet = 0 if busy else quiet + 1
 
 
-def _active(client: ProminenceClient, readers: Sequence[_Reader]) -> dict[int, JobInfo]:
-    run_ids = {reader.job.run_id for reader in readers}
-    run_id = run_ids.pop() if len(run_ids) == 1 else None
-    constraint = None if run_id is None else (RUN_LABEL, run_id)
-    return {job.id: job for job in map(job_info, client.list_jobs(constraint=constraint)) if job.active}
+def may_have_printed(job: JobInfo) -> bool:
+    """Return whether there can be anything: of a job that has ended before it began the service knows nothing."""
+    return job.active or job.started is not None
+
+
+def patience(job: JobInfo, now: float) -> float:
+    """Return for how many seconds the service may still come to know what the job has printed: around its end alone."""
+    return _ENDING if job.active or job.ended is None or now - job.ended < _JUST else 0.0
+
+
+def _listed(
+    client: ProminenceClient, run_id: str | None, readers: Sequence[_Reader], *, all: bool
+) -> dict[int, JobInfo]:
+    """List the active jobs, or all, by their numbers, and those that are read and have ended."""
+    run_ids = {reader.job.run_id for reader in readers} if run_id is None else {run_id}
+    only = run_ids.pop() if len(run_ids) == 1 else None
+    constraint = None if only is None else (RUN_LABEL, only)
+    found = {job.id: job for job in map(job_info, client.list_jobs(constraint=constraint, all=all))}
+    gone = {reader.job.id: reader.job for reader in readers if reader.job.id not in found}
+    ended = map(job_info, client.list_jobs(ids=sorted(gone))) if gone else ()
+    unknown = {number: replace(job, active=False) for number, job in gone.items()}
+    return {**unknown, **found, **{job.id: job for job in ended}}
+
+
+def _runs(job: JobInfo, calls: Collection[int]) -> bool:
+    return not calls or any(call in job.calls for call in calls)
+
+
+def _is_to_make(client: ProminenceClient, run_id: str, calls: Collection[int]) -> bool:
+    """Return whether an active array of the run is to make jobs of these calls; none: of any."""
+    spans = [array.span for array in list_arrays(client, constraint=(RUN_LABEL, run_id)) if array.active]
+    return any(not calls or any(span.first <= call <= span.last for call in calls) for span in spans)
 
 
 class _Reader:
@@ -83,7 +133,7 @@ class _Reader:
 
     def read(self, is_last: bool) -> bytes:
         try:
-            content = self._fetch(self.job.id, offset=self._at)
+            content = self._fetch(self.job.id, offset=self._at, retry_for=patience(self.job, time.time()))
         except NotFoundError:  # it is ending, or has left nothing
             content = b""
         self._at += len(content)

@@ -190,7 +190,7 @@ class _Writer:
         else:
             text = str(header.get("traceback") or header.get("error") or outcome.kind).rstrip()
             path = self._folder / f"{number}.error.txt"
-            path.write_text(text + "\n", "utf-8")
+            path.write_text(text + "\n", "utf-8", "backslashreplace")  # halves of surrogate pairs are in no file
             paths, kind, message = [path], "error", (text.splitlines() or [""])[-1]
         if header.get("files") is not None:
             where = str(self._folder.resolve().parent), self._folder.resolve().name

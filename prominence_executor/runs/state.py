@@ -1,7 +1,7 @@
 """What one run is doing: its jobs and calls, once or again and again until it has ended.
 
-Two requests a look, whatever the number of jobs; those of `watch_run` are the cheap ones of active jobs, as long as
-none has ended.
+Two requests a look, whatever the number of jobs; those of `watch_run` are the cheap ones of active jobs, and seldom one
+of all, when some have ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from ..errors import RunNotFoundError
 from ..run.options import RUN_LABEL
 from .listing import ArrayInfo, JobInfo, RunInfo, job_info, list_arrays, summary
 
-_QUIET_LOOKS = 2  # looks without an active job until a run counts as ended: its program may be sending the next one
+QUIET_LOOKS = 2  # looks without an active job until a run counts as ended: its program may be sending the next one
+
+_SELDOM = 10.0  # seconds between two looks at all jobs, while some are active
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,29 @@ def watch_run(
         RunNotFoundError: the service has no jobs of such a run.
         ProminenceError: the service does not answer for the client's ``retry_for`` seconds, or refuses.
     """
+    began = time.monotonic()
     state = run_state(client, run_id)
-    quiet = 0
+    took, looked, quiet = time.monotonic() - began, time.monotonic(), 0
     while True:
         yield state
         quiet = 0 if state.active else quiet + 1
-        if quiet > _QUIET_LOOKS:
+        if quiet > QUIET_LOOKS:
             return
         wait(pause)
-        state = _next(client, state)
+        state, wants_all, is_idle = _next(client, state)
+        began = time.monotonic()
+        if wants_all and began - looked >= _between(took, is_idle=is_idle):
+            state = run_state(client, run_id)
+            took, looked = time.monotonic() - began, time.monotonic()
 
 
-def _next(client: ProminenceClient, state: RunState) -> RunState:
-    """Look again: at the active jobs, and at the others only if one has left these."""
+def _between(took: float, *, is_idle: bool) -> float:
+    """Return the seconds between two looks at all jobs: a tenth of the time at most, and seldom while others run."""
+    return 9.0 * took if is_idle else max(_SELDOM, 9.0 * took)
+
+
+def _next(client: ProminenceClient, state: RunState) -> tuple[RunState, bool, bool]:
+    """Look again, at the active jobs; say whether the others have to be looked at, and whether none is active."""
     active = {job.id: job for job in _of_run(client, state.run_id) if job.active}
     arrays = state.arrays
     if any(array.active for array in arrays):
@@ -104,9 +116,10 @@ def _next(client: ProminenceClient, state: RunState) -> RunState:
         arrays = tuple(replace(array, active=array.id in running) for array in arrays)
     known = {job.id: job for job in state.jobs}
     new = active.keys() - known.keys()
-    if any(job.active and job.id not in active for job in state.jobs) or (new and not state.active):
-        return run_state(client, state.run_id)
-    return RunState(state.run_id, tuple(sorted({**known, **active}.values(), key=lambda job: job.id)), arrays)
+    wants_all = any(job.active and job.id not in active for job in state.jobs) or bool(new and not state.active)
+    is_idle = not active and not any(array.active for array in arrays)
+    jobs = tuple(sorted({**known, **active}.values(), key=lambda job: job.id))
+    return RunState(state.run_id, jobs, arrays), wants_all, is_idle
 
 
 def _of_run(client: ProminenceClient, run_id: str, *, all: bool = False) -> tuple[JobInfo, ...]:

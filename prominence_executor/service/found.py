@@ -57,6 +57,19 @@ def find_or_start(engine: str, directory: Path, options: Mapping[str, str]) -> t
     raise RuntimeError(f"the service of {directory} does not answer within {_START:g} s: see {directory}/service*.log")
 
 
+def find_running(directory: Path) -> tuple[Serving, str] | None:
+    """Return where the service of a directory is, and its token; None where none serves it: none is started.
+
+    Raises:
+        RuntimeError: it runs on another host.
+    """
+    serving = who_serves(directory) if directory.is_dir() else None
+    if serving is None or not is_locked(directory):
+        return None
+    _refuse_elsewhere(serving)
+    return (serving, (directory / "token").read_text()) if _answers(serving) else None
+
+
 def needed(directory: Path) -> Callable[[], None]:
     """Keep the service of a directory from ending when it is idle, until what is returned is called, or this ends."""
     held = [hold(directory)]

@@ -105,6 +105,7 @@ def test_the_status_says_who_is_missing(said: Said, service: LocalService, monke
     assert (status, shown, errors.count("\n")) == (4, "", 1)
     assert "PROMINENCE_URL" in errors
     assert "PROMINENCE_TOKEN" in errors
+    assert "url='local'" not in errors  # of a command it would list nothing
     assert said("check")[0] == 4
     monkeypatch.setenv("PROMINENCE_URL", service.url)
     monkeypatch.setenv("PROMINENCE_TOKEN", "garbage")
@@ -119,12 +120,23 @@ def test_the_status_says_who_is_missing(said: Said, service: LocalService, monke
     assert said("check")[0] == 0
 
 
+def test_a_listing_starts_no_service_of_slurm(said: Said, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMINENCE_URL", "slurm")
+    for arguments in (["runs"], ["list", "--all"], ["show", "some"]):
+        status, shown, errors = said(*arguments)
+        assert (status, shown, errors.count("\n")) == (3, "", 1)
+        assert "no service of url='slurm' runs in " in errors
+    assert not (home / ".prominence").exists()
+
+
 @pytest.mark.slow
 def test_a_service_that_does_not_answer_is_status_3(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMINENCE_URL", f"http://127.0.0.1:{unused_port()}/prominence/v1")
     monkeypatch.setenv("PROMINENCE_TOKEN", "some")
     status, shown, errors = said("runs")
     assert (status, shown, errors.count("\n")) == (3, "", 1)
+    assert "does not answer (connection refused)" in errors
+    assert "HTTPConnection" not in errors
     assert said("check")[0] == 3
 
 

@@ -29,7 +29,7 @@ def printing(x: int) -> int:
     print(f"out {x} {ESCAPE}")
     print(f"err {x}", file=sys.stderr)
     if x == 3:
-        raise ValueError(f"no {ESCAPE}")
+        raise ValueError(f"no {ESCAPE}\ud800")
     with open("made.txt", "w") as file:
         file.write(f"made by {x}")
     return x * x
@@ -151,11 +151,12 @@ def test_results_are_files_that_load_reads(said: Said, ended: str, tmp_path: Pat
     }  # fmt: skip
     assert [load(folder / f"{call}.result") for call in (0, 1, 2, 4, 5, 6)] == [0, 1, 4, 16, 25, 7]
     assert (folder / "2" / "made.txt").read_text() == "made by 2"
-    assert outcomes[3]["message"] == f"ValueError: no {ESCAPE}"
-    assert "in printing" in (folder / "3.error.txt").read_text()
+    assert outcomes[3]["message"] == f"ValueError: no {ESCAPE}\ud800"
+    assert "in printing" in (folder / "3.error.txt").read_text("utf-8")
+    assert (folder / "3.error.txt").read_text("utf-8").endswith("\\ud800\n")
     status, shown, _ = said("results", ended, "2", "3", "-o", str(folder))
     assert "\x1b" not in shown
-    assert r"ValueError: no \x1b[31m<b>red</b>\x1b[0m" in shown
+    assert r"ValueError: no \x1b[31m<b>red</b>\x1b[0m\ud800" in shown
     assert said("results", ended, "2", "-o", str(folder))[0] == 0
     assert said("results", ended, "99", "-o", str(folder))[2] == "nothing is known of calls 99\n"
 

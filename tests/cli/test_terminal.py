@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from terminals import COLUMNS, on_terminal, without_extra
 
 from prominence_executor import ProminenceExecutor, Resources
-from prominence_executor.cli.terminal import Columns, duration, fit, harmless, joined
+from prominence_executor.cli.terminal import Columns, duration, fit, joined
 from prominence_executor.local import LocalService
+from prominence_executor.shown import harmless
 
 pytestmark = pytest.mark.once
 
@@ -162,4 +163,4 @@ def test_help_is_there_at_once(variables: dict[str, str]) -> None:
     assert not slow & set(done.stdout.split())
     own = {name for name in done.stdout.split() if name.startswith("prominence_executor.")}
     rooms = {name.split(".")[1] for name in own}
-    assert rooms <= {"cli", "errors", "moved", "public", "version"}
+    assert rooms <= {"cli", "errors", "moved", "public", "shown", "version"}

@@ -17,6 +17,7 @@ from prominence_executor.client.profiles import (
     profiles,
     profiles_file,
     service_url,
+    shown_url,
 )
 from prominence_executor.local import LocalService
 
@@ -61,6 +62,9 @@ def test_what_is_set_is_there_again_and_for_the_user_alone(home: Path) -> None:
         ("big", {"cpus": "two"}),
         ("big", {"url": ""}),
         ("big", {"url": "http://x\ntoken = y"}),
+        ("big", {"url": "https://user:secret@host/v1"}),
+        ("big", {"url": "host/v1"}),
+        ("small", {"cpus": None}),
         ("a]\n[b", {"url": "http://x"}),
     ],
 )
@@ -70,6 +74,41 @@ def test_what_cannot_be_is_refused_and_leaves_the_file_alone(name: str, changes:
     with pytest.raises(InvalidRequestError):
         change_profile(name, changes)
     assert profiles_file().read_bytes() == before
+
+
+def test_a_change_leaves_the_other_lines_as_they_are(home: Path) -> None:
+    (home / "dotfiles").mkdir()
+    (home / ".prominence").mkdir()
+    real = home / "dotfiles" / "config.ini"
+    real.write_text("# mine\n[a]\n; why\nURL: http://one\nimage = x\n  y\n\n[big]\ncpus = 2\n# end\n")
+    profiles_file().symlink_to(real)
+    change_profile("big", {"cpus": "4", "memory": "8"})
+    change_profile("a", {"url": "http://two"})
+    change_profile("new", {"url": "local"})
+    assert profiles_file().is_symlink()
+    assert real.read_text() == (
+        "# mine\n[a]\n; why\nurl = http://two\nimage = x\n  y\n\n"
+        "[big]\ncpus = 4\nmemory = 8\n# end\n\n[new]\nurl = local\n"
+    )
+    with pytest.raises(InvalidRequestError, match="edit the file"):
+        change_profile("a", {"image": "z"})
+    assert change_profile("new", {"url": None}) is None
+    assert change_profile("big", {"cpus": None, "memory": None}) is None
+    assert real.read_text() == "# mine\n[a]\n; why\nurl = http://two\nimage = x\n  y\n\n# end\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:secret@host/v1", "https://(hidden)@host/v1"),
+        ("https://user:sec@r/et@host/v1", "https://(hidden)@host/v1"),
+        ("user:secret@host", "(hidden)@host"),
+        ("https://host/v1", "https://host/v1"),
+        ("local", "local"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
 
 
 @pytest.mark.parametrize("text", ["token = secret\n", "[a]\ncolour = secret\n", "[a]\nx\n", "[a]\n[a]\n"])
@@ -119,6 +158,23 @@ def test_its_token_goes_to_no_other_service() -> None:
         ProminenceExecutor("http://other/v1")
     change_profile("default", {"url": None})
     assert TokenSource(None, None, "http://other/v1").get() == "mine"
+
+
+def test_no_other_service_s_token_goes_to_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".prominence").mkdir()
+    (home / ".prominence" / "token").write_text("of-the-file")
+    change_profile("big", {"url": "http://mine/v1"})
+    monkeypatch.setenv("PROMINENCE_URL", "http://other/v1")
+    for variable in ("of-variable", ""):
+        monkeypatch.setenv("PROMINENCE_TOKEN", variable)
+        with pytest.raises(AuthenticationError, match="the profile 'big' has no token"):
+            TokenSource(None, "big", "http://mine/v1").get()
+    monkeypatch.setenv("PROMINENCE_TOKEN", "of-variable")
+    assert TokenSource(None, "big", "http://other/v1").get() == "of-variable"
+    monkeypatch.setenv("PROMINENCE_URL", "http://mine/v1/")
+    assert TokenSource(None, "big", "http://mine/v1").get() == "of-variable"
+    monkeypatch.delenv("PROMINENCE_URL")
+    assert TokenSource(None, "big", "http://mine/v1").get() == "of-variable"
 
 
 def test_an_executor_takes_from_it_what_is_not_given(service: LocalService) -> None:

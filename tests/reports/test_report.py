@@ -27,6 +27,7 @@ from prominence_executor import (
 )
 from prominence_executor.local import LocalService
 from prominence_executor.reports.report import make_report
+from prominence_executor.reports.service import _spread
 from prominence_executor.run.context import LOG
 from prominence_executor.run.history import History, Seen
 from prominence_executor.run.phases import ON_SLOT, PHASES, JobSeen, Sums
@@ -243,6 +244,41 @@ def test_an_outcome_that_the_run_has_not_signed_is_not_believed(service: LocalSe
         report = report_of(client, executor.run_id)
         assert rule.injected
     assert (report.jobs, report.efficiency) == (1, None)
+
+
+def job_of(number: int, status: str = "completed", **known: Any) -> JobSeen:
+    return JobSeen(job_id=number, first=number, size=1, status=status, created=0, started=0, ended=100, **known)
+
+
+def test_who_knows_a_part_of_the_jobs_says_so() -> None:
+    jobs = (job_of(0, cpus=1, task=100.0, calls=90.0, cpu=50.0, failed=1), job_of(1, cpus=1, task=100.0, calls=90.0))
+    report = make_report("run", Seen(jobs, (), Sums(), 0.0), failures_known=False)
+    assert "2 calls ended, at least 1 failed" in report.title()
+    assert report.cpu_hours_used == pytest.approx(100 / 3600)
+    assert "about 0.0278 used (50%, estimated)" in report.cpu_sentence()
+    assert report.to_json()["cpu_hours_used_is_estimated"] is True
+    whole = make_report("run", Seen(jobs[:1], (), Sums(), 0.0))
+    assert "ended, 1 failed" in whole.title()
+    assert "0.0278 asked for, 0.0139 used (50%)" in whole.cpu_sentence()
+
+
+def test_lost_jobs_and_silent_workers_are_not_taken_for_efficient_ones() -> None:
+    good, lost = job_of(0, task=100.0, calls=50.0), job_of(1, "killed", task=100.0)
+    silent = replace(job_of(2), is_worker=True)
+    report = make_report("run", Seen((good, lost), (), Sums(), 0.0))
+    assert (report.phases["call"], report.phases["other"], report.efficiency) == (50.0, 100.0, 0.25)
+    assert make_report("run", Seen((good,), (silent,), Sums(), 0.0)).efficiency == 0.5
+    assert make_report("run", Seen((), (silent,), Sums(), 0.0)).efficiency is None
+    assert make_report("run", Seen((), (replace(silent, calls=25.0),), Sums(), 0.0)).efficiency == 0.25
+
+
+def test_a_sample_of_jobs_is_the_same_each_time_and_follows_no_rhythm() -> None:
+    jobs = [{"id": number} for number in range(1000)]
+    chosen = [job["id"] for job in _spread(jobs, 100)]
+    assert chosen == [job["id"] for job in _spread(jobs, 100)] == sorted(set(chosen))
+    assert len(chosen) == 100
+    assert len({number % 10 for number in chosen}) == 10
+    assert _spread(jobs[:5], 100) == jobs[:5]
 
 
 EVIL = "<script>alert(1)</script>\x1b[31m"

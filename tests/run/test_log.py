@@ -40,7 +40,7 @@ def test_each_job_has_a_line_at_its_start_and_one_at_its_end(
             chunk = executor.submit_many(odd, range(3), chunksize=3)
             single = executor.submit(odd, 3)
             assert [future.exception(60) is None for future in (*chunk, single)] == [True, True, False, True]
-    run, name = executor.run_id, f"{__name__}.odd\\x1b[31m\\x0d\\x0a<b>"
+    run, name = executor.run_id, f"{__name__}.odd\\x1b[31m\\r\\n<b>"
     lines = lines_of(caplog)
     assert f"run {run}: job {chunk[0].job_id} runs calls 0 to 2, {name}" in lines
     assert f"run {run}: job {single.job_id} runs call 3, {name}" in lines

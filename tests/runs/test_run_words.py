@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,9 @@ from prominence_executor.run.names import (
     worker_name,
 )
 from prominence_executor.runs import JobInfo, RunState, described
-from prominence_executor.runs.cancelling import jobs_to_delete
+from prominence_executor.runs.cancelling import jobs_to_delete, unmade_calls
 from prominence_executor.runs.listing import ArrayInfo, job_info, summary
+from prominence_executor.runs.state import _between
 
 pytestmark = pytest.mark.once
 RUNS = st.from_regex(r"[A-Za-z0-9_.-]{1,40}", fullmatch=True)
@@ -132,6 +134,25 @@ def test_who_cancels_a_call_learns_which_others_would_end() -> None:
     state = RunState("r", (listed("r/0-2"), listed("r/3", number=2), listed("r/4", status="completed", number=3)), ())
     jobs, others = jobs_to_delete(state, [1, 3, 4])
     assert ([job.id for job in jobs], others) == ([1, 2], [0, 2])
+
+
+def test_a_call_whose_array_has_not_made_its_job_is_told_apart() -> None:
+    span = ArrayRange(10, 29, 5, 1)
+    array = ArrayInfo(9, array_name("r", span), span, True)
+    jobs = (listed("r/0", status="completed"), listed("r.10-29.5.1/pxcall/0", "python3 pxrun.py ${pxindex} f"))
+    assert list(jobs[1].calls) == [10, 11, 12, 13, 14]
+    assert unmade_calls(RunState("r", jobs, (array,)), [0, 10, 20, 40]) == [20]
+    assert unmade_calls(RunState("r", jobs, (replace(array, active=False),)), [20]) == []
+
+
+def test_a_run_of_warm_workers_that_has_ended_still_says_so() -> None:
+    info = summary("r", [listed("r.w1", status="completed"), listed("r.w2", status="completed", number=2)], [])
+    assert (info.active, info.workers, info.all_workers) == (False, 0, 2)
+
+
+def test_all_jobs_are_looked_at_seldom_while_some_are_active() -> None:
+    assert [_between(took, is_idle=False) for took in (0.1, 5.0)] == [10.0, 45.0]
+    assert [_between(took, is_idle=True) for took in (0.0, 5.0)] == [0.0, 45.0]
 
 
 def test_a_description_shows_no_secret() -> None:
