@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from proxy import FaultProxy
 
-from prominence_executor import ProminenceClient, ProminenceExecutor, Resources
+from prominence_executor import ProminenceClient, ProminenceExecutor, ProminenceFuture, Resources
 from prominence_executor.local import LocalService
 from prominence_executor.runs import JobInfo, read_logs, run_state
 from prominence_executor.runs.logs import may_have_printed, patience
@@ -52,7 +52,7 @@ def test_who_follows_a_run_reads_the_jobs_that_come_later(service: LocalService)
         ProminenceExecutor(service.url, service.token, run_id=run_id, poll_interval=(0.05, 0.5)) as executor,
     ):
         assert executor.submit(saying, 0).result(60) == 0
-        later = []
+        later: list[ProminenceFuture[int]] = []
 
         def wait(seconds: float) -> None:
             if not later:
