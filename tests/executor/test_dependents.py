@@ -90,14 +90,16 @@ def test_a_call_is_not_sent_before_its_futures_are_done(executor: ProminenceExec
 
 
 def test_waiting_calls_hold_one_thread_together_and_none_afterwards(executor: ProminenceExecutor, until: Until) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("prominence-depend-")]
+
     gate: Future[int] = Future()
-    futures = [executor.submit(total, gate)]
-    threads = threading.active_count()
-    futures += [executor.submit(total, gate) for _ in range(999)]
-    assert threading.active_count() == threads
+    futures = [executor.submit(total, gate) for _ in range(1000)]
+    found = threads()
     for future in futures:
         assert future.cancel()
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("prominence-depend-")])
+    assert len(found) == 1
+    until(lambda: not threads())
     assert not executor.client.requests_sent
 
 
