@@ -18,7 +18,6 @@ from .objects import Objects
 from .uploads import UploadCache
 
 LOG = logging.getLogger("prominence_executor")
-LOG.addHandler(logging.NullHandler())  # a library is silent until somebody wants to hear
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,14 @@ def test_large_uploads_are_told(service: LocalService, caplog: pytest.LogCapture
 
 
 @pytest.mark.once
-def test_a_program_that_wants_no_log_hears_nothing(service: LocalService) -> None:
+def test_a_program_that_wants_no_log_hears_warnings_alone(service: LocalService) -> None:
     program = (
         "from prominence_executor import ProminenceExecutor\n"
         "import logging\n"
         "with ProminenceExecutor(poll_interval=(0.05, 0.5)) as executor:\n"
         "    assert executor.submit(abs, -3).result(60) == 3\n"
-        "logging.getLogger('prominence_executor').warning('nobody hears this')\n"
+        "logging.getLogger('prominence_executor').warning('this may not be missed')\n"
     )
     variables = unmeasured(PROMINENCE_URL=service.url, PROMINENCE_TOKEN=service.token, PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "this may not be missed\n")
