@@ -77,7 +77,7 @@ def test_a_message_that_is_completed_later_shows_everywhere() -> None:
 def test_every_error_is_a_prominence_error_and_survives_a_pickle(name: str) -> None:
     error = getattr(errors, name)("why")
     again = pickle.loads(pickle.dumps(error))
-    assert isinstance(again, ProminenceError)
+    assert isinstance(again, ProminenceError if name.endswith("Error") else UserWarning)
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
