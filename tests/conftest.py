@@ -5,6 +5,7 @@ At the end of the session nothing may be left: no job, thread, socket or process
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import time
@@ -19,6 +20,7 @@ from one_node_slurm import OneNodeSlurm
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
+from prominence_executor.service.serving import who_serves
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,6 +99,18 @@ def on_slurm(slurm: OneNodeSlurm) -> Iterator[LocalService]:
         options = {"poll_seconds": "0.5"}
         with LocalService(folder, engine="slurm", engine_options=options, seconds_per_minute=2) as running:
             yield running
+
+
+@pytest.fixture
+def stays(slurm: OneNodeSlurm, tmp_path: Path) -> Iterator[Path]:
+    """The directory of a service that programs start; it is ended afterwards."""
+    yield tmp_path / "stays"
+    serving = who_serves(tmp_path / "stays")
+    if serving is not None:
+        os.kill(serving.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while who_serves(tmp_path / "stays") and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -141,18 +141,6 @@ def test_a_controller_that_is_away_is_waited_for(user: Person, slurm: OneNodeSlu
     finally:
         slurm.start_controller()
     assert user.ended(job, 90)["status"] == "completed"
-
-
-@pytest.fixture
-def stays(slurm: OneNodeSlurm, tmp_path: Path) -> Iterator[Path]:
-    """The directory of a service that programs start; it is ended afterwards."""
-    yield tmp_path / "stays"
-    serving = who_serves(tmp_path / "stays")
-    if serving is not None:
-        os.kill(serving.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 30
-        while who_serves(tmp_path / "stays") and time.monotonic() < deadline:
-            time.sleep(0.05)
 
 
 def test_programs_start_the_service_or_find_it_and_start_it_again(stays: Path) -> None:

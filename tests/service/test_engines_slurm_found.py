@@ -8,8 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,18 +31,6 @@ from prominence_executor.service.found import find_or_start
 serving, _ = find_or_start("slurm", Path(sys.argv[1]), {})
 print(serving.pid)
 """
-
-
-@pytest.fixture
-def stays(slurm: OneNodeSlurm, tmp_path: Path) -> Iterator[Path]:
-    """The directory of a service that programs start; it is ended afterwards."""
-    yield tmp_path / "stays"
-    serving = who_serves(tmp_path / "stays")
-    if serving is not None:
-        os.kill(serving.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 30
-        while who_serves(tmp_path / "stays") and time.monotonic() < deadline:
-            time.sleep(0.05)
 
 
 def square(number: int) -> int:
