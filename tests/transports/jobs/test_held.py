@@ -342,7 +342,7 @@ def test_a_worker_that_is_held_before_it_starts_is_waited_for(
     silence = proxy.inject(relisted("silence", lambda keys: []), method="GET", path="^/kv/")  # it has not started
     executor = start(workers="warm", max_workers=1)
     future = executor.submit(square, 3)
-    looks(proxy, until, 100)
+    looks(proxy, until, 12)
     assert not future.done()
     proxy.heal(silence)
     proxy.heal()
