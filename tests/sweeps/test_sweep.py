@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import os
 import sqlite3
@@ -127,7 +128,7 @@ def test_a_point_is_waited_for_and_knows_where_it_stands(threads: Executor, unti
     [point] = scan.points
     until(lambda: point.status == "running")
     assert repr(point) == "<Point x=1: running>"
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):
         point.result(0.05)
     gate.set()
     assert point.result() is True
