@@ -6,6 +6,7 @@ sequence could rewrite what stands there.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -19,6 +20,11 @@ _GAP = "  "
 _NARROWEST = 8  # characters to which a column is cut
 _READABLE = 20  # characters of a column for which others are left out
 _LONG_AGO = 180 * 86_400.0  # seconds, from which on the year says more than the time
+
+
+def for_scripts(command: argparse.ArgumentParser) -> None:
+    """Add the option of all commands that list something."""
+    command.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
 def print_json(value: Any) -> None:
@@ -61,6 +67,11 @@ def numbers(calls: Sequence[int]) -> str:
     if not calls:
         return ""
     return str(calls[0]) if len(calls) == 1 else f"{calls[0]}-{calls[-1]}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class Columns(NamedTuple):

@@ -142,11 +142,10 @@ def _on_slot(job: JobSeen) -> dict[str, float]:
     if job.is_worker:
         if job.calls is None:
             return {"other": span}  # only its own program knows
-        call = min(job.calls, span)
-        return {"call": call, "idle": span - call}
-    task = job.task if job.task is not None else job.calls or 0.0
-    if job.calls is None and job.is_lost:
-        task = 0.0  # nobody knows what its calls had of it
+        return {"call": job.calls, "idle": max(0.0, span - job.calls)}  # the span may be of whole seconds
+    task, unknown = job.task if job.task is not None else job.calls or 0.0, 0.0
+    if job.calls is None and (job.is_lost or 0 < job.size <= job.failed + job.again):
+        task, unknown = 0.0, task  # nobody knows what its calls had of it
     call = task if job.calls is None else min(job.calls, task)
     parts = {
         "image": job.image or 0.0,
@@ -155,8 +154,8 @@ def _on_slot(job: JobSeen) -> dict[str, float]:
         "call": call,
         "stage_out": job.stage_out or 0.0,
     }
-    missing = span - sum(parts.values())
-    return {**parts, "other": missing if missing > _ROUNDING else 0.0}
+    missing = span - sum(parts.values()) - unknown
+    return {**parts, "other": unknown + (missing if missing > _ROUNDING else 0.0)}
 
 
 def clock_offset(jobs: Iterable[JobSeen]) -> float:
