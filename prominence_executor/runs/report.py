@@ -156,8 +156,8 @@ def _workers(client: ProminenceClient, run: str, listed: Sequence[Mapping[str, A
             ran = [(call, calls.attempt) for calls, _ in said[number] for call in calls.numbers()]
             size = len(ran) - len(again.intersection(ran))
             lost = max(0, size - sum(len(file.calls) for _, file in said[number]))
-            taken = {"calls": sum(seconds), "longest": max(seconds, default=0.0)}
-            worker = replace(worker, size=size, failed=failed + lost, **taken)
+            longest = max(seconds, default=0.0)
+            worker = replace(worker, size=size, failed=failed + lost, calls=sum(seconds), longest=longest)
         found.append(worker)
     return found
 
