@@ -110,6 +110,7 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 
 def _lines(name: str, value: Any) -> list[str]:
+    name = name.replace("_", " ")
     if isinstance(value, dict):
         value = [f"{key}: {part}" for key, part in value.items()]
     if isinstance(value, list):
@@ -122,7 +123,9 @@ def _lines(name: str, value: Any) -> list[str]:
 
 
 def _fact(part: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
+    if isinstance(part, dict):
+        return ", ".join(f"{key} {_fact(value)}" for key, value in part.items())
+    return f"{part:.3g}" if isinstance(part, float) else str(part)
 
 
 def _delete(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, RunNotFoundError
 from ..shown import harmless
 from .account import connected
 from .terminal import Columns, LiveTable, counted, duration, for_scripts, moment, numbers, print_json, print_table
@@ -147,10 +147,12 @@ def _show(arguments: argparse.Namespace) -> int:
     jobs = [job for job in state.jobs if arguments.status in (None, job.status)]
     left = len(readable(state.jobs)) - len(ends)
     if arguments.json:
-        known = [end for several in ends.values() for end in several]
+        known = sorted(chain.from_iterable(ends.values()), key=lambda end: (end.call, end.attempt))
         print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays, "ends": known, "ends_missing": left})
         return 0
     print(_title(state, ends))
+    if state.info.all_workers and not ends:
+        print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
         print()
         print_table(_JOBS, _rows(jobs, ends))
@@ -274,6 +276,8 @@ def _cancel(arguments: argparse.Namespace) -> int:
     with connected(arguments) as client:
         try:
             done = cancel_run(client, arguments.run, arguments.call or None, together=arguments.together)
+        except RunNotFoundError:
+            raise
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{error} (--together)") from None
     if not arguments.call and not done.jobs and not done.workflows:
