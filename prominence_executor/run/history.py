@@ -195,13 +195,13 @@ class History:
 
     def worker_did(self, number: int, chunk: Chunk, seconds: Iterable[float]) -> None:
         """Note that a worker has run a chunk."""
-        failed, _, _ = _failures(chunk)
+        failed, again, _ = _failures(chunk)
         each = list(seconds)
         took = sum(each)
         with self._lock:
             worker = self._workers.get(number)
             if worker is not None:
-                worker.calls += len(each)
+                worker.calls += max(len(each), chunk.size - again)  # a lost one has no seconds
                 worker.failed += failed
                 worker.seconds += took
         if self.log.isEnabledFor(logging.DEBUG):

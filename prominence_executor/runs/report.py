@@ -233,7 +233,8 @@ def completed(jobs: Sequence[JobSeen]) -> list[JobSeen]:
             known = {name: seconds * span / spans if spans else 0.0 for name, seconds in typical.items()}
             asked = {"cpus": job.cpus or _middle(cpus), "walltime": job.walltime or _middle(walltimes)}
             job = replace(job, **known, **asked)  # type: ignore[arg-type]
-        if job.calls is None and job.task is not None and share is not None and job.status == "completed":
+        is_told = job.status == "completed" and job.failed + job.again < job.size  # else it crashed, at any time
+        if job.calls is None and job.task is not None and share is not None and is_told:
             job = replace(job, calls=job.task * share)
         filled.append(job)
     return filled
