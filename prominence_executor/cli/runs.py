@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidRequestError, RunNotFoundError
 from ..shown import harmless
 from .account import connected
-from .terminal import Columns, LiveTable, counted, duration, for_scripts, moment, numbers, print_json, print_table
+from .terminal import (
+    Columns,
+    LiveTable,
+    counted,
+    duration,
+    for_scripts,
+    moment,
+    numbers,
+    paragraph,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from ..runs import CallEnd, CallOutcome, JobInfo, LogPiece, RunInfo, RunState
@@ -150,7 +161,7 @@ def _show(arguments: argparse.Namespace) -> int:
         known = sorted(chain.from_iterable(ends.values()), key=lambda end: (end.call, end.attempt))
         print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays, "ends": known, "ends_missing": left})
         return 0
-    print(_title(state, ends))
+    print(paragraph(_title(state, ends)))
     if state.info.all_workers and not ends:
         print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
@@ -168,7 +179,7 @@ def _title(state: RunState, ends: Mapping[int, Sequence[CallEnd]] = MappingProxy
     calls += [counted(info.all_workers, "warm worker")] if info.all_workers else []
     functions = f" of {', '.join(info.functions)}" if info.functions else ""
     how = "active" if info.active else f"ended {moment(info.ended)}".rstrip()
-    return harmless(f"run {info.run_id}, {how}: {' and '.join(calls)}{functions}; jobs: {_counts(info)}{_ended(ends)}")
+    return f"run {info.run_id}, {how}: {' and '.join(calls)}{functions}; jobs: {_counts(info)}{_ended(ends)}"
 
 
 def _ended(ends: Mapping[int, Sequence[CallEnd]]) -> str:

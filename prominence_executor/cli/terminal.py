@@ -87,6 +87,16 @@ class Columns(NamedTuple):
     spare: tuple[str, ...] = ()
 
 
+def paragraph(text: str) -> str:
+    """Return a sentence from outside, harmless, and broken between words where a terminal is narrower."""
+    text = harmless(text)
+    if not sys.stdout.isatty():
+        return text
+    from textwrap import fill
+
+    return fill(text, max(20, shutil.get_terminal_size().columns), subsequent_indent="  ", break_on_hyphens=False)
+
+
 def print_table(columns: Columns, rows: Iterable[Sequence[str]]) -> None:
     """Print rows below the columns' names: as wide as the terminal, and as wide as they are into a pipe."""
     table = [[harmless(cell) for cell in row] for row in rows]
@@ -199,5 +209,5 @@ class LiveTable:
             more = [Text(f"... and {len(rows) - room} more")] if len(rows) > room else []
             self._live.update(Group(Text(title), _rich_table(fit(columns, cells, width)), *more), refresh=True)
         elif title != self._said:
-            print(f"{time.strftime('%H:%M:%S')}  {title}", flush=True)
+            print(paragraph(f"{time.strftime('%H:%M:%S')}  {title}"), flush=True)
         self._said = title

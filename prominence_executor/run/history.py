@@ -120,6 +120,9 @@ class History:
             began=chunk.began,
             sent=chunk.sent_at,
             settled=time.time(),
+            lost=max(0, chunk.size - sum(call.cancelled() for call in chunk.calls) - ran.calls)
+            if ran is not None
+            else 0,
             calls=ran.seconds if ran is not None else None,
             longest=ran.longest if ran is not None else None,
         )

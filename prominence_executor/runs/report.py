@@ -199,8 +199,8 @@ def _with_outcome(seen: JobSeen, outcomes: OutcomeFile) -> JobSeen:
     """Return a job with what its outcomes say; of calls that have none, nobody knows how long they took."""
     seconds, failed = _seconds(outcomes.calls.values())
     missing = seen.size - len(outcomes.calls)
-    calls = sum(seconds) if seconds else None
-    return replace(seen, calls=calls, longest=max(seconds, default=0.0), failed=failed + missing)
+    calls, longest = (sum(seconds), max(seconds)) if seconds else (None, None)
+    return replace(seen, failed=failed + missing, lost=missing, calls=calls, longest=longest)
 
 
 def _seconds(outcomes: Collection[Outcome]) -> tuple[list[float], int]:
@@ -233,7 +233,7 @@ def completed(jobs: Sequence[JobSeen]) -> list[JobSeen]:
             known = {name: seconds * span / spans if spans else 0.0 for name, seconds in typical.items()}
             asked = {"cpus": job.cpus or _middle(cpus), "walltime": job.walltime or _middle(walltimes)}
             job = replace(job, **known, **asked)  # type: ignore[arg-type]
-        is_told = job.status == "completed" and job.failed + job.again < job.size  # else it crashed, at any time
+        is_told = job.status == "completed" and not job.lost
         if job.calls is None and job.task is not None and share is not None and is_told:
             job = replace(job, calls=job.task * share)
         filled.append(job)
