@@ -65,8 +65,10 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
         raise unreachable(error, what_of(response)) from error
 
 
-def read_whole(response: requests.Response) -> requests.Response:
+def read_whole(response: requests.Response, most: int | None = None) -> requests.Response:
     """Read a streamed body to its end; return the answer with it. Closes the connection where it has no end.
+
+    ``most``: bytes that it may have, if that is less than what is held in memory of any.
 
     Raises:
         ServiceUnavailableError: it was cut short.
@@ -74,10 +76,11 @@ def read_whole(response: requests.Response) -> requests.Response:
     """
     expected = announced(response)
     as_it_travels = response.headers.get("Content-Encoding", "identity") == "identity"
-    limit = expected if expected is not None and as_it_travels else _LONGEST
+    allowed = _LONGEST_ANNOUNCED if most is None else min(_LONGEST_ANNOUNCED, most)
+    limit = expected if expected is not None and as_it_travels else min(_LONGEST, allowed)
     pieces, size = [], 0
     with response:
-        if limit > _LONGEST_ANNOUNCED:
+        if limit > allowed:
             raise _too_long(response, limit)
         for piece in chunks_of(response):
             size += len(piece)

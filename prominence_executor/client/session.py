@@ -127,6 +127,7 @@ class ApiSession:
         accept: int = 200,
         wait: float | None = None,
         since: Watch | None = None,
+        limit: int | None = None,
     ) -> T:
         """Send a request to the API and return what ``read`` makes of the answer; blocks.
 
@@ -145,6 +146,7 @@ class ApiSession:
                 the time in which an answer must begin, and none if that is less than a second: then it is not asked
                 whether it can. One that does so is not tried again.
             since: what the caller has seen; it is told what the answer says of that.
+            limit: bytes that the answer may have: of a longer one no more is read.
         """
         headers = {} if body is None else {"Content-Type": kind}
         if since is not None:
@@ -157,7 +159,7 @@ class ApiSession:
 
         def once(token: str) -> T:
             with asking(since) if since is not None else nullcontext():
-                return read(self._send(method, path, url, token, body, headers, accept, since))
+                return read(self._send(method, path, url, token, body, headers, accept, since, limit))
 
         def with_token() -> T:
             token = self._tokens.get()
@@ -198,6 +200,7 @@ class ApiSession:
         headers: dict[str, str],
         accept: int,
         since: Watch | None,
+        limit: int | None,
     ) -> requests.Response:
         """Exchange one request with the API; return a whole response of status 2xx, or of the accepted one."""
         # Redirects are not followed: the token is for this address and no other.
@@ -207,7 +210,7 @@ class ApiSession:
             take(since, response.headers)
         if response.status_code // 100 != 2 and response.status_code != accept:
             raise refusal(read_error(response), token)
-        return read_whole(response)
+        return read_whole(response, limit)
 
     def call_store(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..client.client import ProminenceClient
-from ..errors import NotFoundError, OutcomeError, ProminenceError
+from ..errors import NotFoundError, OutcomeError, ProminenceError, ServiceError, ServiceUnavailableError
 from ..payload.calls import Identity
 from ..payload.outcomes import OutcomeFile, read_outcomes
 from ..remote.wire import OUTCOME_MAGIC
@@ -25,6 +25,7 @@ from ..transports.warm.mailboxes import outcomes_in
 from .listing import JobInfo
 
 LARGEST = 1 << 20  # bytes of an outcome that is read
+LARGEST_OF_WORKERS = 1 << 24  # bytes of what a warm worker has printed, its calls' outcomes among them
 FEW = 20  # jobs whose outcomes are read without having been asked for
 TOGETHER = 50  # jobs that are described in one request: each costs the service 35 ms and more
 _MESSAGE = 300  # characters
@@ -57,7 +58,8 @@ def call_ends(
     """Return by job how its calls have ended: of the newest ``most`` of these jobs, or of all, that have ended.
 
     Of warm workers also while they run. Jobs whose outcomes are larger than a megabyte, or not signed by the run, are
-    missing. Blocks for a request for every fifty jobs, and one for each.
+    missing, and warm workers that have printed more than 16 MB, unless all are wanted. Blocks for a request for every
+    fifty jobs, and one for each.
 
     Raises:
         ProminenceError: the service does not answer, or refuses.
@@ -77,8 +79,11 @@ def call_ends(
                 found[job["id"]] = ends
         for info in some.values():
             if info.worker is not None and key is not None:
-                said = outcomes_of_worker(client, run_id, info.id, key)
-                found[info.id] = [end for calls, file in said for end in ends_in(file, calls, {"id": info.id})]
+                said = outcomes_of_worker(
+                    client, run_id, info.id, key, LARGEST_OF_WORKERS if most is not None else None
+                )
+                if said is not None:
+                    found[info.id] = [end for calls, file in said for end in ends_in(file, calls, {"id": info.id})]
     return found
 
 
@@ -110,13 +115,17 @@ def outcomes_of_job(client: ProminenceClient, run_id: str, job: dict[str, Any], 
 
 
 def outcomes_of_worker(
-    client: ProminenceClient, run_id: str, job_id: int, key: bytes
-) -> list[tuple[CallRange, OutcomeFile]]:
-    """Read what a warm worker has printed of the calls that it has run; one request."""
+    client: ProminenceClient, run_id: str, job_id: int, key: bytes, limit: int | None = LARGEST_OF_WORKERS
+) -> list[tuple[CallRange, OutcomeFile]] | None:
+    """Read what a warm worker has printed of the calls that it has run; one request. None: that is too much."""
     try:
-        content = client.stdout(job_id, retry_for=0.0)
+        content = client.stdout(job_id, retry_for=0.0, limit=limit)
     except NotFoundError:
         return []
+    except ServiceUnavailableError:
+        raise
+    except ServiceError:
+        return None
     found = []
     for chunk, records in outcomes_in(content, key):
         calls = CallRange(chunk["job"], chunk["calls"], chunk["attempt"])

@@ -146,7 +146,8 @@ def _workers(client: ProminenceClient, run: str, listed: Sequence[Mapping[str, A
     key = None
     if chosen:
         key = next((key_in(job, run) for job in client.list_jobs(ids=[min(chosen)], detail=True)), None)
-    said = {number: outcomes_of_worker(client, run, number, key) for number in chosen} if key is not None else {}
+    asked = {number: outcomes_of_worker(client, run, number, key) for number in chosen} if key is not None else {}
+    said = {number: files for number, files in asked.items() if files is not None}
     again = {(number, calls.attempt - 1) for files in said.values() for calls, _ in files for number in calls.numbers()}
     found = []
     for job in listed:
