@@ -109,7 +109,7 @@ def test_a_table_fits_and_obeys_nobody(either: dict[str, str], shouted: str) -> 
 def test_a_screen_of_80_columns_shows_each_job_in_one_line(either: dict[str, str], shouted: str, until: Until) -> None:
     server = ["tmux", "-f", "/dev/null", "-L", f"prominence-{uuid.uuid4().hex[:12]}"]
     program = " ".join([*COMMAND, "show", shouted])
-    shell = f"{program}; echo status $?; read nothing"
+    shell = f"{program}; echo status $?; sleep 60"
     variables = {**either, "TERM": "xterm", "LANG": "C.UTF-8"}
     subprocess.run([*server, "new-session", "-d", "-x", "80", "-y", "24", shell], env=variables, check=True)
     try:
