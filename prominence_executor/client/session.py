@@ -33,7 +33,7 @@ from ..errors import (
 )
 from .auth import TokenSource, base_url, verification
 from .bodies import path_of, read_error, read_whole, unreachable
-from .connections import Connections, no_credentials, trusted
+from .connections import Connections, Known, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
 from .watching import Watch, asking, preference, seen, take
@@ -52,6 +52,7 @@ class ApiSession:
     Attributes:
         url: the API's base, without a slash at its end.
         retry_for: seconds for which a request that may be repeated is tried again while the service is away.
+        known: what looks at new connections, if anything.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ApiSession:
         self._verify = verification(verify)
         self._session = Connections()
         self._bare = Connections()
+        self.known: Known | None = None
         self._closed = threading.Event()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -83,6 +85,17 @@ class ApiSession:
     @timeout.setter
     def timeout(self, seconds: tuple[float, float]) -> None:
         self._timeout = seconds
+
+    def known_by(self, known: Known) -> None:
+        """Have a function look at each new connection without TLS, before a token or anything else is sent on it."""
+        self.known = known
+        for connections in (self._session, self._bare):
+            connections.known_by(known)
+
+    def move(self, url: str, known: Known) -> None:
+        """Send all that follows to the same service at another address, and have its connections looked at."""
+        self.known_by(known)
+        self.url = base_url(url)
 
     @property
     def verify(self) -> bool | str:

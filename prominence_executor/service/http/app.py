@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from ..execution.workflows import Workflows
 from ..schema.items import Refused
 from ..state.objects import BadKey
 from ..state.pairs import Pairs
+from ..state.proof import CHALLENGE, PROOF
 from ..state.representations import SITE
 from ..state.shortage import is_full, shortage
 from ..state.tokens import BUCKET, Identity
@@ -179,9 +181,12 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
 
 @routes.get(f"{BASE}/health")
 async def health(ask: Ask) -> Answer:
-    """Answer that the service is there, or what is wrong with it."""
-    problem = ask.api.service.vital.problem()
-    return jsonify({}) if problem is None else refuse(problem, 503)
+    """Answer that the service is there, or what is wrong with it; and that it is this one to who asks for a proof."""
+    service = ask.api.service
+    problem = service.vital.problem()
+    answer = jsonify({}) if problem is None else refuse(problem, 503)
+    proof = service.signer.proof(ask.headers.get(CHALLENGE, ""), service.url)
+    return answer if proof is None else replace(answer, headers={PROOF: proof})
 
 
 @routes.get(f"{BASE}/resources")

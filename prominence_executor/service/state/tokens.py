@@ -22,6 +22,7 @@ import jwt
 
 from .clock import Clock
 from .directory import own_file, write_whole
+from .proof import proof_of
 
 BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
@@ -67,6 +68,7 @@ class Signer:
         self._clock = clock
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
+        self._secret = secret
 
     # Tokens
 
@@ -96,6 +98,10 @@ class Signer:
         groups = claims.get("groups", claims.get("group", []))
         names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
         return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+
+    def proof(self, challenge: str, url: str) -> str | None:
+        """Return what proves that this service knows its secret; None where the challenge is none."""
+        return proof_of(self._secret, challenge, url)
 
     # Signed URLs: good for one method, one key, until one second
 
