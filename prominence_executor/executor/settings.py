@@ -22,7 +22,15 @@ from ..run.engine import ENGINE_LABEL, engine_label
 from ..transports.warm.options import Warm, WarmOptions, resolved
 
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
-_OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
+_OF_SERVICE = (
+    "dir",
+    "poll_seconds",
+    "look_seconds",
+    "limits_seconds",
+    "bind",
+    "public_url",
+    "containers",
+)  # not said to Slurm
 _NO_URL = (
     "there is no URL of a service: set PROMINENCE_URL, or give url='https://host/prominence/v1', or have one in a "
     "profile (prominence-executor config set url=https://...)"

@@ -52,7 +52,6 @@ class BatchEngine:
         self._condition = self._ledger.condition
         self._sending: Sending
         self._listening: Listening
-        self._limits = Limits(1, 1)
         self._room: tuple[float, Room] | None = None
         self._closing = False
         self._thread = vital.make("engine", self._turn)
@@ -68,7 +67,7 @@ class BatchEngine:
         self._places.make()
         install_shims(self._directory / "bin")
         try:
-            self._limits = self._system.limits()
+            self._system.limits()
         except SystemAway as error:
             raise RuntimeError(f"the batch system does not answer: {error}") from error
         self._listening = Listening(
@@ -76,7 +75,7 @@ class BatchEngine:
             self._longest_look,
         )  # fmt: skip
         self._sending = Sending(
-            self._system, jobs, self._ledger, self._places, self._limits, self._containers, self._seconds_per_minute,
+            self._system, jobs, self._ledger, self._places, self._containers, self._seconds_per_minute,
             self._listening.conclude,
         )  # fmt: skip
         going_on = set()
@@ -110,7 +109,7 @@ class BatchEngine:
 
     def limits(self) -> Limits:
         """Return what the batch system has."""
-        return self._limits
+        return self._system.limits()
 
     def room(self) -> Room:
         """Return how much there is, and how much of it is free; a while old where that is costly to know."""
@@ -119,7 +118,7 @@ class BatchEngine:
             try:
                 known = self._room = time.monotonic(), self._system.room()
             except SystemAway:
-                known = known or (0.0, Room(self._limits.cpus, self._limits.memory, 0, 0))
+                known = known or (0.0, Room(self.limits().cpus, self.limits().memory, 0, 0))
         return known[1]
 
     def submit(self, requests: Iterable[Request]) -> None:

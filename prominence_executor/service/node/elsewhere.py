@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -22,6 +23,7 @@ from ..state.objects import ObjectStore
 from ..state.shortage import AGAIN, shortage
 from . import oom
 from .job_run import JobRun, take_snapshot
+from .machine import loopback
 from .outcome import OVER_MEMORY, OVER_WALLTIME, WAITS, Outcome
 from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
 from .ticket import got as read_file
@@ -66,8 +68,8 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
             raise
         return Outcome(WAITS, shortage(error))
     began = {
-        "node": socket.gethostname(), "id": os.environ.get(ticket.id_variable, ""), "mark": sandbox.mark,
-        "parent": str(sandbox.root.parent), "time": time.time(),
+        "node": socket.gethostname(), "id": (number := os.environ.get(ticket.id_variable, "")), "mark": sandbox.mark,
+        "batch": os.environ.get(ticket.batch_variable, number), "parent": str(sandbox.root.parent), "time": time.time(),
     }  # fmt: skip
     run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
     places.say(ticket.name, BEGAN, began)
@@ -98,7 +100,10 @@ def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
 def _spec(ticket: Ticket) -> Any:
     """Return the spec of a job with the engine's variables, by which mpirun finds several nodes."""
     env = {**passed_on(os.environ, ticket.passed), **ticket.spec.env}
-    return replace(ticket.spec, env=env, apart=bool(ticket.passed))
+    if ticket.loopback not in ("", loopback()):  # another machine's, where anybody may listen at the service's port
+        env["PROMINENCE_TOKEN"] = ""
+    on_node = [shutil.which(word) or word for word in ticket.on_node[:1]] + list(ticket.on_node[1:])
+    return replace(ticket.spec, env=env, apart=bool(ticket.passed), on_node=tuple(on_node))
 
 
 def passed_on(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[str, str]:

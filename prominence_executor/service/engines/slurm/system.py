@@ -5,11 +5,13 @@ Knows no tickets. What a command has printed is understood in `words`.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..base import Limits, Room
@@ -17,6 +19,8 @@ from ..system import Batch, Place, Shape, State, SystemAway, SystemRefuses
 from . import words
 from .options import arguments, check_options
 from .sbatch import environment, script, submitted
+
+log = logging.getLogger("prominence_executor.local")
 
 _SECONDS = 30.0  # that one command may take
 _MOST_WORDS = 100  # of one scancel; each may name many jobs of an array
@@ -28,12 +32,18 @@ class Slurm:
     """The Slurm that this machine's commands reach. Every method may be called from any thread.
 
     options: what is said to sbatch for every job, unless a job says otherwise.
+    limits_seconds: after which partitions and limits are read again: sites change them.
     """
 
     id_variable = "SLURM_JOB_ID"
+    batch_variable = "SLURM_ARRAY_JOB_ID"
     passed: tuple[str, ...] = ("SLURM_", "PMI", "OMPI_")
+    on_node: tuple[str, ...] = (
+        "srun", "--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--relative={node}",
+        "--cpus-per-task={cpus}", "--cpu-bind=none", "--mem=0", "--mpi=none", "--input=none", "--quiet",
+    )  # fmt: skip
 
-    def __init__(self, options: Mapping[str, str]) -> None:
+    def __init__(self, options: Mapping[str, str], limits_seconds: float = 600.0) -> None:
         self._options = dict(options)
         check_options(self._options)
         missing = [name for name in _NEEDED if shutil.which(name) is None]
@@ -43,19 +53,36 @@ class Slurm:
             )
         self._user = pwd.getpwuid(os.getuid()).pw_name
         self._table: str | None = None  # of partitions
+        self._limits: Limits | None = None
+        self._read_at, self._limits_seconds = 0.0, limits_seconds
         self._array = 1
         self._has_tmp = False
         self._accounted = shutil.which("sacct") is not None
 
     def limits(self) -> Limits:
         """Return what the chosen partition has. Raises RuntimeError when there is none of that name."""
-        if self._table is None:
-            self._table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
-            config = self._asked(["scontrol", "show", "config"])
-            self._array = words.largest_array(config)
-            disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
-            self._has_tmp = any(int(size) for size in disks if size.isdigit())
-        return words.limits(self._table, self._options.get("partition"), self._array)
+        return self._limits or self._read()
+
+    def _read(self) -> Limits:
+        """Read partitions and limits. Raises RuntimeError when the chosen partition is not there, and SystemAway."""
+        table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
+        config = self._asked(["scontrol", "show", "config"])
+        disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
+        array = words.largest_array(config)
+        found = words.limits(table, self._options.get("partition"), array, words.cluster(config))
+        self._table, self._array, self._has_tmp = table, array, any(int(size) for size in disks if size.isdigit())
+        self._limits, self._read_at = found, time.monotonic()
+        return found
+
+    def _look_again(self) -> None:
+        """Read partitions and limits again when it is time; what was read last holds where that cannot be."""
+        if time.monotonic() < self._read_at + self._limits_seconds:
+            return
+        try:
+            self._read()
+        except (SystemAway, RuntimeError) as error:
+            self._read_at = time.monotonic()
+            log.warning("partitions and limits could not be read again: %s", error)
 
     def room(self) -> Room:
         """Return how much the chosen partition has, and how much of it is free."""
@@ -73,6 +100,7 @@ class Slurm:
     def check(self, shape: Shape) -> None:
         """Raise SystemRefuses for options that may not be, and a walltime above the partition's."""
         options = {**self._options, **dict(shape.options)}
+        self._look_again()
         try:
             check_options(options)
             there = words.limits(self._table or "", options.get("partition"), self._array)

@@ -149,7 +149,13 @@ def largest_array(config: str) -> int:
     return max(1, min(found, default=1))
 
 
-def limits(table: str, partition: str | None, array: int) -> Limits:
+def cluster(config: str) -> str:
+    """Read from ``scontrol show config`` what the cluster is called."""
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+    return found[1] if found else "slurm"
+
+
+def limits(table: str, partition: str | None, array: int, site: str = "slurm") -> Limits:
     """Read what a partition has from lines ``name*|cpus|MB|time`` of sinfo.
 
     Raises:
@@ -171,6 +177,7 @@ def limits(table: str, partition: str | None, array: int) -> Limits:
         None if None in times else max(time for time in times if time is not None),
         array,
         names,
+        site,
     )
 
 
