@@ -88,6 +88,12 @@ def test_a_job_whose_node_fails_says_so(service: ServiceProgram, two_nodes: OneN
     assert (ended["status"], ended["statusReason"]) == ("failed", f"Job was evicted: its node failed ({node})")
 
 
+def test_of_nodes_of_several_sizes_the_largest_counts(service: ServiceProgram, two_nodes: OneNodeSlurm) -> None:
+    user = Person(service.url, service.token)
+    ended = user.ended(user.create("true", resources={"memory": 40}), 90)
+    assert (ended["status"], ended["execution"]["node"]) == ("completed", two_nodes.nodes[0])
+
+
 def test_a_serial_task_runs_on_all_nodes(service: ServiceProgram, two_nodes: OneNodeSlurm) -> None:
     user = Person(service.url, service.token)
     program = "import os, socket; print(socket.gethostname(), os.environ['PROMINENCE_NODE_NUM'], os.getcwd())"

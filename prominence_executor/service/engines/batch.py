@@ -65,6 +65,7 @@ class BatchEngine:
             RuntimeError: the batch system cannot be used; the sentence says why.
         """
         self._places.make()
+        (self._places.root / "log").touch(0o600)  # what a job could not make where the disk, or a quota, is full
         install_shims(self._directory / "bin")
         try:
             self._system.limits()

@@ -9,11 +9,11 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..containers.base import DEVICES, Containers, PlainProcesses
 from ..sandbox.held import held
@@ -29,7 +29,8 @@ from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
 from .ticket import got as read_file
 
 _FAILED = 1
-_SAY_SECONDS = 600.0  # for which an outcome is tried to be left
+_INSIST_SECONDS = 600.0  # for which a claim, or an outcome, is tried to be left
+Result = TypeVar("Result")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(places: Places, ticket: Ticket) -> int:
-    if not places.claim(ticket.name):
+    if not _insist(lambda: places.claim(ticket.name)):
         return 0
     with ExitStack() as stack:
         try:
@@ -63,19 +64,24 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
     objects = ObjectStore(places.directory / "objects", owner=False)
     try:
         sandbox = stack.enter_context(held(_parent(places, ticket), places.directory / "bin", _kept(ticket)))
+        places.say(ticket.name, BEGAN, _began(ticket, sandbox))
     except OSError as error:
         if shortage(error) is None:
             raise
         return Outcome(WAITS, shortage(error))
-    began = {
-        "node": socket.gethostname(), "id": (number := os.environ.get(ticket.id_variable, "")), "mark": sandbox.mark,
-        "batch": os.environ.get(ticket.batch_variable, number), "parent": str(sandbox.root.parent), "time": time.time(),
-    }  # fmt: skip
     run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
-    places.say(ticket.name, BEGAN, began)
     before = oom.killed()
     with _Ends(run, ticket.seconds) as ends:
         return memory_considered(ends.considered(run()), oom.killed() - before)
+
+
+def _began(ticket: Ticket, sandbox: Sandbox) -> dict[str, Any]:
+    """Return what is said of a run that has begun: where, and by which numbers the engine knows it."""
+    number = os.environ.get(ticket.id_variable, "")
+    return {
+        "node": socket.gethostname(), "id": number, "batch": os.environ.get(ticket.batch_variable, number),
+        "mark": sandbox.mark, "parent": str(sandbox.root.parent), "time": time.time(),
+    }  # fmt: skip
 
 
 def memory_considered(outcome: Outcome, killed: int) -> Outcome:
@@ -87,10 +93,15 @@ def memory_considered(outcome: Outcome, killed: int) -> Outcome:
 
 def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
     """Leave an outcome, as soon as there is room for it."""
-    until = time.monotonic() + _SAY_SECONDS
+    _insist(lambda: places.say(ticket.name, ENDED, asdict(outcome)))
+
+
+def _insist(write: Callable[[], Result]) -> Result:
+    """Write something as soon as there is room for it; return what that returns. Raises OSError after a while."""
+    until = time.monotonic() + _INSIST_SECONDS
     while True:
         try:
-            return places.say(ticket.name, ENDED, asdict(outcome))
+            return write()
         except OSError as error:
             if shortage(error) is None or time.monotonic() > until:
                 raise
@@ -99,9 +110,7 @@ def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
 
 def _spec(ticket: Ticket) -> Any:
     """Return the spec of a job with the engine's variables, by which mpirun finds several nodes."""
-    env = {**passed_on(os.environ, ticket.passed), **ticket.spec.env}
-    if ticket.loopback not in ("", loopback()):  # another machine's, where anybody may listen at the service's port
-        env["PROMINENCE_TOKEN"] = ""
+    env = {**passed_on(os.environ, ticket.passed), **safe(ticket.spec.env, ticket.loopback, loopback())}
     on_node = [shutil.which(word) or word for word in ticket.on_node[:1]] + list(ticket.on_node[1:])
     return replace(ticket.spec, env=env, apart=bool(ticket.passed), on_node=tuple(on_node))
 
@@ -111,6 +120,14 @@ def passed_on(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> di
     return {
         name: value for name, value in environment.items() if name.startswith(beginnings) or name in DEVICES
     }  # fmt: skip
+
+
+def safe(env: dict[str, str], service: str, here: str) -> dict[str, str]:
+    """Return a task's variables without the token, where the service's address means another machine. Pure.
+
+    There anybody may listen at its port. service: which machine alone reaches it, "" where others do.
+    """
+    return {**env, "PROMINENCE_TOKEN": ""} if service not in ("", here) else env
 
 
 def _parent(places: Places, ticket: Ticket) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import pwd
 import shutil
 import subprocess
 import time
@@ -51,7 +50,7 @@ class Slurm:
             raise RuntimeError(
                 f"there is no {missing[0]} here: start the service where Slurm's commands are, as on a login node"
             )
-        self._user = pwd.getpwuid(os.getuid()).pw_name
+        self._user = str(os.getuid())  # which may have no name here
         self._table: str | None = None  # of partitions
         self._limits: Limits | None = None
         self._read_at, self._limits_seconds = 0.0, limits_seconds
@@ -65,9 +64,9 @@ class Slurm:
 
     def _read(self) -> Limits:
         """Read partitions and limits. Raises RuntimeError when the chosen partition is not there, and SystemAway."""
-        table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
+        table = self._asked(["sinfo", "-h", "-a", "-e", "-o", "%P|%c|%m|%l"])
         config = self._asked(["scontrol", "show", "config"])
-        disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
+        disks = self._asked(["sinfo", "-h", "-e", "-o", "%d"]).split()
         array = words.largest_array(config)
         found = words.limits(table, self._options.get("partition"), array, words.cluster(config))
         self._table, self._array, self._has_tmp = table, array, any(int(size) for size in disks if size.isdigit())
@@ -87,15 +86,9 @@ class Slurm:
     def room(self) -> Room:
         """Return how much the chosen partition has, and how much of it is free."""
         chosen = ["-p", self._options["partition"]] if "partition" in self._options else []
-        cpus = free = memory = allocated = 0
-        for line in set(
-            self._asked(["sinfo", "-h", "-N", *chosen, "-O", "NodeHost:|,CPUsState:|,Memory:|,AllocMem:|"]).splitlines()
-        ):
-            _, state, megabytes, used, *_ = line.split("|")
-            counts = [int(number) for number in state.split("/")]  # allocated, idle, other, all
-            cpus, free = cpus + counts[3], free + counts[1]
-            memory, allocated = memory + int(megabytes), allocated + int(used)
-        return Room(cpus, memory // 1024, free, max(0, memory - allocated) // 1024)
+        return words.room(
+            self._asked(["sinfo", "-h", "-N", *chosen, "-O", "NodeHost:|,CPUsState:|,Memory:|,AllocMem:|"])
+        )
 
     def check(self, shape: Shape) -> None:
         """Raise SystemRefuses for options that may not be, and a walltime above the partition's."""
@@ -119,7 +112,10 @@ class Slurm:
         """Submit a batch as an array; return its number. Raises SystemRefuses, SystemFull and SystemAway."""
         code, printed, said = submitted(["sbatch", *self._words(batch)], script(batch), environment(), _SECONDS)
         if code == 0:
-            return printed.strip().partition(";")[0]
+            number = words.submitted_as(printed)
+            if number is None:  # it is looked for by its name
+                raise SystemAway(f"sbatch said no number, but {printed.strip()[:200]!r}")
+            return number
         raise words.why_not(said, batch.size, bool(self._asked(["squeue", "-h", "-u", self._user, "-o", "%i"]).strip()))
 
     def _words(self, batch: Batch) -> list[str]:
