@@ -21,6 +21,7 @@ from ..node.ticket import Places
 from ..sandbox.sandbox import install_shims
 from ..state.vital import VitalThreads
 from .base import Jobs, Limits, Request, Room
+from .batches import Program
 from .ledger import BatchRun, Ledger
 from .listening import Listening
 from .sending import Sending
@@ -44,7 +45,8 @@ class BatchEngine:
         poll_seconds: float = 2.0,
         look_seconds: float = 1.0,
     ) -> None:
-        self._system, self._directory, self._containers = system, directory, containers
+        self._system, self._directory = system, directory
+        self._program = Program(sys.executable, Path(program.__file__), containers)
         self._seconds_per_minute, self._poll_seconds = seconds_per_minute, poll_seconds
         self._longest_look = look_seconds
         self._places = Places(directory)
@@ -76,7 +78,7 @@ class BatchEngine:
             self._longest_look,
         )  # fmt: skip
         self._sending = Sending(
-            self._system, jobs, self._ledger, self._places, self._containers, self._seconds_per_minute,
+            self._system, jobs, self._ledger, self._places, self._program, self._seconds_per_minute,
             self._listening.conclude,
         )  # fmt: skip
         going_on = set()
@@ -155,7 +157,7 @@ class BatchEngine:
         began = run.began
         if began is None or run.over:
             return None
-        own = [sys.executable, "-s", program.__file__, verb, str(self._directory), run.ticket, what]
+        own = [*self._program.words, verb, str(self._directory), run.ticket, what]
         argv = self._system.exec_command(began["id"], own)
         if argv is None:
             return None

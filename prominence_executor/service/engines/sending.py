@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from ..node import program
 from ..node.machine import loopback_of
 from ..node.outcome import Outcome
 from ..node.ticket import Places, Ticket, put, written
 from .base import Jobs, Request
-from .batches import Stored, grouped, options_of
+from .batches import Program, Stored, grouped, options_of
 from .ledger import BatchRun, Ledger
 from .system import BatchSystem, Shape, SystemAway, SystemFull, SystemRefuses
 
@@ -42,12 +39,12 @@ class Sending:
         jobs: Jobs,
         ledger: Ledger,
         places: Places,
-        containers: str,
+        started: Program,
         seconds_per_minute: float,
         conclude: Callable[[BatchRun, Outcome], None],
     ) -> None:
         self._system, self._jobs, self._ledger, self._places = system, jobs, ledger, places
-        self._containers, self._seconds_per_minute = containers, seconds_per_minute
+        self._program, self._seconds_per_minute = started, seconds_per_minute
         self._conclude = conclude
         self._prefix = ledger.batches.prefix()
         self._tried_at, self._pause = 0.0, _AWAY[0]
@@ -111,7 +108,8 @@ class Sending:
         on_node = self._system.on_node if allocation.nodes > 1 else ()
         system, loopback = self._system, loopback_of(spec.env["PROMINENCE_URL"])
         ticket = Ticket(
-            name, spec, seconds, self._containers, system.id_variable, passed, system.batch_variable, on_node, loopback
+            name, spec, seconds, self._program.containers, system.id_variable, passed, system.batch_variable, on_node,
+            loopback,
         )  # fmt: skip
         put(self._places.ticket(name), written(ticket), flushed=False)
         return shape, name, request.job
@@ -190,7 +188,7 @@ class Sending:
         if not any(self._is_due(ticket) for ticket in batch.tickets):
             return ""
         try:
-            return self._system.submit(self._ledger.batches.described(batch, sys.executable, Path(program.__file__)))
+            return self._system.submit(self._ledger.batches.described(batch, self._program))
         except SystemRefuses as error:
             for ticket in batch.tickets:
                 if (run := self._ledger.of_ticket(ticket)) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -79,7 +78,7 @@ def _began(ticket: Ticket, sandbox: Sandbox) -> dict[str, Any]:
     """Return what is said of a run that has begun: where, and by which numbers the engine knows it."""
     number = os.environ.get(ticket.id_variable, "")
     return {
-        "node": socket.gethostname(), "id": number, "batch": os.environ.get(ticket.batch_variable, number),
+        "node": os.uname().nodename, "id": number, "batch": os.environ.get(ticket.batch_variable, number),
         "mark": sandbox.mark, "parent": str(sandbox.root.parent), "time": time.time(),
     }  # fmt: skip
 

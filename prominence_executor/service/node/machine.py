@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def loopback() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/net')}"
     except OSError:
-        return socket.gethostname()
+        return os.uname().nodename
 
 
 def loopback_of(url: str) -> str:

@@ -6,11 +6,13 @@ Reads nothing but what it is given; signs output URLs afresh each time, as the s
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..schema.parameters import as_texts, substituted
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 def events(row: sqlite3.Row) -> dict[str, int]:
