@@ -118,7 +118,7 @@ class _PlainTaskRunner:
 
 
 def _system() -> str:
-    """Return this machine's system as `platform.platform` does, which takes longer than all else that is needed here."""
+    """Return this machine's system as `platform.platform` does, which takes longer than all else here."""
     here = os.uname()
     try:
         library = (os.confstr("CS_GNU_LIBC_VERSION") or "").replace(" ", "")
