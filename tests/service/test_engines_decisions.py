@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ from prominence_executor.service.engines.system import (
     Waiting,
 )
 from prominence_executor.service.node import oom
-from prominence_executor.service.node.elsewhere import memory_considered, passed_on, safe
+from prominence_executor.service.node.elsewhere import insist, memory_considered, passed_on, safe
 from prominence_executor.service.node.machine import loopback, loopback_of
 from prominence_executor.service.node.outcome import Outcome
 from prominence_executor.service.sandbox.sandbox import Sandbox
@@ -228,6 +230,19 @@ def test_a_line_may_be_about_several_jobs_of_an_array(text: str, members: list[i
 )
 def test_the_number_of_a_batch_is_found_among_what_a_site_says(printed: str, number: str | None) -> None:
     assert words.submitted_as(printed) == number
+
+
+def test_what_a_full_quota_does_not_let_be_written_is_written_when_there_is_room() -> None:
+    errors = [OSError(errno.EDQUOT, "Disk quota exceeded")]
+
+    def write() -> str:
+        if errors:
+            raise errors.pop()
+        return "written"
+
+    assert insist(write) == "written"
+    with pytest.raises(FileNotFoundError):  # which no time heals
+        insist(lambda: os.mkdir("/proc/new"))
 
 
 def test_room_is_that_of_each_node_once_and_headings_are_no_nodes() -> None:

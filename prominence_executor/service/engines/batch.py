@@ -8,7 +8,6 @@ is not there; should both come through, the node's claim lets each ticket run on
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -161,7 +160,7 @@ class BatchEngine:
         argv = self._system.exec_command(began["id"], own)
         if argv is None:
             return None
-        return JobProcesses().output(Command(argv, Path("/"), dict(os.environ)), _EXEC_SECONDS)
+        return JobProcesses().output(Command(argv, Path("/"), self._system.environment()), _EXEC_SECONDS)
 
     # The thread
 

@@ -122,5 +122,8 @@ class BatchSystem(Protocol):
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what `cancel` and `why_gone` call one job of a batch of so many."""
 
+    def environment(self) -> dict[str, str]:
+        """Return what its commands see: nothing of the job in which the service itself may run."""
+
     def exec_command(self, job_id: str, argv: Sequence[str]) -> list[str] | None:
         """Return what runs words on the first node of a running job, or None where that cannot be."""

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(places: Places, ticket: Ticket) -> int:
-    if not _insist(lambda: places.claim(ticket.name)):
+    if not insist(lambda: places.claim(ticket.name)):
         return 0
     with ExitStack() as stack:
         try:
@@ -92,10 +92,10 @@ def memory_considered(outcome: Outcome, killed: int) -> Outcome:
 
 def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
     """Leave an outcome, as soon as there is room for it."""
-    _insist(lambda: places.say(ticket.name, ENDED, asdict(outcome)))
+    insist(lambda: places.say(ticket.name, ENDED, asdict(outcome)))
 
 
-def _insist(write: Callable[[], Result]) -> Result:
+def insist(write: Callable[[], Result]) -> Result:
     """Write something as soon as there is room for it; return what that returns. Raises OSError after a while."""
     until = time.monotonic() + _INSIST_SECONDS
     while True:

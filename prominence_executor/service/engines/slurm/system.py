@@ -172,6 +172,10 @@ class Slurm:
         """Return what scancel calls one job of a batch."""
         return f"{batch_id}_{place[1]}" if size > 1 else batch_id
 
+    def environment(self) -> dict[str, str]:
+        """Return what Slurm's commands see."""
+        return environment()
+
     def exec_command(self, job_id: str, argv: Sequence[str]) -> list[str]:
         """Return what runs words on a job's first node, within its limits."""
         return ["srun", f"--jobid={job_id}", "--overlap", "--nodes=1", "--ntasks=1", "--quiet", "--mem=0", *argv]
