@@ -1,7 +1,8 @@
 """Who listens at the address of a service that was found by its directory must prove to be that service.
 
 The proof is asked for on each new connection, before anything else is sent on it. Only who can read the directory's
-secret can give it. Over TLS the certificate does that.
+secret can give it, and for this connection alone. Over TLS the certificate does that, and without TLS a service is
+reached on its own host only.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ class Expected:
     secret: bytes = field(repr=False)
 
     def __call__(self, connection: socket.socket, host: str, port: int) -> None:
-        """Have who is at the other end of a connection prove to be the service; other addresses are not looked at."""
+        """Have who is at the other end of a connection prove to be the service, if that is its address here."""
         parts = urlsplit(self.url)
-        if parts.scheme != "http" or (host, port) != (parts.hostname, parts.port or 80):
+        if parts.scheme != "http" or (host, port) != (parts.hostname, parts.port or 80) or not host.startswith("127."):
             return
         challenge = os.urandom(32).hex()
         request = f"GET {parts.path}/health HTTP/1.1\r\nHost: {parts.netloc}\r\n{CHALLENGE}: {challenge}\r\n\r\n"
         connection.sendall(request.encode())
-        given = _proof(connection)
-        if given is None or not hmac.compare_digest(given, proof_of(self.secret, challenge, self.url) or ""):
+        given, own = _proof(connection), connection.getsockname()
+        wanted = proof_of(self.secret, challenge, self.url, (own[0], own[1]))
+        if given is None or wanted is None or not hmac.compare_digest(given, wanted):
             raise Unproven(
                 f"who listens at {parts.netloc} does not prove to be the service of {self.directory} and was told "
                 "nothing; it is another program, or a service of an earlier version, which is to be ended"

@@ -100,6 +100,10 @@ def test_a_proof_that_another_passes_on_from_the_service_is_none(tmp_path: Path)
         assert expected(service.url, tmp_path).answers(10)
         with pytest.raises(Unproven):
             expected(passed_on, tmp_path).answers(10)
+        # Nor one for a connection that was made while somebody else was at the address.
+        host, port = "127.0.0.1", int(passed_on.rpartition(":")[2].partition("/")[0])
+        with socket.create_connection((host, port)) as connection, pytest.raises(Unproven):
+            expected(service.url, tmp_path)(connection, host, int(service.url.rpartition(":")[2].partition("/")[0]))
 
 
 def test_nobody_who_listens_is_no_answer_and_an_end_of_the_connection_proves_nothing(tmp_path: Path) -> None:
@@ -113,16 +117,20 @@ def test_nobody_who_listens_is_no_answer_and_an_end_of_the_connection_proves_not
     assert not service.answers(10)
 
 
-def test_a_proof_is_of_one_secret_one_challenge_and_one_address() -> None:
+def test_a_proof_is_of_one_secret_one_challenge_and_one_connection() -> None:
     proofs = {
-        proof_of(secret, challenge, url)
+        proof_of(secret, challenge, url, (host, port))
         for secret in (SECRET, b"t" * 32)
         for challenge in (CHALLENGE, CHALLENGE[::-1])
         for url in ("http://127.0.0.1:1", "http://127.0.0.1:2")
+        for host in ("127.0.0.1", "127.0.0.2")
+        for port in (1, 2)
     }
-    assert len(proofs) == 8
+    assert len(proofs) == 32
     assert None not in proofs
-    assert {proof_of(SECRET, challenge, "") for challenge in ("", "ab", CHALLENGE * 3, f"{CHALLENGE}\n")} == {None}
+    assert {proof_of(SECRET, challenge, "", ("", 0)) for challenge in ("", "ab", CHALLENGE * 3, f"{CHALLENGE}\n")} == {
+        None
+    }
 
 
 def test_a_service_of_an_earlier_version_is_named(tmp_path: Path) -> None:

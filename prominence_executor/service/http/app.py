@@ -188,7 +188,9 @@ async def health(ask: Ask) -> Answer:
     service = ask.api.service
     problem = service.vital.problem()
     answer = jsonify({}) if problem is None else refuse(problem, 503)
-    proof = service.signer.proof(ask.headers.get(CHALLENGE, ""), service.url)
+    transport = ask.request.transport
+    host, port, *_ = (transport.get_extra_info("peername") if transport else None) or ("", 0)
+    proof = service.signer.proof(ask.headers.get(CHALLENGE, ""), service.url, (host, port))
     return answer if proof is None else replace(answer, headers={PROOF: proof})
 
 

@@ -104,9 +104,9 @@ class Signer:
         names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
         return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None, expired)
 
-    def proof(self, challenge: str, url: str) -> str | None:
+    def proof(self, challenge: str, url: str, client: tuple[str, int]) -> str | None:
         """Return what proves that this service knows its secret; None where the challenge is none."""
-        return proof_of(self._secret, challenge, url)
+        return proof_of(self._secret, challenge, url, client)
 
     # Signed URLs: good for one method, one key, until one second
 
