@@ -22,6 +22,7 @@ import jwt
 
 from .clock import Clock
 from .directory import own_file, write_whole
+from .proof import proof_of
 
 BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
@@ -40,6 +41,7 @@ class Identity:
     username: str
     groups: tuple[str, ...] = ()
     job: int | None = None
+    expired: bool = False  # which a job's token may be whose job has waited for long
 
 
 def load_secret(path: Path) -> bytes:
@@ -67,6 +69,7 @@ class Signer:
         self._clock = clock
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
+        self._secret = secret
 
     # Tokens
 
@@ -80,7 +83,10 @@ class Signer:
         return jwt.encode(claims, self._token_key, algorithm="HS256")
 
     def identify(self, authorization: str | None) -> Identity | None:
-        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts."""
+        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts.
+
+        The token of a job may have expired, which its identity says: it counts from the submission.
+        """
         parts = (authorization or "").split(" ")
         if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
@@ -88,14 +94,19 @@ class Signer:
             claims = jwt.decode(parts[1], self._token_key, algorithms=["HS256"], options=_CHECKED)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
             return None
-        if not (isinstance(claims["exp"], (int, float)) and claims["exp"] > self._clock.steady()):
-            return None
         username, job = claims.get("username"), claims.get("job")
-        if not isinstance(username, str) or not username:
+        if not isinstance(claims["exp"], (int, float)) or not isinstance(username, str) or not username:
+            return None
+        expired = not claims["exp"] > self._clock.steady()
+        if expired and not isinstance(job, int):
             return None
         groups = claims.get("groups", claims.get("group", []))
         names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+        return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None, expired)
+
+    def proof(self, challenge: str, url: str, client: tuple[str, int]) -> str | None:
+        """Return what proves that this service knows its secret; None where the challenge is none."""
+        return proof_of(self._secret, challenge, url, client)
 
     # Signed URLs: good for one method, one key, until one second
 
