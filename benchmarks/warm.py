@@ -162,6 +162,7 @@ def peers() -> dict[str, Callable[[], AbstractContextManager[Any]]]:
         return Client(cluster).get_executor(pure=False)
 
     def parsl() -> Any:
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # its programs
         from parsl.concurrent import ParslPoolExecutor
         from parsl.config import Config
         from parsl.executors import HighThroughputExecutor
