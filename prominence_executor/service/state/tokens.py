@@ -12,7 +12,9 @@ import json
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ OVERWRITE_SECONDS = 7200  # likewise for an output of a job, by that job's token
 OUTPUT_SECONDS = 7 * 86400
 SECRET_BYTES = 32
 _LONGEST_TOKEN = 8192
+_KNOWN = 2048  # tokens that are not verified anew each time: those of jobs that run, and of users
 # When it ends is looked at here, by the service's own clock.
 _CHECKED: Any = {"require": ["exp"], "verify_exp": False, "verify_iat": False}
 
@@ -67,6 +70,7 @@ class Signer:
         self._clock = clock
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()  # tokens that are good until then
 
     # Tokens
 
@@ -84,18 +88,26 @@ class Signer:
         parts = (authorization or "").split(" ")
         if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
+        found = self._known.get(parts[1]) or self._verified(parts[1])
+        return found[1] if found is not None and found[0] > self._clock.steady() else None
+
+    def _verified(self, token: str) -> tuple[float, Identity] | None:
+        """Return until when a token is good, and whom it speaks for: of all that a request costs that is the most."""
         try:
-            claims = jwt.decode(parts[1], self._token_key, algorithms=["HS256"], options=_CHECKED)
+            claims = jwt.decode(token, self._token_key, algorithms=["HS256"], options=_CHECKED)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
             return None
-        if not (isinstance(claims["exp"], (int, float)) and claims["exp"] > self._clock.steady()):
-            return None
-        username, job = claims.get("username"), claims.get("job")
-        if not isinstance(username, str) or not username:
+        username, job, expires = claims.get("username"), claims.get("job"), claims["exp"]
+        if not isinstance(username, str) or not username or not isinstance(expires, (int, float)):
             return None
         groups = claims.get("groups", claims.get("group", []))
         names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+        identity = Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+        self._known[token] = expires, identity  # each step by itself is whole, whatever other threads do
+        while len(self._known) > _KNOWN:
+            with suppress(KeyError):
+                self._known.popitem(last=False)
+        return expires, identity
 
     # Signed URLs: good for one method, one key, until one second
 
