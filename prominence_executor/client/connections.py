@@ -20,6 +20,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeou
 from urllib3 import exceptions as urllib3_errors
 
 from ..version import __version__
+from .bodies import Whole, request_of
+from .direct import exchange
 from .watching import interruptible
 
 _POOL_SIZE = 32
@@ -61,18 +63,23 @@ class Connections(requests.Session):
             return None
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
+        target, headers = url[len(origin) :], {**self._always, **headers}
+        found: Any
         try:
-            found = self._pool(origin, trusted(verify)).urlopen(
-                method,
-                url[len(origin) :],
-                body=body,
-                headers={**self._always, **headers},
-                redirect=False,
-                retries=False,
-                timeout=Timeout(connect=timeout[0], read=timeout[1]),
-                preload_content=False,
-                decode_content=False,
-            )
+            pool = self._pool(origin, trusted(verify))
+            found = exchange(pool, method, target, body, headers, timeout[1])
+            if found is None:
+                found = pool.urlopen(
+                    method,
+                    target,
+                    body=body,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    timeout=Timeout(connect=timeout[0], read=timeout[1]),
+                    preload_content=False,
+                    decode_content=False,
+                )
         except urllib3_errors.ReadTimeoutError as error:
             raise requests.ReadTimeout(error) from error
         except urllib3_errors.SSLError as error:
@@ -81,12 +88,14 @@ class Connections(requests.Session):
             raise requests.exceptions.InvalidURL(error) from error
         except (urllib3_errors.HTTPError, OSError) as error:
             raise requests.ConnectionError(error) from error
+        if isinstance(found, Whole):
+            found.url = url
+            return found
         response = requests.Response()
         response.status_code, response.reason, response.url = found.status, found.reason or "", url
         response.headers = requests.structures.CaseInsensitiveDict(found.headers)
         response.raw = found
-        response.request = requests.PreparedRequest()  # without the token, for whoever looks at it
-        response.request.method = method
+        response.request = request_of(method)
         return response
 
     def close(self) -> None:
