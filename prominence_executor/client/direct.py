@@ -111,7 +111,12 @@ class _Rest:
 
     def read(self, size: int | None = None) -> bytes:
         """Return so many bytes, or all."""
-        data = self._response.read(size)
+        try:
+            data = self._response.read(size)
+        except BaseException:
+            self._response.close()
+            self._end(whole=False)
+            raise
         self._end(whole=True)
         return data
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -97,6 +98,7 @@ class Scheduler:
         self._context = context
         self._registry = registry
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._quiet: deque[Event] = deque()  # what is to be known before anything is decided, and decides nothing
         self._senders: StartedPool | None = None
         self._published: tuple[Published, ...] = ()
         self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
@@ -134,7 +136,10 @@ class Scheduler:
 
     def post(self, event: Event) -> None:
         """Tell the thread of something; returns at once."""
-        self._events.put(event)
+        if isinstance(event, ChunkSettled):
+            self._quiet.append(event)
+        else:
+            self._events.put(event)
 
     def workers(self) -> tuple[Published, ...]:
         """Return the workers as they were a moment ago."""
@@ -265,6 +270,9 @@ class Scheduler:
         self._handle_waiting()
 
     def _handle_waiting(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._handle(self._quiet.popleft())
         with suppress(queue.Empty):
             while True:
                 self._handle(self._events.get_nowait())
