@@ -140,8 +140,15 @@ def _wake(futures: Iterable[asyncio.Future[None]]) -> None:
 
     if futures:  # all of them wait in the server's one loop
         loop = futures[0].get_loop()
+        if _runs_here(loop):
+            wake()  # nobody need rouse it: what is said here is said in it
+            return
         with suppress(RuntimeError):  # it has ended, and with it who waited
-            if asyncio._get_running_loop() is loop:
-                wake()  # nobody need rouse it: what is said here is said in it
-            else:
-                loop.call_soon_threadsafe(wake)
+            loop.call_soon_threadsafe(wake)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -213,8 +213,11 @@ class Scheduler:
         if asleep > self._asleep + _ASLEEP:  # no worker was silent: nobody here has listened
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
         self._mind_large()
+        if self._state.listening:  # a call does not wait for what is to be decided about workers
+            self._dispatch()
         self._lifecycle.plan()
-        self._dispatch()
+        if not self._state.listening:
+            self._dispatch()
         looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
         if looks and any(worker.chunks or not worker.nonce for worker in workers.values()):
             self._publish()
