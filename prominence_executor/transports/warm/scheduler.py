@@ -5,8 +5,9 @@
 Others tell it what has happened by `post`, and read what it has published by `workers`. lifecycle.py has how workers
 come and go, exchange.py what goes to them and what they say; what is to be decided, pure functions decide (batches.py,
 workers.compare). What takes its time (sending, settling, creating and deleting jobs) is done by the senders, a few
-threads, whose answers are events again; its own requests are which of their jobs are there, and what all workers say,
-unless that is heard by the listener (listener.py), whose events are more of the same.
+threads, whose answers are events again; its own requests are which of their jobs are there, a lone batch to a service
+that lets requests wait, and what all workers say, unless that is heard by the listener (listener.py), whose events are
+more of the same.
 No other thread may touch a `PoolState` or a `Worker`.
 """
 
@@ -98,7 +99,8 @@ class Scheduler:
         self._context = context
         self._registry = registry
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._quiet: deque[Event] = deque()  # what is to be known before anything is decided, and decides nothing
+        self._quiet: deque[Event] = deque()  # what decides nothing, and rouses nobody; taken in with the next event
+        self._hears = False  # other events, or a look, come soon
         self._senders: StartedPool | None = None
         self._published: tuple[Published, ...] = ()
         self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
@@ -136,7 +138,7 @@ class Scheduler:
 
     def post(self, event: Event) -> None:
         """Tell the thread of something; returns at once."""
-        if isinstance(event, ChunkSettled):
+        if isinstance(event, ChunkSettled) and self._hears:
             self._quiet.append(event)
         else:
             self._events.put(event)
@@ -282,6 +284,7 @@ class Scheduler:
 
     def _publish(self) -> None:
         """Show the workers to other threads: before this one waits, and before others learn what it has found out."""
+        self._hears = self._state.listening
         self._published = tuple(
             Published(worker.number, worker.job_id, worker.state, worker.calls, worker.seen, worker.requests)
             for worker in self._state.workers.values()
