@@ -1,7 +1,8 @@
 """What goes to warm workers, and what they say: deals out batches, and takes in reports.
 
-A part of the scheduler, in whose thread all of it runs but `Exchange._send`, most of the time, and whose `PoolState` it
-writes. Which batch goes to which worker batches.py decides; what a report says messages.py reads; only `read` asks the service.
+A part of the scheduler, in whose thread all of it runs (`Exchange._send` in others, but for a lone batch), and whose
+`PoolState` it writes. Which batch goes to which worker batches.py decides; what a report says messages.py reads; only
+`read` and `_send` ask the service.
 """
 
 from __future__ import annotations
