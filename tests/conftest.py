@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cloudpickle
 import leftovers
 import one_node_slurm
 import pytest
@@ -21,6 +22,16 @@ from one_node_slurm import OneNodeSlurm
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
 from prominence_executor.service.serving import who_serves
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what a test file defines travel by value, as what a script defines does.
+
+    By name each job would import pytest and the whole package, a second of its processor's time, to find one function.
+    How functions travel by name is tested with modules that are written for it.
+    """
+    for module in {item.module for item in items if isinstance(item, pytest.Function)}:
+        cloudpickle.register_pickle_by_value(module)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

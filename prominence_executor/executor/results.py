@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, TimeoutError  # not the builtin one before Python 3.11
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 

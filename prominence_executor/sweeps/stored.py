@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError  # not the builtin one before Python 3.11
 from typing import Any
 
 from ..public import public

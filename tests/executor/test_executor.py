@@ -18,6 +18,7 @@ from typing import Any
 
 import jwt
 import pytest
+from calls import Adder
 
 import prominence_executor
 from prominence_executor import (
@@ -95,18 +96,13 @@ def test_lambdas_closures_methods_partials_and_callables_work(executor: Prominen
 
 
 def test_a_function_of_a_module_beside_the_script_travels_with_its_siblings(executor: ProminenceExecutor) -> None:
-    # This test module itself is such a module: the remote side has it only if it was sent.
-    def report() -> tuple[str, float]:
-        return __file__, square(3)
+    # The module of the tests' calls is such a module: the remote side has it only if it was sent.
+    def report() -> tuple[str | None, int]:
+        return sys.modules[Adder.__module__].__file__, Adder(3).add(4)
 
-    where, nine = executor.submit(report).result()
-    assert nine == 9
-    where = executor.submit(where_is_square).result()
-    assert "pxmodules-" in where
-
-
-def where_is_square() -> str:
-    return str(sys.modules[square.__module__].__file__)
+    where, seven = executor.submit(report).result()
+    assert seven == 7
+    assert "pxmodules-" in str(where)
 
 
 def test_an_exception_comes_back_as_itself_with_the_remote_traceback(executor: ProminenceExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import itertools
 import signal
@@ -122,7 +123,7 @@ def test_an_unordered_map_times_out_and_raises_what_a_call_raised(executor: Prom
     with pytest.raises(LookupError, match="two"):
         next(results)
     assert list(results) == []
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):
         next(executor.map_unordered(sleepy, [0], timeout=0.01))
 
 

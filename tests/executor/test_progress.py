@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import sys
 import time
@@ -38,7 +39,7 @@ def test_a_map_shows_how_many_calls_have_ended(
 
 def test_a_map_with_a_bar_keeps_its_timeout(executor: ProminenceExecutor) -> None:
     results = executor.map(time.sleep, [60], timeout=0.5, progress=True)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):
         next(results)
     (future,) = executor.futures()
     future.terminate()

@@ -6,11 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prominence_executor import Sweep
+if TYPE_CHECKING:  # each job of a sweep imports this module
+    from prominence_executor import Sweep
 
-Start = Callable[..., Sweep]
+Start = Callable[..., "Sweep"]
 
 
 def compute(x: Any, y: Any = 1, *, marks: str, fails: str = "", seconds: float = 0.0, seed: int = 0) -> dict[str, Any]:
