@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .payload.pickling import load
     from .payload.results import RemoteTraceback
     from .reports.report import Report
-    from .reports.service import report_of
     from .run.future import ProminenceFuture
     from .run.retry import Attempt, Retry
+    from .runs.report import report_of
     from .sweeps.identity import Labelled
     from .sweeps.point import Point
     from .sweeps.stored import StoredSweep, open_sweep
@@ -85,8 +85,8 @@ _HOMES = {
     "payload.pickling": ("load",),
     "payload.results": ("RemoteTraceback",),
     "reports.report": ("Report",),
-    "reports.service": ("report_of",),
     "client.watching": ("Watch",),
+    "runs.report": ("report_of",),
     "sweeps.identity": ("Labelled",),
     "sweeps.point": ("Point",),
     "sweeps.stored": ("StoredSweep", "open_sweep"),

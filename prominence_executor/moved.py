@@ -26,6 +26,7 @@ MOVED: dict[str, str] = {
     "model": "client.model",
     "payload:RemoteTraceback": "payload.results",
     "pickling": "payload.pickling",
+    "reports.service": "runs.report",
     "warm:WorkerInfo": "transports.warm.state",
     "workflow": "client.workflow",
 }

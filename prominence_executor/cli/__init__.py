@@ -25,7 +25,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from ..errors import AuthenticationError, ProminenceError, ServiceUnavailableError
 from ..version import __version__
@@ -78,25 +79,35 @@ def parser() -> argparse.ArgumentParser:
     for_all(whole, suppress=False)
     groups = whole.add_subparsers(dest="group", required=True, metavar="COMMAND")
 
-    def add(name: str, work: Work, about: str, example: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = groups.add_parser(
-            name,
-            help=about,
-            description=about[0].upper() + about[1:] + ".",
-            epilog=f"example: prominence-executor {example}\n\n{_STATUSES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for_all(command)
-        command.set_defaults(work=work, parser=command, command="")
-        return command
-
-    runs.add_to(add)
-    jobs.add_to(add)
-    account.add_to(add)
+    for module in (runs, jobs, account):
+        module.add_to(partial(_add, groups, ""))
     serve.add_to(groups.add_parser)
     for group in (image, env, sweep):
-        group.add_to(groups.add_parser, for_all)
+        own = groups.add_parser(
+            group.NAME,
+            help=f"{group.ABOUT} ({group.NAME} --help)",
+            description=group.ABOUT[0].upper() + group.ABOUT[1:] + ".",
+            epilog=f"example: prominence-executor {group.NAME} {group.EXAMPLE}",
+        )
+        commands = own.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        group.add_to(partial(_add, commands, f"{group.NAME} "))
     return whole
+
+
+def _add(commands: Any, group: str, name: str, work: Work, about: str, example: str) -> argparse.ArgumentParser:
+    """Add a command to the program's, or to those of a group, which stands before its example."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about,
+        description=about[0].upper() + about[1:] + ".",
+        epilog=f"example: prominence-executor {group}{example}\n\n{_STATUSES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for_all(command)
+    command.set_defaults(work=work, parser=command)
+    if not group:
+        command.set_defaults(command="")
+    return command
 
 
 def for_all(command: argparse.ArgumentParser, *, suppress: bool = True) -> None:

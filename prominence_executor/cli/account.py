@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..shown import harmless
-from .terminal import Columns, print_json, print_table
+from .terminal import Columns, for_scripts, print_json, print_table
 
 if TYPE_CHECKING:
     from ..client.client import ProminenceClient
@@ -58,13 +58,13 @@ def add_to(add: AddParser) -> None:
                          help="url, token_file, image, runtime, cpus, memory, disk, nodes, walltime; also token, "
                          "whose value is read from the standard input when none is given")  # fmt: skip
     command.set_defaults(more=("change", str))
-    command.add_argument("--json", action="store_true", help="as JSON; tokens are left out")
+    for_scripts(command)
     command = add(
         "check", _check, "service, token, clock, versions: what a mail for help would say", "check --profile big"
     )
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
     command = add("version", _version, "versions of this program, of Python and of what it uses", "version --json")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
     command = add(
         "completion",
         _completion,

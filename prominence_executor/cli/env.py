@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..shown import harmless
@@ -16,44 +15,29 @@ from ..shown import harmless
 if TYPE_CHECKING:
     from ..environments.locks import Lock
     from ..environments.wanted import Requirements
+    from . import AddParser
 
 
-def add_to(
-    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
-    group = add_parser(
-        "env",
-        help="packages that travel with calls: choose, show and forget versions (env --help)",
-        epilog="example: prominence-executor env lock numpy scipy",
-    )
-    commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    lock = commands.add_parser(
+NAME, ABOUT = "env", "packages that travel with calls: choose, show and forget versions"
+EXAMPLE = "lock numpy scipy"
+
+
+def add_to(add: AddParser) -> None:
+    """Add the commands; each parser's ``work`` runs one and returns the exit status."""
+    lock = add(
         "lock",
-        help="choose versions anew, for later runs, and print them with their hashes",
-        epilog="example: prominence-executor env lock -r requirements.txt",
+        _lock,
+        "choose versions anew, for later runs, and print them with their hashes",
+        "lock -r requirements.txt",
     )
-    lock.set_defaults(work=_lock)
-    show = commands.add_parser(
-        "show",
-        help="what was chosen: all of it, or the versions for some requirements",
-        epilog="example: prominence-executor env show",
-    )
-    show.set_defaults(work=_show)
+    show = add("show", _show, "what was chosen: all of it, or the versions for some requirements", "show")
     for command, least in ((lock, "+"), (show, "*")):
         command.add_argument("requirement", nargs="*", metavar="REQUIREMENT", help="numpy, 'numpy>=2', ...")
         command.add_argument("-r", "--requirement-file", metavar="FILE", help="requirements.txt or pyproject.toml")
         command.add_argument("--platform", metavar="NAME", help="x86_64, aarch64, ...; default: this machine's kind")
-        command.set_defaults(least=least, parser=command)
-    clear = commands.add_parser(
-        "clear",
-        help="remove what is kept: later runs choose versions anew",
-        epilog="example: prominence-executor env clear --archives",
-    )
+        command.set_defaults(least=least)
+    clear = add("clear", _clear, "remove what is kept: later runs choose versions anew", "clear --archives")
     clear.add_argument("--archives", action="store_true", help="the archives only, which can be made again")
-    clear.set_defaults(work=_clear)
-    for command in (lock, show, clear):
-        for_all(command)
 
 
 def _asked(arguments: argparse.Namespace) -> Requirements | None:

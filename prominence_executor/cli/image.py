@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..shown import harmless
 from .account import connected
 
+if TYPE_CHECKING:
+    from . import AddParser
+
 BUILDERS = ("apptainer", "podman", "docker", "debootstrap")  # as images/build.py has them, which takes long to load
 
 
-def add_to(
-    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    """Add the group with its commands; each parser's ``work`` runs one and returns the exit status."""
-    group = add_parser(
-        "image",
-        description="Container images for calls.",
-        epilog="example: prominence-executor image push --help",
-        help="build, upload and check container images (image --help)",
-    )
-    commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser(
+NAME, ABOUT = "image", "build, upload and check container images"
+EXAMPLE = "push py311.tar"
+
+
+def add_to(add: AddParser) -> None:
+    """Add the commands; each parser's ``work`` runs one and returns the exit status."""
+    build = add(
         "build",
-        help="make an image with Python and packages",
-        epilog="example: prominence-executor image build --python 3.11 -r requirements.txt -o py311.tar",
+        _build,
+        "make an image with Python and packages",
+        "build --python 3.11 -r requirements.txt -o py311.tar",
     )
     build.add_argument("-o", "--output", required=True, metavar="FILE", help="NAME.tar, NAME.tgz or NAME.sif")
     build.add_argument("--python", metavar="X.Y", help="default: that of --from-python, else of this program")
@@ -48,25 +47,14 @@ def add_to(
     build.add_argument(
         "--from-python", metavar="PREFIX", help="have debootstrap copy the standard library of an installed Python"
     )
-    build.set_defaults(work=_build)
-    push = commands.add_parser(
-        "push",
-        help="upload an image to the service, and print the name to use",
-        epilog="example: prominence-executor image push py311.tar",
-    )
+    push = add("push", _push, "upload an image to the service, and print the name to use", "push py311.tar")
     push.add_argument("file", help="the image: .tar, .tgz, .tar.gz or .sif")
     push.add_argument("--name", help="the name to upload it under; default: one of its content")
-    push.set_defaults(work=_push)
-    check = commands.add_parser(
-        "check",
-        help="run a tiny job in an image, and compare it with this machine",
-        epilog="example: prominence-executor image check python:3.11-slim",
+    check = add(
+        "check", _check, "run a tiny job in an image, and compare it with this machine", "check python:3.11-slim"
     )
     check.add_argument("image", help="a name, or the path of a file")
     check.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="to wait for the job; default: none")
-    check.set_defaults(work=_check)
-    for command in (build, push, check):
-        for_all(command)
 
 
 def _build(arguments: argparse.Namespace) -> int:

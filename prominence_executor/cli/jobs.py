@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..shown import harmless
 from .account import connected
-from .terminal import Columns, duration, moment, numbers, print_json, print_table
+from .terminal import Columns, counted, duration, for_scripts, moment, numbers, print_json, print_table
 
 if TYPE_CHECKING:
     from . import AddParser
@@ -30,10 +30,10 @@ def add_to(add: AddParser) -> None:
     command.add_argument("--run", metavar="RUN", help="only those of this run")
     command.add_argument("--function", metavar="NAME", help="only those that call this function, as the list shows it")
     command.add_argument("--label", type=_label, metavar="NAME=VALUE", help="only those with this label")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
     command = add("describe", _describe, "what the service knows of a job, without secrets", "describe 1234")
     command.add_argument("job", type=_number, metavar="JOB", help="the service's number")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
     command = add("delete", _delete, "delete jobs", "delete 1234 1235")
     command.add_argument("job", nargs="+", type=_number, metavar="JOB", help="the service's numbers")
     command = add(
@@ -110,6 +110,7 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 
 def _lines(name: str, value: Any) -> list[str]:
+    name = name.replace("_", " ")
     if isinstance(value, dict):
         value = [f"{key}: {part}" for key, part in value.items()]
     if isinstance(value, list):
@@ -122,7 +123,9 @@ def _lines(name: str, value: Any) -> list[str]:
 
 
 def _fact(part: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in part.items()) if isinstance(part, dict) else str(part)
+    if isinstance(part, dict):
+        return ", ".join(f"{key} {_fact(value)}" for key, value in part.items())
+    return f"{part:.3g}" if isinstance(part, float) else str(part)
 
 
 def _delete(arguments: argparse.Namespace) -> int:
@@ -132,7 +135,7 @@ def _delete(arguments: argparse.Namespace) -> int:
         left = delete_jobs(client, arguments.job)
     for number, why in left.items():
         print(f"job {number}: {harmless(why)}", file=sys.stderr)
-    print(f"{len(set(arguments.job)) - len(left)} jobs deleted")
+    print(f"{counted(len(set(arguments.job)) - len(left), 'job')} deleted")
     return 1 if left else 0
 
 

@@ -7,15 +7,31 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..errors import InvalidRequestError, RunNotFoundError
 from ..shown import harmless
 from .account import connected
-from .terminal import Columns, LiveTable, duration, moment, numbers, print_json, print_table
+from .terminal import (
+    Columns,
+    LiveTable,
+    counted,
+    duration,
+    for_scripts,
+    moment,
+    numbers,
+    paragraph,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from ..runs import CallOutcome, JobInfo, RunInfo, RunState
+    from ..runs import CallEnd, CallOutcome, JobInfo, LogPiece, RunInfo, RunState
     from ..runs.logs import Stream
     from . import AddParser
 
@@ -23,6 +39,7 @@ _JOBS = Columns(
     ("calls", "job", "status", "function", "started", "time", "reason"), ("calls", "job", "status"), ("started",)
 )
 _RUNS = Columns(("run", "state", "calls", "jobs", "function", "created"), ("run", "state"), ("created", "calls"))
+_ENDS = ("result", "error", "lost", "open")
 _OUTCOMES = Columns(("call", "outcome", "job", "seconds", "file", "message"), ("call", "outcome", "job"), ("seconds",))
 
 
@@ -30,11 +47,17 @@ def add_to(add: AddParser) -> None:
     """Add the commands; each parser's ``work`` runs one and returns the exit status."""
     command = add("runs", _runs, "list the runs that have active jobs, or all", "runs --all --json")
     command.add_argument("--all", action="store_true", help="also those that have ended")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
     command = add("show", _show, "what a run is doing: its jobs and calls", "show px-20260101-120000-abc123")
     _run(command)
     command.add_argument("--status", metavar="WORD", help="only jobs of this status: running, failed, ...")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument(
+        "--outcomes",
+        choices=("some", "all", "none"),
+        default="some",
+        help="read how calls have ended: of the 20 newest jobs (the default), all, or none; a request for each",
+    )
+    for_scripts(command)
     command = add(
         "watch",
         _watch,
@@ -58,12 +81,13 @@ def add_to(add: AddParser) -> None:
     _run(command)
     _calls(command)
     command.add_argument("-o", "--output", required=True, metavar="DIR", help="the directory; made if it is not there")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    for_scripts(command)
 
     command = add("report", _report, "where the time of a run went", "report px-20260101-120000-abc123 --html run.html")
     _run(command)
     command.add_argument("--html", metavar="FILE", help="write it to a file for a browser")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("--journal", metavar="FILE", help="of the run, if it is here: it has what was not sent yet")
+    for_scripts(command)
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -124,32 +148,52 @@ def _counts(info: RunInfo) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from ..runs import run_state
+    from ..runs import call_ends, run_state
+    from ..runs.outcomes import FEW, readable
 
     with connected(arguments) as client:
         state = run_state(client, arguments.run)
+        most = {"some": FEW, "all": None, "none": 0}[arguments.outcomes]
+        ends = call_ends(client, arguments.run, state.jobs, most)
     jobs = [job for job in state.jobs if arguments.status in (None, job.status)]
+    left = len(readable(state.jobs)) - len(ends)
     if arguments.json:
-        print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays})
+        known = sorted(chain.from_iterable(ends.values()), key=lambda end: (end.call, end.attempt))
+        print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays, "ends": known, "ends_missing": left})
         return 0
-    print(_title(state))
-    if state.info.all_workers:
+    print(paragraph(_title(state, ends)))
+    if state.info.all_workers and not ends:
         print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
         print()
-        print_table(_JOBS, _rows(jobs))
+        print_table(_JOBS, _rows(jobs, ends))
+    if left:
+        hint = "" if most is None else "; --outcomes all asks for them all"
+        print(f"how calls have ended was not read of {counted(left, 'job')}{hint}", file=sys.stderr)
     return 0
 
 
-def _title(state: RunState) -> str:
+def _title(state: RunState, ends: Mapping[int, Sequence[CallEnd]] = MappingProxyType({})) -> str:
     info = state.info
-    calls = f"{info.calls} calls" if info.calls else f"{info.all_workers} warm workers"
+    calls = [counted(info.calls, "call")] if info.calls else []
+    calls += [counted(info.all_workers, "warm worker")] if info.all_workers else []
     functions = f" of {', '.join(info.functions)}" if info.functions else ""
     how = "active" if info.active else f"ended {moment(info.ended)}".rstrip()
-    return harmless(f"run {info.run_id}, {how}: {calls}{functions}; jobs: {_counts(info)}")
+    return f"run {info.run_id}, {how}: {' and '.join(calls)}{functions}; jobs: {_counts(info)}{_ended(ends)}"
 
 
-def _rows(jobs: Iterable[JobInfo]) -> list[Sequence[str]]:
+def _ended(ends: Mapping[int, Sequence[CallEnd]]) -> str:
+    from ..runs.outcomes import counted_ends
+
+    counts = counted_ends(end for several in ends.values() for end in several)
+    words = (("result", "with a result"), ("error", "raised"), ("lost", "lost"))
+    said = ", ".join(f"{counts[kind]} {word}" for kind, word in words if counts[kind])
+    return f"; calls: {said}" if said else ""
+
+
+def _rows(jobs: Iterable[JobInfo], ends: Mapping[int, Sequence[CallEnd]] = MappingProxyType({})) -> list[Sequence[str]]:
+    from ..runs.outcomes import failures_in
+
     return [
         (
             f"worker {job.worker}" if job.worker is not None else numbers(job.calls) + _attempt(job),
@@ -158,7 +202,7 @@ def _rows(jobs: Iterable[JobInfo]) -> list[Sequence[str]]:
             job.function,
             moment(job.started),
             duration(job.seconds()),
-            job.reason,
+            job.reason or failures_in(ends.get(job.id, ())),
         )
         for job in jobs
     ]
@@ -181,32 +225,49 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    from ..runs import read_logs, run_state
+    from ..runs import read_calls, read_logs, run_state
 
     streams: Sequence[Stream] = ("stdout", "stderr") if arguments.stream == "both" else (arguments.stream,)
     with connected(arguments) as client:
         state = run_state(client, arguments.run)
-        jobs = {job.id: job for call in arguments.call for job in state.jobs_of(call)[-1:]}
-        missing = {call for call in arguments.call if not state.jobs_of(call)}
+        own = read_calls(client, state, set(arguments.call), streams) if arguments.call else {}
+        calls = [call for call in arguments.call if call not in own]
+        jobs = {job.id: job for call in calls for job in state.jobs_of(call)[-1:]}
+        missing = {call for call in calls if not state.jobs_of(call)}
         if missing:
             print(f"no job of run {harmless(arguments.run)} shows call {min(missing)}", file=sys.stderr)
         chosen = list(jobs.values()) if arguments.call else list(state.jobs)
+        several = len(chosen) + len(own) > 1
         last: object = None
-        for piece in read_logs(
-            client, chosen, streams, follow=arguments.follow, run_id=arguments.run, calls=arguments.call
-        ):
-            missing -= set(piece.job.calls)
-            several = len(piece.job.calls) > 1 or [job.id for job in chosen] != [piece.job.id]
-            if last != (piece.job.id, piece.stream) and several:
-                _write(f"==> {_who(piece.job)}, {piece.stream} <==\n".encode(), "stderr")
-            last = piece.job.id, piece.stream
-            _write(piece.content, piece.stream)
+        for piece in chain.from_iterable(own.values()):
+            last = _print_piece(piece, last, several)
+        if calls or not arguments.call:
+            for piece in read_logs(client, chosen, streams, follow=arguments.follow, run_id=arguments.run, calls=calls):
+                missing -= set(piece.job.calls)
+                sharing = len(piece.job.calls) > 1 or [job.id for job in chosen] != [piece.job.id]
+                last = _print_piece(piece, last, several or sharing)
     return 1 if missing else 0
 
 
-def _who(job: JobInfo) -> str:
-    calls = f"calls {numbers(job.calls)}" if len(job.calls) > 1 else f"call {numbers(job.calls)}"
-    return f"{f'worker {job.worker}' if job.worker is not None else calls} (job {job.id})"
+def _print_piece(piece: LogPiece, last: object, heading: bool) -> object:
+    """Print what a job, or a call, has printed, below a heading where it is not that of before; return whose it is."""
+    whose = piece.job.id, piece.stream, piece.call
+    if piece.content:
+        if last != whose and heading:
+            _write(f"==> {_who(piece)}, {piece.stream} <==\n".encode(), "stderr")
+        _write(piece.content, piece.stream)
+    return whose
+
+
+def _who(piece: LogPiece) -> str:
+    job = piece.job
+    if piece.call is not None:
+        who = f"call {piece.call}"
+    elif job.worker is not None:
+        who = f"worker {job.worker}"
+    else:
+        who = f"call{'s' * (len(job.calls) > 1)} {numbers(job.calls)}"
+    return f"{who} (job {job.id})"
 
 
 def _write(content: bytes, stream: str) -> None:
@@ -224,43 +285,68 @@ def _cancel(arguments: argparse.Namespace) -> int:
     from ..runs import cancel_run
 
     with connected(arguments) as client:
-        done = cancel_run(client, arguments.run, arguments.call or None, together=arguments.together)
-    print(f"{len(done.jobs)} jobs deleted" + (f", {len(done.workflows)} workflows" if done.workflows else ""))
+        try:
+            done = cancel_run(client, arguments.run, arguments.call or None, together=arguments.together)
+        except RunNotFoundError:
+            raise
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{error} (--together)") from None
+    if not arguments.call and not done.jobs and not done.workflows:
+        print("nothing was to be done: the run has no active job", file=sys.stderr)
+        return 0
+    workflows = f", {counted(len(done.workflows), 'workflow')}" if done.workflows else ""
+    print(f"{counted(len(done.jobs), 'job')} deleted{workflows}")
     if done.calls:
-        print(f"no active job: calls {', '.join(map(str, done.calls))}", file=sys.stderr)
+        print(f"no active job: {_named(done.calls)}", file=sys.stderr)
     if done.unmade:
-        listed = ", ".join(map(str, done.unmade))
-        print(f"their array has not made a job yet: calls {listed}; cancel the run, or try again", file=sys.stderr)
+        print(
+            f"their array has not made a job yet: {_named(done.unmade)}; cancel the run, or try again", file=sys.stderr
+        )
     return 1 if done.calls or done.unmade else 0
 
 
+def _named(calls: Sequence[int]) -> str:
+    return f"call{'s' * (len(calls) > 1)} {', '.join(map(str, calls))}"
+
+
 def _results(arguments: argparse.Namespace) -> int:
+    from ..progress import ProgressBar
     from ..runs import fetch_results
 
-    with connected(arguments) as client:
-        outcomes = fetch_results(client, arguments.run, arguments.output, arguments.call or None)
+    came: Counter[str] = Counter()
+    with connected(arguments) as client, ExitStack() as shown:
+        bars: list[ProgressBar] = []
+
+        def begun(calls: int) -> None:
+            bars.append(shown.enter_context(ProgressBar("results", calls, lambda: came, _ENDS, None)))
+
+        def told(outcome: CallOutcome) -> None:
+            came[outcome.kind] += 1
+            bars[0].look()
+
+        outcomes = fetch_results(client, arguments.run, arguments.output, arguments.call or None, told, begun)
     if arguments.json:
         print_json(outcomes)
     else:
         print_table(_OUTCOMES, map(_row, outcomes))
     missing = set(arguments.call) - {outcome.call for outcome in outcomes}
     if missing:
-        print(f"nothing is known of calls {', '.join(map(str, sorted(missing)))}", file=sys.stderr)
+        print(f"nothing is known of {_named(sorted(missing))}", file=sys.stderr)
     return 0 if not missing and all(outcome.kind == "result" for outcome in outcomes) else 1
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from ..reports.service import report_of
+    from ..runs.report import report_of
 
     with connected(arguments) as client:
-        report = report_of(client, arguments.run)
+        report = report_of(client, arguments.run, journal=arguments.journal)
     if arguments.html:
         with open(arguments.html, "w", encoding="utf-8") as file:
             file.write(report.html())
     if arguments.json:
         print_json(report.to_json())
     elif not arguments.html:
-        print(harmless(report.text(), lines=True))
+        print(harmless(str(report), lines=True))
     return 0
 
 

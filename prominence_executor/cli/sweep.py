@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..shown import harmless
 
 if TYPE_CHECKING:
     from ..sweeps.stored import StoredSweep
+    from . import AddParser
 
 
-def add_to(
-    add_parser: Callable[..., argparse.ArgumentParser], for_all: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    """Add the commands to the program's parser."""
-    group = add_parser(
-        "sweep",
-        help="look at the store of a parameter sweep",
-        epilog="example: prominence-executor sweep show scan.sweep",
-    )
-    commands = group.add_subparsers(dest="command", required=True, metavar="COMMAND")
+NAME, ABOUT = "sweep", "look at the store of a parameter sweep"
+EXAMPLE = "show scan.sweep"
+
+
+def add_to(add: AddParser) -> None:
+    """Add the commands; each parser's ``work`` runs one and returns the exit status."""
     for name, work, about in (
         ("show", _show, "what the sweep is, and how far it has come"),
         ("results", _results, "its table, as CSV"),
         ("failed", _failed, "the points that have failed: exception, job, the end of the output"),
     ):
-        command = commands.add_parser(
-            name,
-            help=about,
-            description=about[0].upper() + about[1:] + ".",
-            epilog=f"example: prominence-executor sweep {name} scan.sweep",
-        )
+        command = add(name, work, about, f"{name} scan.sweep")
         command.add_argument("store", metavar="STORE", help="the directory that the sweep was given as store=")
-        command.set_defaults(work=work)
-        for_all(command)
         if name == "results":
             command.add_argument("--meta", action="store_true", help="also status, seconds, attempts, job, code")
 

@@ -6,6 +6,7 @@ sequence could rewrite what stands there.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -19,6 +20,11 @@ _GAP = "  "
 _NARROWEST = 8  # characters to which a column is cut
 _READABLE = 20  # characters of a column for which others are left out
 _LONG_AGO = 180 * 86_400.0  # seconds, from which on the year says more than the time
+
+
+def for_scripts(command: argparse.ArgumentParser) -> None:
+    """Add the option of all commands that list something."""
+    command.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
 
 def print_json(value: Any) -> None:
@@ -63,6 +69,11 @@ def numbers(calls: Sequence[int]) -> str:
     return str(calls[0]) if len(calls) == 1 else f"{calls[0]}-{calls[-1]}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 class Columns(NamedTuple):
     """The columns of a table.
 
@@ -74,6 +85,16 @@ class Columns(NamedTuple):
     names: tuple[str, ...]
     whole: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
+
+
+def paragraph(text: str) -> str:
+    """Return a sentence from outside, harmless, and broken between words where a terminal is narrower."""
+    text = harmless(text)
+    if not sys.stdout.isatty():
+        return text
+    from textwrap import fill
+
+    return fill(text, max(20, shutil.get_terminal_size().columns), subsequent_indent="  ", break_on_hyphens=False)
 
 
 def print_table(columns: Columns, rows: Iterable[Sequence[str]]) -> None:
@@ -188,5 +209,5 @@ class LiveTable:
             more = [Text(f"... and {len(rows) - room} more")] if len(rows) > room else []
             self._live.update(Group(Text(title), _rich_table(fit(columns, cells, width)), *more), refresh=True)
         elif title != self._said:
-            print(f"{time.strftime('%H:%M:%S')}  {title}", flush=True)
+            print(paragraph(f"{time.strftime('%H:%M:%S')}  {title}"), flush=True)
         self._said = title

@@ -26,6 +26,10 @@ _LONGEST_ERROR = 1 << 16  # bytes that are read of the explanation of an error
 _DEEPEST = 64  # levels of JSON; the service's own have seven
 
 
+class AnotherService(ServiceError):
+    """What answered is none: a web page, or TLS that does not come about. It may pass, so it is a ServiceError."""
+
+
 class Whole(requests.Response):
     """An answer that came with its body, of some 64 kB at most.
 
@@ -86,21 +90,26 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
         raise unreachable(error, what_of(response)) from error
 
 
-def read_whole(response: requests.Response) -> requests.Response:
+def read_whole(response: requests.Response, most: int | None = None) -> requests.Response:
     """Read a streamed body to its end; return the answer with it. Closes the connection where it has no end.
+
+    ``most``: bytes that it may have, if that is less than what is held in memory of any.
 
     Raises:
         ServiceUnavailableError: it was cut short.
         ServiceError: it is longer than it should be.
     """
     if isinstance(response, Whole):
+        if most is not None and len(response.content) > most:
+            raise _too_long(response, len(response.content))
         return response
     expected = announced(response)
     as_it_travels = response.headers.get("Content-Encoding", "identity") == "identity"
-    limit = expected if expected is not None and as_it_travels else _LONGEST
+    allowed = _LONGEST_ANNOUNCED if most is None else min(_LONGEST_ANNOUNCED, most)
+    limit = expected if expected is not None and as_it_travels else min(_LONGEST, allowed)
     pieces, size = [], 0
     with response:
-        if limit > _LONGEST_ANNOUNCED:
+        if limit > allowed:
             raise _too_long(response, limit)
         for piece in chunks_of(response):
             size += len(piece)
@@ -163,6 +172,21 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"JSON has no {constant}")
 
 
+class _TlsFailed(AnotherService):
+    @property
+    def may_have_arrived(self) -> bool:
+        """False: nothing is sent before TLS has come about."""
+        return False
+
+
+def _hint(reason: str) -> str:
+    if "WRONG_VERSION_NUMBER" in reason:
+        return "; does the service speak http, not https?"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return "; PROMINENCE_SSL_VERIFY can name the file of its authority"
+    return ""
+
+
 def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
     """Make the exception for an exchange that ended without a whole answer."""
     # The exceptions of requests hold the request, and with it the token, for whoever looks at the cause.
@@ -175,7 +199,7 @@ def unreachable(error: requests.RequestException, what: str) -> ProminenceError:
     if isinstance(inner, NewConnectionError):
         reason = _not_connected(inner, reason)
     if isinstance(error, requests.exceptions.SSLError):
-        return ServiceError(f"{what}: TLS failed: {reason}")
+        return _TlsFailed(f"{what}: TLS failed: {reason}{_hint(reason)}")
     never_sent = isinstance(inner, ConnectTimeoutError)  # urllib3 derives refusals and failed look-ups from it
     return ServiceUnavailableError(f"{what}: {reason}", request_sent=not never_sent)
 

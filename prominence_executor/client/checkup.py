@@ -95,7 +95,11 @@ def _token(tokens: TokenSource) -> Fact:
         return Fact("token", f"from {tokens.origin}; it does not say when it expires")
     left = at - time.time()
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
-    return Fact("token", f"from {tokens.origin}; good until {when}, for {left / 3600:.1f} h", doubtful=left < _SOON)
+    return Fact("token", f"from {tokens.origin}; good until {when}, for {_long(left)}", doubtful=left < _SOON)
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"
 
 
 def _service(url: str, tokens: TokenSource) -> Iterator[Fact]:

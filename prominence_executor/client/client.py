@@ -192,13 +192,16 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         """Create a job with the same description and return its number. Never repeated."""
         return self.api.call("PUT", f"/jobs/{natural(job_id)}/clone", read_id, repeat=False)
 
-    def stdout(self, job_id: int, node: int = 0, offset: int = 0, *, retry_for: float = _ENDING) -> bytes:
+    def stdout(
+        self, job_id: int, node: int = 0, offset: int = 0, *, retry_for: float = _ENDING, limit: int | None = None
+    ) -> bytes:
         """Return the standard output so far, from byte ``offset`` on; about a second behind a running job.
 
         Args:
             retry_for: seconds for which it is asked again while the service does not know the job, as around its end.
+            limit: bytes that there are at most: what is longer is not fetched, which is a ServiceError.
         """
-        return self._output(job_id, "stdout", node, offset, retry_for)
+        return self._output(job_id, "stdout", node, offset, retry_for, limit)
 
     def stderr(self, job_id: int, node: int = 0, offset: int = 0, *, retry_for: float = _ENDING) -> bytes:
         """Return the standard error so far, from byte ``offset`` on; about a second behind a running job.
@@ -208,10 +211,16 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         """
         return self._output(job_id, "stderr", node, offset, retry_for)
 
-    def _output(self, job_id: int, stream: str, node: int, offset: int, retry_for: float) -> bytes:
+    def _output(
+        self, job_id: int, stream: str, node: int, offset: int, retry_for: float, limit: int | None = None
+    ) -> bytes:
         params = {"node": natural(node), "offset": natural(offset)}
         path = f"/jobs/{natural(job_id)}/{stream}"
-        return self.api.retry_while_not_found(retry_for, lambda: self.api.call("GET", path, read_bytes, params=params))
+
+        def ask() -> bytes:
+            return self.api.call("GET", path, read_bytes, params=params, limit=limit)
+
+        return self.api.retry_while_not_found(retry_for, ask)
 
     def execute(self, job_id: int, command: Sequence[str]) -> bytes:
         """Run a command inside a running job and return its output. Never repeated."""

@@ -183,6 +183,24 @@ def trusted(verify: Any) -> Any:
     return verify
 
 
+STORE_PORT = (
+    "the service answers here at another port than it knows of, so its objects cannot be reached: forward that port "
+    "under the same number, or start the service with --public-url and the address that is used here"
+)
+
+
+def another_port(service: str, store: str) -> bool:
+    """Return whether a service of this machine answers, but sends clients to another port: one that is forwarded."""
+    here, there = urlsplit(service), urlsplit(store)
+    if not (_is_loopback(here.hostname or "") and _is_loopback(there.hostname or "")) or here.port == there.port:
+        return False
+    try:
+        with socket.create_connection((here.hostname, here.port or 80), 1.0):
+            return True
+    except OSError:
+        return False
+
+
 def _proxies_to(url: str) -> dict[str, str]:
     """Return the environment's proxies for an address; none for one of this machine."""
     parts = urlsplit(url)

@@ -58,20 +58,21 @@ class KeyVerbs:
     def kv_list(
         self, prefix: str = "", values: bool = False, *, wait: float | None = None, since: Watch | None = None
     ) -> list[str] | dict[str, str]:
-        """List the keys below a prefix, each with a leading slash; with ``values`` return a dict from key to value.
+        """List the keys that begin so, each with a leading slash; with ``values`` return a dict from key to value.
 
         Args:
+            prefix: ``"notes/"`` is what lies below ``notes``, ``"notes"`` also ``notes2``.
             wait: seconds for which the service may wait until something of it has changed, after what ``since`` has
                 seen. It may not be able to, and answer at once: ``since.waits`` tells. Either way all is listed.
             since: what has been seen of it; needed for a wait.
         """
         params = {"list": "true", "values": "true"} if values else {"list": "true"}
-        path = "/kv" + object_path(prefix, "prefix", may_be_empty=True)
+        path = "/kv" + object_path(prefix, "prefix", may_be_empty=True, may_end=True)
         if values:
             return self.api.call("GET", path, read_pairs, params=params, wait=wait, since=since)
         return self.api.call("GET", path, read_keys, params=params, wait=wait, since=since)
 
     def kv_delete(self, key: str, prefix: bool = False) -> None:
-        """Delete a key, or with ``prefix`` everything below it; no matter whether it exists."""
+        """Delete a key, or with ``prefix`` all that begin so; no matter whether there are any."""
         params = {"prefix": "true"} if prefix else None
-        self.api.call("DELETE", "/kv" + object_path(key, "key"), read_nothing, params=params)
+        self.api.call("DELETE", "/kv" + object_path(key, "key", may_end=prefix), read_nothing, params=params)

@@ -44,12 +44,13 @@ def id_lists(ids: Iterable[int]) -> Iterator[str]:
         yield joined
 
 
-def object_path(path: str, field: str, *, may_be_empty: bool = False) -> str:
-    """Return the path of an object or key as a URL has it, with a leading slash."""
+def object_path(path: str, field: str, *, may_be_empty: bool = False, may_end: bool = False) -> str:
+    """Return the path of an object or key as a URL has it, with a leading slash; ``may_end``: with one at its end."""
     path = path.removeprefix("/")
     if not path and may_be_empty:
         return ""
-    if any(part in ("", ".", "..") for part in path.split("/")):
+    whole = path.removesuffix("/") if may_end else path
+    if any(part in ("", ".", "..") for part in whole.split("/")):
         raise InvalidRequestError(f"{field} must be words joined by single slashes, not {path!r}")
     return "/" + quote(path, safe="/")
 

@@ -26,7 +26,7 @@ from ..errors import (
     ServiceUnavailableError,
 )
 from . import shapes
-from .bodies import parse, what_of
+from .bodies import AnotherService, parse, what_of
 
 _LONGEST_PAUSE = 86_400.0  # seconds: what a service asks for beyond a day is no answer
 _SENTENCE = 2000  # characters of what a service says of an error
@@ -53,6 +53,8 @@ def _read(response: requests.Response, shape: shapes.Shape) -> Any:
     try:
         answer = parse(response.content)
     except ValueError as error:
+        if response.content.lstrip()[:1] == b"<":
+            raise AnotherService(f"{what_of(response)}: {_page(response)}", response.status_code) from None
         raise ServiceError(f"{what_of(response)}: the answer is not JSON: {error}", response.status_code) from error
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         # Status 200 with an error inside: the service does that, for example for an unknown status word.
@@ -167,7 +169,7 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
     """Make the exception for an answer that is an error; the token is taken out of its message."""
     status = response.status_code
     sentence = _sentence(response)
-    message = f"{what_of(response)}: {sentence} (HTTP {status})"
+    message = f"{what_of(response)}: {sentence} (HTTP {status}){_doubt(response, sentence)}"
     if token:
         message = message.replace(token, "<token>")  # should a server echo the request
     if status // 100 == 4:
@@ -181,6 +183,23 @@ def refusal(response: requests.Response, token: str | None = None) -> Prominence
     error = kind(message)
     error.status_code = status
     return error
+
+
+def _page(response: requests.Response) -> str:
+    return (
+        f"the answer is a web page ({_sentence(response)!r}), none of the service's: is the URL right, or does a "
+        "proxy stand between, or a page on which to log in?"
+    )
+
+
+def _doubt(response: requests.Response, sentence: str) -> str:
+    """Ask what may be wrong with the address, where something else than the service may have answered."""
+    if response.status_code == 407:
+        return ": a proxy stands between, and does not let this pass (HTTP_PROXY, HTTPS_PROXY, NO_PROXY)"
+    is_page = response.content.lstrip()[:5].lower() in (b"<html", b"<!doc")
+    if response.status_code == 404 and (is_page or "requested URL was not found" in sentence):
+        return ": is the service's URL right? it is like https://host/prominence/v1"
+    return ""
 
 
 def _sentence(response: requests.Response) -> str:

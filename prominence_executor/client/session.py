@@ -32,8 +32,8 @@ from ..errors import (
     TransferError,
 )
 from .auth import TokenSource, base_url, verification
-from .bodies import path_of, read_error, read_whole, unreachable
-from .connections import Connections, no_credentials, trusted
+from .bodies import AnotherService, path_of, read_error, read_whole, unreachable
+from .connections import STORE_PORT, Connections, another_port, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
 from .watching import Watch, asking, preference, seen, take
@@ -71,6 +71,7 @@ class ApiSession:
         self._verify = verification(verify)
         self._session = Connections()
         self._bare = Connections()
+        self._known = False  # it has answered once as the service does
         self._closed = threading.Event()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -126,6 +127,7 @@ class ApiSession:
         accept: int = 200,
         wait: float | None = None,
         since: Watch | None = None,
+        limit: int | None = None,
     ) -> T:
         """Send a request to the API and return what ``read`` makes of the answer; blocks.
 
@@ -144,6 +146,7 @@ class ApiSession:
                 the time in which an answer must begin, and none if that is less than a second: then it is not asked
                 whether it can. One that does so is not tried again.
             since: what the caller has seen; it is told what the answer says of that.
+            limit: bytes that the answer may have: of a longer one no more is read.
         """
         headers = {} if body is None else {"Content-Type": kind}
         if since is not None:
@@ -156,19 +159,36 @@ class ApiSession:
 
         def once(token: str) -> T:
             with asking(since) if since is not None else nullcontext():
-                return read(self._send(method, path, url, token, body, headers, accept, since))
+                return read(self._send(method, path, url, token, body, headers, accept, since, limit))
 
         def with_token() -> T:
             token = self._tokens.get()
             try:
                 return once(token)
-            except AuthenticationError:
+            except AuthenticationError as error:
                 renewed = self._tokens.refresh(token)
                 if renewed == token:
-                    raise
-            return once(renewed)
+                    raise self._refused(error) from None
+            try:
+                return once(renewed)
+            except AuthenticationError as error:
+                raise self._refused(error) from None
 
-        return self.retry(with_token, repeat)
+        try:
+            answer = self.retry(with_token, repeat)
+        except AnotherService as error:
+            if self._known or (method != "GET" and error.may_have_arrived):
+                raise ServiceError(str(error), error.status_code) from error.__cause__
+            # Nothing says that there ever was a service: waiting for it, as for one that is away, would help nobody.
+            raise InvalidRequestError(str(error), error.status_code) from None
+        self._known = True
+        return answer
+
+    def _refused(self, error: AuthenticationError) -> AuthenticationError:
+        """Say of a token that was refused where it came from."""
+        refused = AuthenticationError(f"{error}: {self.url} does not take the token from {self._tokens.origin}")
+        refused.status_code = error.status_code
+        return refused
 
     def _send(
         self,
@@ -180,6 +200,7 @@ class ApiSession:
         headers: dict[str, str],
         accept: int,
         since: Watch | None,
+        limit: int | None,
     ) -> requests.Response:
         """Exchange one request with the API; return a whole response of status 2xx, or of the accepted one."""
         # Redirects are not followed: the token is for this address and no other.
@@ -189,7 +210,7 @@ class ApiSession:
             take(since, response.headers)
         if response.status_code // 100 != 2 and response.status_code != accept:
             raise refusal(read_error(response), token)
-        return read_whole(response)
+        return read_whole(response, limit)
 
     def call_store(
         self, method: str, url: str, data: Any = None, headers: Mapping[str, str] | None = None, *, stream: bool = False
@@ -200,7 +221,12 @@ class ApiSession:
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
         with transferring():
-            response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
+            try:
+                response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
+            except ServiceUnavailableError as error:
+                if not error.may_have_arrived and another_port(self.url, url):
+                    raise InvalidRequestError(f"{error}: {STORE_PORT}") from None
+                raise
             if response.status_code // 100 != 2:
                 raise refusal(read_error(response))
             return response if stream else read_whole(response)

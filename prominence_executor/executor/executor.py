@@ -46,7 +46,7 @@ from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
-from .settings import Service, engine_labels, find_service, run_settings, usual_resources, warm_options
+from .settings import Service, engine_labels, find_service, fitting, run_settings, usual_resources, warm_options
 from .submission import Call, PackedCalls, in_order, pack
 from .warn import warn_of_short_calls
 from .watching import watch
@@ -231,6 +231,7 @@ class ProminenceExecutor(MapFunctions):
         service = find_service(url, token, service_timeout, max_workers, options.resources, engine, profile)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
+            settings = fitting(settings, service, workers, max_workers, options.resources)
             if run_id is not None:
                 with service.connect() as client:
                     check_new(client, run_id)

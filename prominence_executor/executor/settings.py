@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..client.profiles import Profile, service_url
 from ..errors import AuthenticationError, InvalidRequestError, ProminenceError, ServiceUnavailableError
 from ..run.engine import ENGINE_LABEL, engine_label
 from ..transports.warm.options import Warm, WarmOptions, resolved
+from .auto_chunks import free_slots
 
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
 _OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
@@ -240,6 +241,22 @@ def _check_set_up(url: str | None, tokens: TokenSource, instead: str) -> None:
         raise AuthenticationError(f"{_NO_URL}; {token}{instead}") from None
     if not url:
         raise InvalidRequestError(f"{_NO_URL}{instead}")
+
+
+def fitting(
+    settings: RunSettings, service: Service, workers: object, max_workers: int | None, resources: Resources
+) -> RunSettings:
+    """Return settings with at most the warm workers that a service of this program has room for.
+
+    Unless their number is said. One request to such a service, none to others.
+    """
+    warm = settings.warm
+    if warm is None or service.lasts or max_workers or (isinstance(workers, Warm) and workers.max_workers):
+        return settings
+    with service.connect() as client:
+        slots = free_slots(client.resources(), resources.json(), "capacity") or warm.max_workers
+    most = max(1, warm.min_workers, min(slots, warm.max_workers))
+    return replace(settings, max_workers=most, warm=replace(warm, max_workers=most))
 
 
 def usual_resources(profile: Profile) -> Resources | None:

@@ -37,7 +37,8 @@ def name_culprit(error: Exception, parts: Iterable[tuple[str, Any]], *, takes_fu
             again(part)
         except Exception:  # noqa: BLE001  __reduce__ is somebody else's code
             words = culprit(again, part)
-            words = f"{words} in {name}" if words else name
+            if not words.endswith(f"of {name} {getattr(part, '__name__', '')!r}"):  # else they name it already
+                words = f"{words} in {name}" if words else name
             if type(error) in _KINDS and error.args and isinstance(error.args[0], str):
                 error.args = (explained(error.args[0], words), *error.args[1:])
             elif hasattr(error, "add_note"):  # its class may mean something by its args

@@ -1,1 +1,1 @@
-"""Reports of runs: where the time went, by what this program has seen, or by what the service tells."""
+"""Reports of runs: where the time went, by facts that others have gathered. It asks nobody."""

@@ -45,8 +45,9 @@ class Numbers:
         jobs = [f"{self.jobs} job{'s' * (self.jobs != 1)}"] if self.jobs or not self.workers else []
         jobs += [f"{self.workers} warm worker{'s' * (self.workers != 1)}"] if self.workers else []
         least = "" if self.failures_known else "at least "
-        failed = f", {least}{self.failed_calls} failed" if self.failed_calls else ""
-        return f"run {on_terminal(self.run_id)}: {' and '.join(jobs)}, {self.calls} calls ended{failed}"
+        calls = f"{self.calls} call{'s' * (self.calls != 1)} ended"
+        calls += f", {least}{self.failed_calls} failed" if self.failed_calls else ""
+        return f"run {on_terminal(self.run_id)}: {' and '.join(jobs)}, {calls}"
 
     def cpu_sentence(self) -> str:
         """Say what was asked for, and used."""

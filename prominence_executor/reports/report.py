@@ -102,7 +102,7 @@ class Report(Numbers):
         """Return it as `json.dumps` takes it; ``table`` has a row for each job. Seconds, unless a name says hours."""
         fit = self.fit
         return {
-            "run": self.run_id,
+            "run_id": self.run_id,
             "made": self.made,
             "jobs": self.jobs,
             "calls": self.calls,

@@ -120,6 +120,9 @@ class History:
             began=chunk.began,
             sent=chunk.sent_at,
             settled=time.time(),
+            lost=max(0, chunk.size - sum(call.cancelled() for call in chunk.calls) - ran.calls)
+            if ran is not None
+            else 0,
             calls=ran.seconds if ran is not None else None,
             longest=ran.longest if ran is not None else None,
         )
@@ -195,13 +198,13 @@ class History:
 
     def worker_did(self, number: int, chunk: Chunk, seconds: Iterable[float]) -> None:
         """Note that a worker has run a chunk."""
-        failed, _, _ = _failures(chunk)
+        failed, again, _ = _failures(chunk)
         each = list(seconds)
         took = sum(each)
         with self._lock:
             worker = self._workers.get(number)
             if worker is not None:
-                worker.calls += len(each)
+                worker.calls += max(len(each), chunk.size - again)  # a lost one has no seconds
                 worker.failed += failed
                 worker.seconds += took
         if self.log.isEnabledFor(logging.DEBUG):

@@ -144,6 +144,16 @@ def function_word(names: Iterable[str]) -> str:
     return words[0] if words else ""
 
 
+def function_in(command: str) -> str:
+    """Return the word behind a job's command, as `function_word` has made it; "" where there is none.
+
+    Before it may stand the position in an array.
+    """
+    words = command.split()
+    word = words[-1] if len(words) > 2 else ""
+    return "" if word.startswith("${") or word.isdigit() else word
+
+
 def _word(name: str) -> str:
     for left_out in ("__main__.", "builtins."):
         name = name.removeprefix(left_out)

@@ -23,7 +23,7 @@ PHASES: Mapping[str, str] = {
     "call": "calls",
     "idle": "warm workers without a call",
     "stage_out": "outputs",
-    "other": "of the job's time, what nobody tells: the platform's own work around the task, tasks of lost jobs",
+    "other": "of the job's time, what nobody tells: the platform's own work around the task, lost jobs and calls",
 }
 """What a job's time is divided into, in their order, and what they mean."""
 ON_SLOT = ("image", "stage_in", "start", "call", "idle", "stage_out", "other")
@@ -48,6 +48,7 @@ class JobSeen:
     reason: str = ""
     failed: int = 0  # calls
     again: int = 0  # calls that go into another job
+    lost: int = 0  # calls that left no outcome in a job that did: nobody knows how long they took
     cpus: int | None = None  # of all nodes
     walltime: float | None = None  # seconds that it asked for
     is_worker: bool = False
@@ -108,7 +109,8 @@ def seen_of(job: Mapping[str, Any], calls: CallRange) -> JobSeen:
 def phases_of(job: JobSeen, offset: float = 0.0) -> dict[str, float]:
     """Divide the life of a job that has ended into `PHASES`, in seconds; together they are all of it.
 
-    Without the records of its calls, the whole task counts as ``call``; that of a lost job as ``other``.
+    Without the records of its calls, the whole task counts as ``call``; that of a lost job, or of lost calls, as
+    ``other``.
 
     Args:
         offset: seconds by which the service's clock is ahead of this program's.
@@ -142,11 +144,11 @@ def _on_slot(job: JobSeen) -> dict[str, float]:
     if job.is_worker:
         if job.calls is None:
             return {"other": span}  # only its own program knows
-        call = min(job.calls, span)
-        return {"call": call, "idle": span - call}
-    task = job.task if job.task is not None else job.calls or 0.0
-    if job.calls is None and job.is_lost:
-        task = 0.0  # nobody knows what its calls had of it
+        return {"call": job.calls, "idle": max(0.0, span - job.calls)}  # the span may be of whole seconds
+    task, unknown = job.task if job.task is not None else job.calls or 0.0, 0.0
+    if job.lost or (job.calls is None and job.is_lost):
+        known = min(job.calls or 0.0, task)
+        task, unknown = known, task - known  # nobody knows what the other calls had of it
     call = task if job.calls is None else min(job.calls, task)
     parts = {
         "image": job.image or 0.0,
@@ -155,8 +157,8 @@ def _on_slot(job: JobSeen) -> dict[str, float]:
         "call": call,
         "stage_out": job.stage_out or 0.0,
     }
-    missing = span - sum(parts.values())
-    return {**parts, "other": missing if missing > _ROUNDING else 0.0}
+    missing = span - sum(parts.values()) - unknown
+    return {**parts, "other": unknown + (missing if missing > _ROUNDING else 0.0)}
 
 
 def clock_offset(jobs: Iterable[JobSeen]) -> float:

@@ -66,7 +66,7 @@ def fit_of(jobs: Iterable[JobSeen], phases: Iterable[Mapping[str, float]]) -> Fi
     seconds, calls, longest, walltimes = 0.0, 0, 0.0, []
     overheads = []
     for job, parts in zip(jobs, phases, strict=True):
-        if job.is_worker or job.calls is None or job.status != "completed" or not job.size:
+        if job.is_worker or job.calls is None or job.lost or job.status != "completed" or not job.size:
             continue
         overheads.append(sum(parts[name] for name in ON_SLOT) - parts["call"])
         seconds += parts["call"]
@@ -97,6 +97,7 @@ class ShortCalls:
             or job.size != 1
             or job.attempt > 1
             or job.calls is None
+            or job.lost
             or job.status != "completed"
             or job.is_worker
         ):

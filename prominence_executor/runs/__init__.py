@@ -8,19 +8,22 @@ finds a run.
 from .cancelling import Cancelled, cancel_run, delete_jobs
 from .describing import described
 from .listing import ArrayInfo, JobInfo, RunInfo, list_jobs, list_runs
-from .logs import LogPiece, read_logs
+from .logs import LogPiece, read_calls, read_logs
+from .outcomes import CallEnd, call_ends
 from .results import CallOutcome, fetch_results
 from .state import RunState, run_state, watch_run
 from .stored import purge_stored
 
 __all__ = [
     "ArrayInfo",
+    "CallEnd",
     "CallOutcome",
     "Cancelled",
     "JobInfo",
     "LogPiece",
     "RunInfo",
     "RunState",
+    "call_ends",
     "cancel_run",
     "delete_jobs",
     "described",
@@ -28,6 +31,7 @@ __all__ = [
     "list_jobs",
     "list_runs",
     "purge_stored",
+    "read_calls",
     "read_logs",
     "run_state",
     "watch_run",

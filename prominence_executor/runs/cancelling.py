@@ -57,8 +57,8 @@ def cancel_run(
     jobs, others = jobs_to_delete(state, calls)
     if others and not together:
         raise InvalidRequestError(
-            f"the calls {_listed(calls)} share jobs with {_listed(others)}, which would end, too; "
-            "cancel all of them together"
+            f"calls that share a job with these would end, too: {_listed(others)}; name them as well, or cancel them "
+            "together"
         )
     deleted = _delete(client, jobs)
     unmade = unmade_calls(state, calls)

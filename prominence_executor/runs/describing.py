@@ -27,7 +27,7 @@ def described(job: Mapping[str, Any]) -> dict[str, Any]:
         "name": info.name,
         "status": info.status,
         "reason": info.reason,
-        "run": info.run_id,
+        "run_id": info.run_id,
         "function": labels.get(FUNCTION_LABEL, info.function),
         "calls": info.calls or None,
         "attempt": info.attempt if info.calls else None,

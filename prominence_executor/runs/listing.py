@@ -22,6 +22,7 @@ from ..run.names import (
     MOST_CALLS,
     ArrayRange,
     CallRange,
+    function_in,
     parse_array_name,
     parse_job_name,
     parse_worker_name,
@@ -176,8 +177,8 @@ def job_info(job: Mapping[str, Any]) -> JobInfo:
     """Read a job of a list."""
     name, events = str(job.get("name") or ""), job.get("events") or {}
     task: Mapping[str, Any] = next(iter(job.get("tasks") or ()), {})
-    words = str(task.get("cmd") or "").split()
-    run_id = run_of(name) if words[:2] == ["python3", RUNNER_FILE] else None
+    command = str(task.get("cmd") or "")
+    run_id = run_of(name) if command.split()[:2] == ["python3", RUNNER_FILE] else None
     calls, worker = None, None
     if run_id is not None:
         calls, worker = parse_job_name(run_id, name), parse_worker_name(run_id, name)
@@ -191,7 +192,7 @@ def job_info(job: Mapping[str, Any]) -> JobInfo:
         name=name,
         status=HELD if is_held(job) else str(job["status"]),
         reason=str(job.get("statusReason") or ""),
-        function=_function(words) if run_id is not None and calls is not None else "",
+        function=function_in(command) if run_id is not None and calls is not None else "",
         image=shown(str(task.get("image") or "")),
         created=events.get("createTime"),
         started=events.get("startTime"),
@@ -202,12 +203,6 @@ def job_info(job: Mapping[str, Any]) -> JobInfo:
         worker=worker,
         active=not has_ended(job),
     )
-
-
-def _function(words: list[str]) -> str:
-    """Return the name behind the command; before it may stand the position in an array."""
-    word = words[-1] if len(words) > 2 else ""
-    return "" if word.startswith("${") or word.isdigit() else word
 
 
 def summary(run_id: str, jobs: Iterable[JobInfo], arrays: Iterable[ArrayInfo]) -> RunInfo:

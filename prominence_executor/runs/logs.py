@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from ..client.client import ProminenceClient
@@ -16,7 +17,8 @@ from ..errors import NotFoundError
 from ..run.options import RUN_LABEL
 from ..transports.warm.mailboxes import without_outcomes
 from .listing import JobInfo, job_info, list_arrays
-from .state import QUIET_LOOKS
+from .outcomes import CallEnd, call_ends
+from .state import QUIET_LOOKS, RunState
 
 _NOT_BEGUN = ("idle", "pending", "deploying", "waiting")
 _ENDING = 3.0  # seconds around a job's end during which the service may not know what it has printed
@@ -26,11 +28,12 @@ Stream = Literal["stdout", "stderr"]
 
 
 class LogPiece(NamedTuple):
-    """Some bytes that a job has printed."""
+    """Some bytes that a job has printed, or one call of it."""
 
     job: JobInfo
     stream: Stream
     content: bytes
+    call: int | None = None  # None: nobody knows which of its calls has
 
 
 def read_logs(
@@ -85,6 +88,58 @@ def read_logs(
             active = any(reader.job.active for reader in readers)
             busy = active or ((not calls or bool(unmade)) and _is_to_make(client, run_id, unmade))
             quiet = 0 if busy else quiet + 1
+
+
+def read_calls(
+    client: ProminenceClient, state: RunState, calls: Collection[int], streams: Sequence[Stream] = ("stdout", "stderr")
+) -> dict[int, list[LogPiece]]:
+    """Return by call what some have printed that have ended, and share a job with others, or were a warm worker's.
+
+    Where in the output of its job a call's own lies, its outcome says; the others are missing, but that of a warm
+    worker has then all that this has printed. Blocks for a request for
+    each such job, and one for each of its streams.
+
+    Raises:
+        ProminenceError: the service does not answer, or refuses.
+        ValueError: a newer version has begun the run.
+    """
+    last = {call: jobs[-1] for call in calls if (jobs := state.jobs_of(call))}
+    sharing = {job.id: job for job in last.values() if len(job.calls) > 1 and not job.active}
+    workers = {job.id: job for job in state.jobs if job.worker is not None} if len(last) < len(set(calls)) else {}
+    several_calls = {**sharing, **workers}
+    ends = call_ends(client, state.run_id, several_calls.values(), most=None)
+    printed: dict[tuple[int, Stream], bytes] = {}
+    found: dict[int, list[LogPiece]] = {}
+    for end in sorted(chain.from_iterable(ends.values()), key=lambda end: end.attempt):
+        known = last.get(end.call)
+        if end.call not in calls or (known is not None and (known.id != end.job_id or end.streams is None)):
+            continue
+        pieces = []
+        begun, ended = end.streams or ((0, 0), None)
+        for stream in streams:
+            if (end.job_id, stream) not in printed:
+                printed[end.job_id, stream] = _whole(client, several_calls[end.job_id], stream)
+            column = 0 if stream == "stdout" else 1
+            until = ended[column] if ended else _next(ends[end.job_id], begun, column) if end.streams else None
+            part = printed[end.job_id, stream][begun[column] : until]
+            pieces.append(
+                LogPiece(several_calls[end.job_id], stream, without_outcomes(part), end.call if end.streams else None)
+            )
+        found[end.call] = pieces
+    return dict(sorted(found.items()))
+
+
+def _next(ends: Sequence[CallEnd], begun: tuple[int, int], column: int) -> int | None:
+    """Return where in the output of a job the call behind this one begins; None where there is none."""
+    return min((end.streams[0] for end in ends if end.streams and end.streams[0] > begun), default=(None, None))[column]
+
+
+def _whole(client: ProminenceClient, job: JobInfo, stream: Stream) -> bytes:
+    fetch = client.stdout if stream == "stdout" else client.stderr
+    try:
+        return fetch(job.id, retry_for=patience(job, time.time()))
+    except NotFoundError:
+        return b""
 
 
 def may_have_printed(job: JobInfo) -> bool:

@@ -28,8 +28,8 @@ from ..run import diagnosis
 from ..run.connection import Connection
 from ..run.names import CallRange
 from ..run.outputs import DownloadedFiles
+from .outcomes import TOGETHER, kind_of, message_of
 
-_TOGETHER = 50  # jobs that are described in one request: each costs the service 35 ms and more
 _BLOCK = 1 << 20  # bytes
 
 
@@ -59,6 +59,7 @@ def fetch_results(
     folder: str | os.PathLike[str],
     calls: Collection[int] | None = None,
     told: Callable[[CallOutcome], None] = lambda outcome: None,
+    begun: Callable[[int], None] = lambda calls: None,
 ) -> list[CallOutcome]:
     """Write the outcomes of a run's calls to files below a directory; return what has come of each, by number.
 
@@ -69,6 +70,7 @@ def fetch_results(
     Args:
         calls: of these alone.
         told: called with each as soon as it is known.
+        begun: called with their number, before the first one is fetched.
 
     Raises:
         RunNotFoundError: there is no such run, or the service does not have its key any more.
@@ -82,6 +84,7 @@ def fetch_results(
     wanted = last_attempts(snapshot, calls)
     warm = {} if snapshot.scan is None else snapshot.scan.outcomes
     outcomes: list[CallOutcome] = []
+    begun(sum(map(len, wanted.values())))
 
     def settled(found: Iterator[CallOutcome]) -> None:
         for outcome in found:
@@ -97,7 +100,7 @@ def fetch_results(
             settled(CallOutcome(number, "open", job_id) for number in wanted[chunk])
     waiting = list(ended)
     while waiting:
-        some, waiting = waiting[:_TOGETHER], waiting[_TOGETHER:]
+        some, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
         described = {job["id"]: job for job in client.list_jobs(ids=[ended[c]["id"] for c in some], detail=True)}
         for chunk in some:
             job = described.get(ended[chunk]["id"], ended[chunk])
@@ -184,14 +187,14 @@ class _Writer:
             return CallOutcome(number, "lost", job["id"], message=str(error))
         header = outcome.header
         verify_body(file, outcome)
-        if outcome.kind in ("result", "ranks"):
+        kind, message = kind_of(outcome.kind), ""
+        if kind == "result":
             paths = [self._write_result(file, outcome, name, at, parts) for name, at, parts in _parts(number, outcome)]
-            kind, message = "result", ""
         else:
             text = str(header.get("traceback") or header.get("error") or outcome.kind).rstrip()
             path = self._folder / f"{number}.error.txt"
             path.write_text(text + "\n", "utf-8", "backslashreplace")  # halves of surrogate pairs are in no file
-            paths, kind, message = [path], "error", (text.splitlines() or [""])[-1]
+            paths, message = [path], message_of(header)
         if header.get("files") is not None:
             where = str(self._folder.resolve().parent), self._folder.resolve().name
             files = DownloadedFiles(self._connection, where[1], number, job["id"], header["files"], where[0])

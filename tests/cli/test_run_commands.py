@@ -122,6 +122,21 @@ def test_show_says_what_each_job_runs(said: Said, ended: str) -> None:
     assert json.loads(said("show", ended, "--json", "--status", "failed")[1])["jobs"] == []
 
 
+def test_show_says_which_calls_have_failed(said: Said, ended: str) -> None:
+    status, shown, errors = said("show", ended)
+    assert (status, errors) == (0, "")
+    assert shown.splitlines()[0].endswith("; jobs: 6 completed; calls: 6 with a result, 1 raised")
+    line = next(line for line in shown.splitlines() if line.startswith("3 "))
+    assert line.endswith(r"  ValueError: no \x1b[31m<b>red</b>\x1b[0m\ud800")
+    found = json.loads(said("show", ended, "--json")[1])
+    assert found["ends_missing"] == 0
+    assert [end["call"] for end in found["ends"]] == list(range(7))
+    assert [end["kind"] for end in found["ends"]] == ["result"] * 3 + ["error"] + ["result"] * 3
+    found = json.loads(said("show", ended, "--json", "--outcomes", "none")[1])
+    assert (found["ends"], found["ends_missing"]) == ([], 6)
+    assert "--outcomes all" in said("show", ended, "--outcomes", "none")[2]
+
+
 def test_a_run_that_is_not_there_is_one_sentence(said: Said) -> None:
     for verb in (["show"], ["report"], ["watch"], ["logs"], ["cancel"], ["results", "-o", "x"]):
         status, shown, errors = said(*verb, "no-such-run")
@@ -158,7 +173,7 @@ def test_results_are_files_that_load_reads(said: Said, ended: str, tmp_path: Pat
     assert "\x1b" not in shown
     assert r"ValueError: no \x1b[31m<b>red</b>\x1b[0m\ud800" in shown
     assert said("results", ended, "2", "-o", str(folder))[0] == 0
-    assert said("results", ended, "99", "-o", str(folder))[2] == "nothing is known of calls 99\n"
+    assert said("results", ended, "99", "-o", str(folder))[2] == "nothing is known of call 99\n"
 
 
 def test_a_report_is_text_json_or_a_page(said: Said, ended: str, tmp_path: Path) -> None:
@@ -198,12 +213,13 @@ def test_outcomes_of_warm_workers_are_found(service: LocalService, said: Said, t
         assert executor.submit(printing, 2).result(60) == 4
         status, shown, _ = said("show", run_id)
         assert "worker 1" in shown
-        assert "warm workers do not show" in shown
+        assert "calls: 1 with a result" in shown
+        assert "warm workers do not show" in said("show", run_id, "--outcomes", "none")[1]
         assert said("results", run_id, "-o", str(tmp_path / "out"))[0] == 0
         assert load(tmp_path / "out" / "0.result") == 4
         status, shown, errors = said("logs", run_id)
         assert (status, shown) == (0, f"out 2 {ESCAPE}\n")
-        assert said("cancel", run_id)[1] == "1 jobs deleted\n"
+        assert said("cancel", run_id)[1] == "1 job deleted\n"
 
 
 def test_jobs_are_listed_by_run_function_and_label(said: Said, ended: str) -> None:
@@ -225,7 +241,7 @@ def test_a_listing_costs_the_same_whatever_there_is(
         for arguments, requests in (
             (["runs"], {"GET /jobs": 1, "GET /workflows": 1}),
             (["runs", "--all"], {"GET /jobs": 1, "GET /workflows": 1}),
-            (["show", ended], {"GET /jobs": 1, "GET /workflows": 1}),
+            (["show", ended, "--outcomes", "none"], {"GET /jobs": 1, "GET /workflows": 1}),
             (["list", "--all"], {"GET /jobs": 1}),
         ):
             before = dict(proxy.forwarded)
@@ -242,7 +258,7 @@ def test_a_description_has_no_key(said: Said, ended: str, service: LocalService)
     assert "pxrun: " in shown
     assert "signature" not in shown.lower()
     facts = json.loads(said("describe", str(number), "--json")[1])
-    assert facts["run"] == ended
+    assert facts["run_id"] == ended
     assert said("describe", "987654321")[0] == 1
 
 
@@ -266,12 +282,13 @@ def test_some_calls_are_cancelled_and_those_they_share_a_job_with_are_asked_for(
 ) -> None:
     futures = [stuck.submit(square, 1), *stuck.submit_many(square, [2, 3], chunksize=2)]
     until(lambda: all(future.job_id for future in futures))
-    assert said("cancel", stuck.run_id, "0") == (0, "1 jobs deleted\n", "")
+    assert said("cancel", stuck.run_id, "0") == (0, "1 job deleted\n", "")
     status, shown, errors = said("cancel", stuck.run_id, "1")
     assert (status, shown) == (1, "")
-    assert "share jobs with 2" in errors
+    assert "calls that share a job with these would end, too: 2; name them as well" in errors
+    assert "(--together)" in errors
     assert said("cancel", stuck.run_id, "1", "--together")[0] == 0
-    assert said("cancel", stuck.run_id, "1")[2] == "no active job: calls 1\n"
+    assert said("cancel", stuck.run_id, "1")[2] == "no active job: call 1\n"
     assert [type(future.exception(60)).__name__ for future in futures] == ["JobDeletedError"] * 3
     with pytest.raises(RunNotFoundError):
         cancel_run(client, "no-such-run")
@@ -300,7 +317,7 @@ def test_jobs_are_deleted_and_those_that_are_not_there_are_named(
 ) -> None:
     future = stuck.submit(square, 1)
     until(lambda: future.job_id)
-    assert said("delete", str(future.job_id)) == (0, "1 jobs deleted\n", "")
+    assert said("delete", str(future.job_id)) == (0, "1 job deleted\n", "")
     status, shown, errors = said("delete", str(future.job_id), "987654321")
     assert (status, shown) == (1, "0 jobs deleted\n")
     assert f"job {future.job_id}: it has ended already (deleted)\n" in errors

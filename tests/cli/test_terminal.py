@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,31 @@ def test_a_table_fits_and_obeys_nobody(either: dict[str, str], shouted: str) -> 
     assert all(
         len(line.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")) <= COLUMNS for line in table
     )
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux, a terminal that shows what was drawn")
+def test_a_screen_of_80_columns_shows_each_job_in_one_line(either: dict[str, str], shouted: str, until: Until) -> None:
+    server = ["tmux", "-f", "/dev/null", "-L", f"prominence-{uuid.uuid4().hex[:12]}"]
+    program = " ".join([*COMMAND, "show", shouted])
+    shell = f"{program}; echo status $?; sleep 60"
+    variables = {**either, "TERM": "xterm", "LANG": "C.UTF-8"}
+    subprocess.run([*server, "new-session", "-d", "-x", "80", "-y", "24", shell], env=variables, check=True)
+    try:
+
+        def screen() -> list[str]:
+            shown = subprocess.run([*server, "capture-pane", "-p"], capture_output=True, text=True, check=True)
+            return [line.rstrip() for line in shown.stdout.splitlines() if line.strip()]
+
+        until(lambda: "status 0" in screen(), 60)
+        lines = screen()
+        head = next(at for at, line in enumerate(lines) if line.startswith("CALLS"))
+        assert lines[0].startswith(f"run {shouted}")
+        assert all(line.startswith("  ") for line in lines[1:head])  # the sentence goes on between words
+        jobs = lines[head + 1 : lines.index("status 0")]
+        assert jobs
+        assert all(line.split()[2] == "completed" for line in jobs)
+    finally:
+        subprocess.run([*server, "kill-server"], check=False)
 
 
 def test_logs_are_harmless_on_a_terminal(variables: dict[str, str], shouted: str) -> None:

@@ -16,6 +16,7 @@ from prominence_executor.errors import (
     KeyValueConflictError,
     NotFoundError,
     PermissionDeniedError,
+    ServiceError,
 )
 from prominence_executor.local import LocalService
 
@@ -95,6 +96,14 @@ def test_tokens_that_the_service_refuses(service: LocalService) -> None:
         with pytest.raises(AuthenticationError, match="expired on"):
             client.list_jobs()
         assert not client.requests_sent
+
+
+def test_no_more_is_fetched_of_an_output_than_is_wanted(real: ProminenceClient, until: Callable[..., None]) -> None:
+    number = real.create_job(a_description("seq 1000 1199", "talks"))
+    until(lambda: real.describe_job(number)["status"] == "completed")
+    assert len(real.stdout(number)) == len(real.stdout(number, limit=1000)) == 1000
+    with pytest.raises(ServiceError, match="there are 1000 bytes"):
+        real.stdout(number, limit=999)
 
 
 def test_a_large_upload_is_not_held_in_memory(real: ProminenceClient) -> None:

@@ -18,7 +18,13 @@ from peer import HTML_500, TOKEN, Answer, Peer, a_peer, unused_port
 
 from prominence_executor.client import ProminenceClient
 from prominence_executor.client.watching import Watch
-from prominence_executor.errors import AuthenticationError, ProminenceError, ServiceError, ServiceUnavailableError
+from prominence_executor.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    ProminenceError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 
 Verb = Callable[[ProminenceClient], Any]
 REFUSED = Answer(401, {"error": "Authentication failure"})
@@ -314,7 +320,7 @@ def test_certificates_are_verified_unless_told_otherwise(tmp_path: Path, monkeyp
     tls.load_cert_chain(certificate, key)
     with a_peer(tls) as peer:
         peer.answer(Answer(body=[]))
-        with ProminenceClient(peer.url, TOKEN) as client, pytest.raises(ServiceError, match="TLS failed"):
+        with ProminenceClient(peer.url, TOKEN) as client, pytest.raises(InvalidRequestError, match="TLS failed"):
             client.list_jobs()
         assert not peer.asked
         with ProminenceClient(peer.url, TOKEN, verify=certificate) as client:

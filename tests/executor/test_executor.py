@@ -160,8 +160,8 @@ uses_global.__module__ = "__main__"  # so that it is pickled as a script's funct
 def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExecutor) -> None:
     lock: Any = threading.Lock()
     for future, where in (
-        (executor.submit(lambda: lock), "the enclosed variable 'lock' of the function '<lambda>' in the function"),
-        (executor.submit(uses_global), "the global variable 'NAMED' of the function 'uses_global' in the function"),
+        (executor.submit(lambda: lock), "the enclosed variable 'lock' of the function '<lambda>'$"),
+        (executor.submit(uses_global), "the global variable 'NAMED' of the function 'uses_global'$"),
         (executor.submit(square, lock), "the argument 0"),
         (executor.submit(dict, key={"a": [lock]}), "the item 0 of a list in the item 'a' of a dict in the argument"),
     ):

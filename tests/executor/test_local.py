@@ -17,7 +17,7 @@ import pytest
 from paths import ROOT
 from people import alive
 
-from prominence_executor import BrokenRunError, ProminenceExecutor, Resources, ServiceUnavailableError
+from prominence_executor import BrokenRunError, ProminenceExecutor, Resources, ServiceUnavailableError, Warm
 
 pytestmark = pytest.mark.once
 
@@ -118,6 +118,16 @@ def together(folder: Path, count: int) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def test_no_more_warm_workers_are_wanted_than_have_room_here() -> None:
+    cpus = os.cpu_count() or 1
+    with ProminenceExecutor("local", workers="warm", resources=Resources(cpus=cpus)) as executor:
+        assert executor.slots() == 1
+    with ProminenceExecutor("local", workers=Warm(min_workers=3), resources=Resources(cpus=cpus)) as executor:
+        assert executor.slots() == 3
+    with ProminenceExecutor("local", workers=Warm(max_workers=5)) as executor:
+        assert executor.slots() == 5
 
 
 @pytest.mark.parametrize("resources", [Resources(), Resources(cpus=2, memory=9)])

@@ -59,6 +59,17 @@ def test_time_that_nobody_tells_of_is_not_hidden_but_rounding_makes_none() -> No
     assert phases_of(job(created=0, started=10, ended=11, task=0.2))["other"] == 0.0
 
 
+def test_what_calls_had_that_left_no_outcome_is_not_taken_for_the_start_of_python() -> None:
+    crashed = phases_of(job(size=2, lost=1, started=10, ended=16, task=5.0, calls=2.0))
+    assert (crashed["call"], crashed["start"], crashed["other"]) == (2.0, 0.0, 3.0)
+    assert phases_of(job(lost=1, started=10, ended=11, task=0.4))["other"] == 0.4
+
+
+def test_a_worker_whose_time_is_told_in_whole_seconds_has_had_its_calls_all_the_same() -> None:
+    worker = phases_of(job(is_worker=True, started=100, ended=100, calls=0.3))
+    assert (worker["call"], worker["idle"]) == (0.3, 0.0)
+
+
 def test_a_job_that_never_ran_has_waited() -> None:
     assert phases_of(job(created=100, ended=160, status="deleted")) == {**dict.fromkeys(PHASES, 0.0), "queue": 60.0}
 

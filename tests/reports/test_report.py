@@ -27,10 +27,10 @@ from prominence_executor import (
 )
 from prominence_executor.local import LocalService
 from prominence_executor.reports.report import make_report
-from prominence_executor.reports.service import _spread
 from prominence_executor.run.context import LOG
 from prominence_executor.run.history import History, Seen
 from prominence_executor.run.phases import ON_SLOT, PHASES, JobSeen, Sums
+from prominence_executor.runs.report import _spread
 
 Until = Callable[..., None]
 
@@ -143,6 +143,38 @@ def test_warm_workers_have_a_line_each(service: LocalService) -> None:
     assert report.phases["call"] >= 0.2
     assert sum(report.phases[name] for name in ("call", "idle")) == pytest.approx(report.cpu_hours_asked * 3600)
     assert "warm worker" in report.title()
+
+
+def test_a_report_from_elsewhere_knows_functions_and_what_warm_workers_ran(
+    service: LocalService, client: ProminenceClient
+) -> None:
+    with executor_of(service, workers="warm", max_workers=1, max_attempts=1) as executor:
+        assert sum(executor.map(nap, [0.2] * 4)) == pytest.approx(0.8)
+        assert executor.submit(odd, 1).exception(60) is not None
+        assert executor.submit(odd, 2).exception(60) is not None  # its process has ended
+        single = executor.with_options(resources=Resources(cpus=1, memory=2)).submit(nap, 0.1)
+        single.result(60)
+        own = executor.report()
+    report = report_of(client, executor.run_id)
+    assert (report.jobs, report.calls, report.failed_calls) == (own.jobs, own.calls, own.failed_calls)
+    assert report.failed_calls == 2
+    assert report.phases["call"] >= 0.8
+    assert report.efficiency is not None
+    assert not any("warm workers" in note for note in report.notes)
+    unread = report_of(client, executor.run_id, sample=0)
+    assert any("1 of 1 warm workers" in note for note in unread.notes) or own.workers > 1
+
+
+def test_a_report_from_elsewhere_names_functions(service: LocalService, client: ProminenceClient) -> None:
+    with executor_of(service, retries=1) as executor:
+        list(executor.map(nap, [0.01, 0.01], chunksize=2))
+        executor.submit(odd, 2).exception(60)
+    report = report_of(client, executor.run_id)
+    assert [row["function"] for row in report.rows()] == [f"{__name__}.nap"] + [f"{__name__}.odd"] * 2
+    assert report.calls == 3
+    crashed = report.rows()[1:]
+    assert all(row["call"] == 0.0 and row["other"] > 0.0 for row in crashed)  # nobody knows what its call had of it
+    assert report.suggestion == ""
 
 
 def test_a_warm_worker_that_was_lost_is_a_loss() -> None:

@@ -59,6 +59,11 @@ def test_jobs_whose_calls_nobody_knows_and_those_that_were_lost_say_nothing() ->
     assert fit.overhead == pytest.approx((9.9 + 4.0) / 2)
 
 
+def test_a_job_with_lost_calls_says_nothing() -> None:
+    known, lost = short(calls=1.0, size=2), short(calls=1.0, size=2, lost=1)
+    assert fit_of([known, lost], [phases_of(known), phases_of(lost)]) == fit_of([known], [phases_of(known)])
+
+
 def test_a_long_run_is_warned_of_once() -> None:
     counted = ShortCalls()
     said = [text for number in range(200) if (text := counted.saw(short(number)))]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from proxy import FaultProxy
+from proxy import FaultProxy, corrupted
 
 from prominence_executor import ProminenceClient, ProminenceExecutor, ProminenceFuture, Resources
 from prominence_executor.local import LocalService
-from prominence_executor.runs import JobInfo, read_logs, run_state
+from prominence_executor.runs import JobInfo, call_ends, read_calls, read_logs, run_state
 from prominence_executor.runs.logs import may_have_printed, patience
 
 pytestmark = pytest.mark.once
@@ -43,6 +45,62 @@ def test_jobs_that_were_deleted_before_they_began_are_not_asked_for(service: Loc
         until(lambda: not run_state(client, executor.run_id).active)
         assert list(read_logs(client, run_state(client, executor.run_id).jobs)) == []
         assert not [kind for kind in proxy.forwarded if "std" in kind]
+
+
+def odd(number: int) -> int:
+    print(f"out {number}")
+    print(f"err {number}", file=sys.stderr)
+    if number == 2:
+        os._exit(3)
+    if number == 1:
+        raise ValueError(number)
+    return number
+
+
+def printed_by(
+    client: ProminenceClient, run_id: str, calls: list[int]
+) -> dict[int, list[tuple[str, bytes, int | None]]]:
+    found = read_calls(client, run_state(client, run_id), calls)
+    return {call: [(piece.stream, piece.content, piece.call) for piece in pieces] for call, pieces in found.items()}
+
+
+def test_a_call_of_a_chunk_that_has_ended_has_its_own_output(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5)) as executor:
+        futures = executor.submit_many(odd, [0, 1, 2, 3], chunksize=4)
+        single = executor.submit(odd, 5)
+        ends = [type(future.exception(60)).__name__ for future in [*futures, single]]
+    assert ends == ["NoneType", "ValueError", "CallCrashedError", "CallCrashedError", "NoneType"]
+    with ProminenceClient(service.url, service.token) as client:
+        found = printed_by(client, executor.run_id, [0, 1, 2, 3, 4])
+        assert sorted(found) == [0, 1, 2]  # 3 never began, and 4 has its job alone
+        assert found[1] == [("stdout", b"out 1\n", 1), ("stderr", b"err 1\n", 1)]
+        assert found[2] == [("stdout", b"out 2\n", 2), ("stderr", b"err 2\n", 2)]
+        state = run_state(client, executor.run_id)
+        ends_of_calls = call_ends(client, executor.run_id, state.jobs)
+        kinds = {end.call: end.kind for several in ends_of_calls.values() for end in several}
+        assert kinds == {0: "result", 1: "error", 2: "lost", 3: "lost", 4: "result"}
+        assert list(call_ends(client, executor.run_id, state.jobs, most=1)) == [single.job_id]
+
+
+def test_a_call_of_a_warm_worker_has_its_own_output(service: LocalService) -> None:
+    options = {"workers": "warm", "max_workers": 1, "poll_interval": (0.05, 0.5)}
+    with ProminenceExecutor(service.url, service.token, **options) as executor:  # type: ignore[arg-type]
+        assert [future.exception(60) is None for future in executor.submit_many(odd, [0, 1, 3])] == [True, False, True]
+        with ProminenceClient(service.url, service.token) as client:
+            found = printed_by(client, executor.run_id, [1, 2, 7])
+    assert found == {
+        1: [("stdout", b"out 1\n", 1), ("stderr", b"err 1\n", 1)],
+        2: [("stdout", b"out 3\n", 2), ("stderr", b"err 3\n", 2)],
+    }
+
+
+def test_how_calls_have_ended_is_believed_of_signed_outcomes_alone(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5)) as executor:
+        executor.submit(saying, 1).result(60)
+    with FaultProxy(service.url) as proxy, ProminenceClient(proxy.url, service.token) as client:
+        rule = proxy.inject(corrupted(), path=".*pxoutcome.*")
+        assert call_ends(client, executor.run_id, run_state(client, executor.run_id).jobs) == {}
+        assert rule.injected
 
 
 def test_who_follows_a_run_reads_the_jobs_that_come_later(service: LocalService) -> None:

@@ -1,40 +1,36 @@
 """`report_of`: the report of a run that another program has begun, by what the service and its journal tell.
 
 It makes few requests, whatever the number of jobs: one list in the short form, which has the times of all jobs; one
-detailed one of some of them; and the outcomes of a few of those, verified before anything of them is believed. What
-those tell of the inside of jobs is taken for all.
+detailed one of some of them; the outcomes of a few of those, and of a few warm workers, verified before anything of
+them is believed. What those tell of the inside of jobs is taken for all.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..client.client import ProminenceClient
 from ..client.status import has_ended, is_held
-from ..errors import OutcomeError, ProminenceError, RunExistsError, RunNotFoundError
-from ..payload.calls import Identity
-from ..payload.outcomes import read_outcomes
+from ..errors import RunExistsError, RunNotFoundError
+from ..payload.outcomes import Outcome, OutcomeFile
 from ..public import public
+from ..reports.report import Report, make_report
 from ..run import diagnosis
 from ..run.chunk import HELD
 from ..run.history import Seen
 from ..run.journal import count_kept
 from ..run.keys import key_in
-from ..run.names import MOST_CALLS, CallRange, parse_job_name, parse_worker_name
+from ..run.names import COURIER, MOST_CALLS, CallRange, function_in, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..run.phases import ON_SLOT, JobSeen, Sums, phases_of, seen_of
-from .report import Report, make_report
+from .outcomes import FEW, LARGEST, kind_of, outcomes_of_job, outcomes_of_worker
 
 IN_DETAIL = 100  # jobs that are described in detail
-OUTCOMES = 20  # whose outcomes are read
-_LARGEST = 1 << 20  # bytes of an outcome that is read
 _LONG = 10_000  # calls of a job beyond which none is looked for in others: a name may say anything
 _GONE = ("killed", "deleted")  # jobs that leave no outcomes
 _PARTS = ("image", "stage_in", "task", "stage_out")
@@ -47,7 +43,8 @@ def report_of(
     """Report where the time of a run went, from any program, while it goes on or after its end.
 
     What happened at the program that began the run (its waiting, uploads and downloads) the service cannot tell;
-    `ProminenceExecutor.report` can, there. Blocks for two requests, and for one for each of at most 20 outcomes.
+    `ProminenceExecutor.report` can, there. Blocks for two requests, and for one for each of at most 20 outcomes; of a
+    run with warm workers for one more, and one for each of at most 20 of these.
 
     Args:
         run: the run's id.
@@ -79,9 +76,10 @@ def report_of(
             f"the outcomes of {len(read)} jobs were read: those alone tell of failed calls, and of their share"
         )
     notes.append("the service does not tell what happened at the program that began the run")
-    seen = Seen(tuple(completed(jobs)), tuple(_worker(run, job) for job in listed if _is_worker(run, job)), Sums(), 0.0)
-    if seen.workers:
-        notes.append("the service does not tell which calls warm workers have run")
+    workers = _workers(client, run, [job for job in listed if _is_worker(run, job)], sample)
+    if silent := sum(worker.calls is None for worker in workers):
+        notes.append(f"which calls {silent} of {len(workers)} warm workers have run was not asked, or not told")
+    seen = Seen(tuple(completed(jobs)), tuple(workers), Sums(), 0.0)
     running = [_running(run, job) for job in listed if not has_ended(job) and not _is_worker(run, job)]
     whole = all(job["id"] in read or job.get("status") in _GONE for job in ended)
     return make_report(run, seen, running, unsent=unsent, notes=notes, failures_known=whole)
@@ -117,7 +115,9 @@ def _is_worker(run: str, job: Mapping[str, Any]) -> bool:
 def _seen(run: str, job: Mapping[str, Any]) -> JobSeen:
     calls = _calls_of(run, job)
     assert calls is not None  # noqa: S101  others have been left out
-    seen = seen_of(job, calls)
+    tasks = job.get("tasks")
+    command = tasks[0].get("cmd") if isinstance(tasks, list) and tasks and isinstance(tasks[0], dict) else ""
+    seen = replace(seen_of(job, calls), function=function_in(str(command or "")))
     return replace(seen, failed=seen.size) if seen.status in _GONE else seen
 
 
@@ -138,9 +138,34 @@ def _running(run: str, job: Mapping[str, Any]) -> JobSeen:
     return replace(seen, status=HELD, ended=None) if is_held(job) else seen
 
 
+def _workers(client: ProminenceClient, run: str, listed: Sequence[Mapping[str, Any]], sample: int) -> list[JobSeen]:
+    """Return the warm workers, some of them with what they have printed of the calls that they ran."""
+    listed = [job for job in listed if parse_worker_name(run, str(job.get("name") or "")) != COURIER]
+    begun = [job for job in listed if _seen(run, job).started is not None]
+    chosen = {int(job["id"]) for job in _spread(begun, min(sample, FEW))}
+    key = None
+    if chosen:
+        key = next((key_in(job, run) for job in client.list_jobs(ids=[min(chosen)], detail=True)), None)
+    asked = {number: outcomes_of_worker(client, run, number, key) for number in chosen} if key is not None else {}
+    said = {number: files for number, files in asked.items() if files is not None}
+    again = {(number, calls.attempt - 1) for files in said.values() for calls, _ in files for number in calls.numbers()}
+    found = []
+    for job in listed:
+        worker, number = _worker(run, job), int(job["id"])
+        if number in said:
+            seconds, failed = _seconds([call for _, file in said[number] for call in file.calls.values()])
+            ran = [(call, calls.attempt) for calls, _ in said[number] for call in calls.numbers()]
+            size = len(ran) - len(again.intersection(ran))
+            lost = max(0, size - sum(len(file.calls) for _, file in said[number]))
+            longest = max(seconds, default=0.0)
+            worker = replace(worker, size=size, failed=failed + lost, calls=sum(seconds), longest=longest)
+        found.append(worker)
+    return found
+
+
 def _worker(run: str, job: Mapping[str, Any]) -> JobSeen:
-    """Return a warm worker: what it did between its start and its end, only its own program knows."""
-    seen = replace(_seen(run, job), failed=0)
+    """Return a warm worker, as a list shows it."""
+    seen = replace(_seen(run, job), failed=0, function="")
     until = seen.ended if seen.ended is not None or seen.started is None else time.time()
     status = "completed" if seen.status == "deleted" else seen.status  # as its program ends it
     return replace(seen, is_worker=True, status=status, ended=until)
@@ -160,27 +185,30 @@ def _with_outcomes(client: ProminenceClient, run: str, details: Mapping[int, Map
     good = [
         job
         for job in details.values()
-        if diagnosis.outcome_url(dict(job)) is not None and diagnosis.outcome_size(dict(job)) <= _LARGEST
+        if diagnosis.outcome_url(dict(job)) is not None and diagnosis.outcome_size(dict(job)) <= LARGEST
     ]
     found = {}
-    for job in _spread(good, OUTCOMES):
-        key = key_in(dict(job), run)
-        if key is None:
-            continue
-        with suppress(ProminenceError, OutcomeError):
-            found[int(job["id"])] = _with_outcome(client, run, dict(job), key)
+    for job in _spread(good, FEW):
+        seen = _seen(run, job)
+        outcomes = outcomes_of_job(client, run, dict(job), CallRange(seen.first, seen.size, seen.attempt))
+        if outcomes is not None:
+            found[int(job["id"])] = _with_outcome(seen, outcomes)
     return found
 
 
-def _with_outcome(client: ProminenceClient, run: str, job: dict[str, Any], key: bytes) -> JobSeen:
-    seen = _seen(run, job)
-    content = client.download(str(diagnosis.outcome_url(job)), limit=_LARGEST)
-    outcomes = read_outcomes(io.BytesIO(content), key, Identity(run, seen.first, seen.attempt))
-    said = [outcome.header.get("seconds") for outcome in outcomes.calls.values()]
-    seconds = [float(second) for second in said if isinstance(second, (int, float))]
-    failed = sum(outcome.kind != "result" and outcome.kind != "ranks" for outcome in outcomes.calls.values())
+def _with_outcome(seen: JobSeen, outcomes: OutcomeFile) -> JobSeen:
+    """Return a job with what its outcomes say; of calls that have none, nobody knows how long they took."""
+    seconds, failed = _seconds(outcomes.calls.values())
     missing = seen.size - len(outcomes.calls)
-    return replace(seen, calls=sum(seconds), longest=max(seconds, default=0.0), failed=failed + missing)
+    calls, longest = (sum(seconds), max(seconds)) if seconds else (None, None)
+    return replace(seen, failed=failed + missing, lost=missing, calls=calls, longest=longest)
+
+
+def _seconds(outcomes: Collection[Outcome]) -> tuple[list[float], int]:
+    """Return how long calls took, and how many have failed."""
+    said = [outcome.header.get("seconds") for outcome in outcomes]
+    failed = sum(kind_of(outcome.kind) != "result" for outcome in outcomes)
+    return [float(second) for second in said if isinstance(second, (int, float))], failed
 
 
 def completed(jobs: Sequence[JobSeen]) -> list[JobSeen]:
@@ -206,7 +234,8 @@ def completed(jobs: Sequence[JobSeen]) -> list[JobSeen]:
             known = {name: seconds * span / spans if spans else 0.0 for name, seconds in typical.items()}
             asked = {"cpus": job.cpus or _middle(cpus), "walltime": job.walltime or _middle(walltimes)}
             job = replace(job, **known, **asked)  # type: ignore[arg-type]
-        if job.calls is None and job.task is not None and share is not None and job.status == "completed":
+        is_told = job.status == "completed" and not job.lost
+        if job.calls is None and job.task is not None and share is not None and is_told:
             job = replace(job, calls=job.task * share)
         filled.append(job)
     return filled
