@@ -87,12 +87,14 @@ def outcome(client: ProminenceClient, verb: str) -> Any:
         return type(error), text, told, shown.get("status_code"), shown.get("retry_after"), shown.get("request_sent")
 
 
-def both_ways(peer: RawPeer, answer: list[bytes], verb: str, *, stays: bool) -> list[Any]:
+def both_ways(peer: RawPeer, answer: list[bytes], verb: str, until: Any, *, stays: bool) -> list[Any]:
     found = []
     for stands in (False, True):
         with ProminenceClient(peer.url, TOKEN, timeout=(5, 5), retry_for=0) as client:
-            if stands:
-                client.kv_get("first")
+            peer.script.append(OK if stands else [*OK, CLOSE])
+            client.kv_get("first")
+            if not stands:
+                until(lambda: not peer.serving())
             before = peer.connections
             asked = len(peer.asked)
             peer.script.append(answer)
@@ -110,10 +112,10 @@ def both_ways(peer: RawPeer, answer: list[bytes], verb: str, *, stays: bool) -> 
     [("list", what) for what in ANSWERS]
     + [("set", what) for what in ("a value in conflict", "a page", "away for a while", "nothing", "cut short")],
 )
-def test_an_answer_means_the_same_over_a_connection_that_stands(verb: str, what: str) -> None:
+def test_an_answer_means_the_same_over_a_connection_that_stands(verb: str, what: str, until: Any) -> None:
     answer, stays = ANSWERS[what]
     with a_raw_peer() as peer:
-        new, standing = both_ways(peer, answer, verb, stays=stays)
+        new, standing = both_ways(peer, answer, verb, until, stays=stays)
     assert new == standing
     assert not (isinstance(new, tuple) and new[2]), "it tells the token"
 
