@@ -3,7 +3,8 @@
     python benchmarks/environments.py [--requirement numpy scipy pandas] [--calls 5]
 
 The embedded service runs tasks as processes, with the packages of this Python: that is the image that has them. The
-archive is made in a first run, which is not counted; what is measured is a second run's.
+archive is made in a first run, which is not counted; what is measured is a second run's. That service names a folder
+of the node, in which packages are unpacked once for all jobs; a row has them without it, as on a platform without one.
 """
 
 from __future__ import annotations
@@ -53,13 +54,17 @@ def main() -> None:
     try:
         with ProminenceExecutor(service.url, service.token, requirements=modules) as executor:
             seconds_of_call(executor, modules, True)  # the first run, which uploads
-        for name, requirements, workers in (
-            ("in the image, one job a call", None, None),
-            ("requirements=, one job a call", modules, None),
-            ("in the image, warm worker", None, "warm"),
-            ("requirements=, warm worker", modules, "warm"),
-        ):
-            options: dict[str, Any] = {"workers": workers, "max_workers": 1} if workers else {}
+        alone = {"env": {"PROMINENCE_NODE_CACHE": ""}}
+        warm = {"workers": "warm", "max_workers": 1}
+        rows: list[tuple[str, list[str] | None, dict[str, Any]]] = [
+            ("in the image, one job a call", None, {}),
+            ("requirements=, one job a call", modules, {}),
+            ("  unpacked by each job", modules, alone),
+            ("in the image, warm worker", None, warm),
+            ("requirements=, warm worker", modules, warm),
+            ("  unpacked by the worker", modules, {**warm, **alone}),
+        ]
+        for name, requirements, options in rows:
             with ProminenceExecutor(service.url, service.token, requirements=requirements, **options) as executor:
                 took = [seconds_of_call(executor, modules, bool(requirements)) for _ in range(arguments.calls)]
             table.row(name, took[0], statistics.median(took))

@@ -33,7 +33,7 @@ BOUNDS = [(0.2, 3.0), (0.1, 3.0), (0.5, 8.0), (-np.pi, np.pi)]
 SIGMA = 0.15
 TIMES = np.linspace(0, 2, 120)
 WORKERS = 2  # jobs that stay; as many as there is room for
-WALKERS, STEPS = 20, 160
+WALKERS, STEPS = 32, 80  # a step is two rounds of calls: many walkers cost little more than few
 
 
 def decay(parameters: Any, times: Any) -> Any:

@@ -6,16 +6,23 @@ who uses a file verifies what can be verified.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _BUILDING = "building-"
 _LEFT = 86400.0  # seconds after which what a killed program has left is removed
+_WORTH = 200_000  # bytes that were read anew, from which on it is kept what they have: a tenth of a second
+_MOST = 20_000  # contents of which something is kept
 
 
 def cache_folder(*parts: str) -> Path:
@@ -41,3 +48,54 @@ def appearing_in(path: Path) -> Iterator[Path]:
         os.replace(scratch / "new", path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Findings:
+    """What was found in sources, by their content: a later program with the same ones need not parse them again.
+
+    Safe to use from threads. Sources are parsed differently by each Python, which therefore has a file of its own.
+
+    Args:
+        name: of what is found, with a number for how.
+        find: returns it, something that JSON can hold.
+    """
+
+    def __init__(self, name: str, find: Callable[[bytes], Any]) -> None:
+        self._name = f"{name}-{sys.version_info[0]}.{sys.version_info[1]}.json"
+        self._find = find
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] = {}
+        self._is_read = False
+        self._new = 0  # bytes that were read since the file was written
+
+    def of(self, content: bytes) -> Any:
+        """Return what is found in a source."""
+        key = hashlib.sha256(content).hexdigest()
+        with self._lock:
+            if key not in self._known and not self._is_read:
+                self._known = {**self._stored(), **self._known}
+                self._is_read = True
+            if key in self._known:
+                return self._known[key]
+        found = self._find(content)
+        with self._lock:
+            self._known[key] = found
+            self._new += len(content)
+        return found
+
+    def keep(self) -> None:
+        """Write what is new for later programs, if it was much; one that cannot be written is none."""
+        with self._lock:
+            if self._new < _WORTH:
+                return
+            kept = list({**self._stored(), **self._known}.items())[-_MOST:]
+            self._new = 0
+        with suppress(OSError), appearing_in(cache_folder("sources", self._name)) as scratch:
+            (scratch / "new").write_text(json.dumps(dict(kept), separators=(",", ":")))
+
+    def _stored(self) -> dict[str, Any]:
+        try:
+            stored = json.loads(cache_folder("sources", self._name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) else {}

@@ -50,6 +50,9 @@ class Job(Submitted):
         labels: names of letters and digits, values of letters, digits and _ . / -; jobs can be listed by them.
 
     ``Job(id=n)`` is an existing job: it can be asked everything, but its description stays empty here.
+
+    What asks the service (all methods but ``json``, and the properties that the service knows) blocks, and raises what
+    the methods of `ProminenceClient` do. A description that the service would refuse is a ValueError before it is sent.
     """
 
     def __init__(
@@ -136,15 +139,25 @@ class Job(Submitted):
     # -- what it wrote -------------------------------------------------------------------------------------------------
 
     def stdout(self, node: int = 0, offset: int = 0) -> str:
-        """Return the standard output so far, from byte ``offset`` on; bytes that are not UTF-8 become U+FFFD."""
+        """Return the standard output so far, from byte ``offset`` on; bytes that are not UTF-8 become U+FFFD.
+
+        Blocks; about a second behind a running job. ``node`` counts from 0.
+        """
         return self.client.stdout(known_id(self), node, offset).decode("utf-8", "replace")
 
     def stderr(self, node: int = 0, offset: int = 0) -> str:
-        """Return the standard error so far, from byte ``offset`` on; bytes that are not UTF-8 become U+FFFD."""
+        """Return the standard error so far, from byte ``offset`` on; bytes that are not UTF-8 become U+FFFD.
+
+        Blocks; about a second behind a running job. ``node`` counts from 0.
+        """
         return self.client.stderr(known_id(self), node, offset).decode("utf-8", "replace")
 
     def get_input_file(self, name: str) -> bytes:
-        """Return the content of an inline input file, by its base name, as the service has it."""
+        """Return the content of an inline input file, by its base name, as the service has it. Blocks.
+
+        Raises:
+            NotFoundError: the job has none of that name.
+        """
         for item in self._described().get("inputs") or ():
             if item.get("filename") == name:
                 return base64.b64decode(item["content"])
@@ -180,7 +193,14 @@ class Job(Submitted):
     @overload
     def get_snapshot(self, path: str, save_as: str | os.PathLike[str]) -> None: ...
     def get_snapshot(self, path: str, save_as: str | os.PathLike[str] | None = None) -> bytes | None:
-        """Return a .tgz archive of a file or directory of the running job as it is now, or stream it to ``save_as``."""
+        """Return a .tgz archive of a file or directory of the running job as it is now, or stream it to ``save_as``.
+
+        Blocks until it is made and has come.
+
+        Raises:
+            InvalidRequestError: the job does not run, or has no such path.
+            TransferError: it did not arrive whole; nothing is at ``save_as`` then.
+        """
         self.client.create_snapshot(known_id(self), path)
         return self._fetch(self.client.snapshot_url(known_id(self)), save_as)
 

@@ -144,6 +144,7 @@ class Resources(Value):
     disk: int = 10
     """GB, whole."""
     nodes: int | None = _Default(1)
+    """Machines that the job has at once, each with these CPUs, memory and disk."""
     walltime: int = 43200
     """Minutes after which the job is killed, and its output files with it; at most ten years."""
     memory_per_cpu: int | None = None
@@ -226,7 +227,9 @@ class JobPolicies(Value):
     ignore_task_failures: bool | None = None
     """Run the next tasks even after one that failed."""
     run_serial_tasks_on_all_nodes: bool | None = None
+    """Run a task that is not of MPI on each node; otherwise on the first one alone."""
     report_job_success_on_task_failure: bool | None = None
+    """Have a job end as completed whose task has failed."""
 
     def json(self) -> dict[str, Any]:
         """Return the JSON of the policies that are set; ValueError for what the service would refuse, or break on."""
@@ -250,7 +253,9 @@ class Notification(Value):
     """A mail to the job's owner."""
 
     event: str = "jobFinished"
+    """The only one there is."""
     type: str = "email"
+    """The only one there is."""
 
     def json(self) -> dict[str, Any]:
         """Return the JSON of this notification; ValueError for what the service would refuse, or break on."""

@@ -160,6 +160,9 @@ class Workflow(Submitted):
         labels: the workflow's own; the labels of the jobs inside are what jobs are listed by.
 
     ``Workflow(id=n)`` is an existing workflow: it can be asked everything, but its description stays empty here.
+
+    What asks the service (all methods but ``json``, and the properties that the service knows) blocks, and raises what
+    the methods of `ProminenceClient` do. A description that the service would refuse is a ValueError before it is sent.
     """
 
     def __init__(

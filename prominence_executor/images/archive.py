@@ -1,7 +1,8 @@
-"""From a directory tree to a ``docker save`` archive, which docker, udocker and Apptainer load.
+"""From a directory tree, or from what podman and docker save, to an archive which docker, udocker and Apptainer load.
 
-It reads a tree and writes one file; it runs nothing and knows nothing of Python or Debian. The same tree gives the same
-bytes: members are sorted, and carry no times and no names of users.
+It is what ``docker save`` used to write, and what all of them understand: udocker finds no layers that are links, as
+podman writes them. It reads a tree or an archive and writes one file; it runs nothing and knows nothing of Python or
+Debian. The same tree gives the same bytes: members are sorted, and carry no times and no names of users.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ..client.transfers import appearing_whole
+from ..errors import ImageBuildError
 
 _EPOCH = 315_532_800  # 1980-01-01: what any archive format can say
 _BLOCK = 1 << 20
@@ -47,15 +50,63 @@ def pack(
     layer = scratch / "layer.tar"
     diff = _write_layer(tree, layer, leave_out)
     config = _dump(_config(diff, env, command))
+    _write(output, tag, config, [(diff, layer)], {"Cmd": list(command)})
+
+
+def repack(saved: Path, output: Path, *, tag: str, scratch: Path) -> None:
+    """Write what podman or docker has saved as such an archive, under this name; ``saved`` is removed.
+
+    Raises:
+        ImageBuildError: it is no archive of one image.
+    """
+    try:
+        with tarfile.open(saved) as archive:
+            (image,) = json.loads(_content(archive, "manifest.json").read())
+            config = _content(archive, image["Config"]).read()
+            known = json.loads(config)
+            diffs = [digest.removeprefix("sha256:") for digest in known["rootfs"]["diff_ids"]]
+            layers = [scratch / f"layer.{number}.tar" for number in range(len(diffs))]
+            for name, layer in zip(image["Layers"], layers, strict=True):
+                _extract(_content(archive, name), layer)
+    except (ValueError, KeyError, TypeError, AttributeError, tarfile.TarError) as error:
+        raise ImageBuildError(f"what was saved is no archive of one image: {type(error).__name__}: {error}") from error
+    saved.unlink()
+    _write(output, tag, config, list(zip(diffs, layers, strict=True)), known.get("config", {}))
+
+
+def _content(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    """Open a member, or what it is a link to."""
+    found = archive.extractfile(name)
+    if found is None:
+        raise tarfile.TarError(f"{name} is no file")
+    return found
+
+
+def _extract(content: IO[bytes], layer: Path) -> None:
+    """Write a layer, as it is when it is not compressed: some stores keep it so."""
+    is_compressed = content.read(2) == b"\x1f\x8b"
+    content.seek(0)
+    with open(layer, "wb") as file, gzip.GzipFile(fileobj=content) as opened:
+        shutil.copyfileobj(opened if is_compressed else content, file, _BLOCK)
+
+
+def _write(
+    output: Path, tag: str, config: bytes, layers: Sequence[tuple[str, Path]], settings: Mapping[str, Any]
+) -> None:
+    """Write the archive of an image with these layers, each with the digest of its content."""
     name, _, version = tag.partition(":")
-    image, place = hashlib.sha256(config).hexdigest(), hashlib.sha256(diff.encode()).hexdigest()
-    legacy = {"id": place, "created": _created(), "os": "linux", "config": {"Cmd": list(command)}}
-    members: list[tuple[str, bytes | Path]] = [
-        (f"{image}.json", config),
-        (f"{place}/VERSION", b"1.0"),
-        (f"{place}/json", _dump(legacy)),
-        (f"{place}/layer.tar", layer),
-        ("manifest.json", _dump([{"Config": f"{image}.json", "RepoTags": [tag], "Layers": [f"{place}/layer.tar"]}])),
+    image, place = hashlib.sha256(config).hexdigest(), ""
+    members: list[tuple[str, bytes | Path]] = [(f"{image}.json", config)]
+    places = []
+    for number, (diff, layer) in enumerate(layers, 1):
+        parent = {"parent": place} if place else {}
+        place = hashlib.sha256((place + diff).encode()).hexdigest()
+        legacy: dict[str, Any] = {"id": place, "created": _created(), "os": "linux", **parent}
+        legacy |= {"config": settings} if number == len(layers) else {}
+        members += [(f"{place}/VERSION", b"1.0"), (f"{place}/json", _dump(legacy)), (f"{place}/layer.tar", layer)]
+        places.append(f"{place}/layer.tar")
+    members += [
+        ("manifest.json", _dump([{"Config": f"{image}.json", "RepoTags": [tag], "Layers": places}])),
         ("repositories", _dump({name: {version: place}})),
     ]
     with appearing_whole(os.fspath(output)) as file:

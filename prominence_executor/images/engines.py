@@ -7,7 +7,6 @@ folder of the image that is gone when it is packed. What they say is shown when 
 from __future__ import annotations
 
 import ast
-import gzip
 import os
 import re
 import shutil
@@ -20,11 +19,15 @@ from pathlib import Path
 
 from ..client.transfers import appearing_whole
 from ..errors import ImageBuildError
+from .archive import repack
 from .recipe import CONFIGURATION, SECRET, Recipe
 from .running import run
 from .sif import apptainer
 
-_ASKED = {"podman": ("info",), "docker": ("version",)}  # what fails where a program is installed, and cannot build
+_ASKED = {  # what fails where a program is installed, and cannot build: Docker's client needs its part buildx for that
+    "podman": (("info",),),
+    "docker": (("version",), ("build", "--help")),
+}
 _PUBLIC = "docker.io/library/"
 _PATIENCE = 60.0  # seconds for which one may think about that
 _TAIL = 300  # characters of what it says then
@@ -36,7 +39,10 @@ _CONFIGURED = (
     "no-index",
     "timeout",
     "retries",
+    "cert",
 )  # of pip, elsewhere too
+# Where Docker's store would add a description of the build, which would make the archive one of two images.
+_BUILDKIT = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
 def why_not(name: str) -> str | None:
@@ -44,23 +50,26 @@ def why_not(name: str) -> str | None:
     program = shutil.which(name)
     if program is None:
         return f"{name} is not installed"
-    try:
-        asked = subprocess.run(  # noqa: S603
-            [program, *_ASKED[name]], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            check=False, timeout=_PATIENCE,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{name} does not answer: {error}"
-    if asked.returncode == 0:
-        return None
-    said = " ".join((asked.stderr or asked.stdout).split())
-    return f"{name} is installed, but not ready: {said[-_TAIL:]}"
+    for words in _ASKED[name]:
+        try:
+            asked = subprocess.run(  # noqa: S603
+                [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                check=False, timeout=_PATIENCE, env={**os.environ, **_BUILDKIT},
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{name} does not answer: {error}"
+        if asked.returncode:
+            said = " ".join((asked.stderr or asked.stdout).split())
+            return f"{name} is installed, but not ready: {said[-_TAIL:]}"
+    return None
 
 
 def build_archive(
     name: str, recipe: Recipe, target: Path, scratch: Path, tag: str, report: Callable[[str], object]
 ) -> None:
-    """Build with podman or docker, and save the image as an archive; blocks for minutes. Nothing is left with them.
+    """Build with podman or docker, and save the image as an archive; blocks for minutes.
+
+    No image is left with them. Docker keeps the steps of each build in its cache, and ends that itself.
 
     Raises:
         ImageBuildError: a step failed.
@@ -78,23 +87,17 @@ def build_archive(
     if recipe.places:
         secret = _private(scratch / CONFIGURATION, recipe.configuration())
         words += ["--secret", f"id={SECRET},src={secret}"]
-    # Where Docker's store would add a description of the build, which would make the archive one of two images.
-    environment = {**os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+    words += ["--layers=false"] if name == "podman" else []  # else what is made on the way stays, without a name
     report(f"{name}: {recipe.base}")
     try:
-        run([program, "build", *words, os.fspath(context)], f"{name} build", environment)
+        run([program, "build", *words, os.fspath(context)], f"{name} build", {**os.environ, **_BUILDKIT})
         report("packing")
         kind = ["--format", "docker-archive"] if name == "podman" else []
         run([program, "save", *kind, "--output", os.fspath(scratch / "saved.tar"), image], f"{name} save")
     finally:
         with suppress(ImageBuildError):  # there is none where the build failed
             run([program, "rmi", image], f"{name} rmi")
-    with appearing_whole(os.fspath(target)) as file, open(scratch / "saved.tar", "rb") as saved:
-        if target.name.endswith("gz"):
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
-                shutil.copyfileobj(saved, compressed)
-        else:
-            shutil.copyfileobj(saved, file)
+    repack(scratch / "saved.tar", target, tag=tag, scratch=scratch)
 
 
 def build_sif(program: str, recipe: Recipe, target: Path, scratch: Path, report: Callable[[str], object]) -> None:

@@ -19,6 +19,7 @@ from ..credentials import has_credentials, without_credentials
 INSIDE = "/prominence-build"  # where the context is while the script runs
 SECRET = "pip"  # noqa: S105 (its name)
 CONFIGURATION = "pip.conf"
+AUTHORITIES = "authorities.pem"
 
 # Byte code that is taken as it is, whatever the date of its source is: runtimes unpack images in their own ways.
 COMPILE = """
@@ -60,6 +61,7 @@ class Recipe:
         lines: of a requirements.txt.
         constraints: likewise.
         places: where pip finds packages: its configuration's names and values.
+        authorities: whom this machine's pip takes certificates of, where it is configured to other ones than usual.
     """
 
     base: str
@@ -68,6 +70,7 @@ class Recipe:
     lines: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorities: bytes = field(default=b"", repr=False)
 
     def write(self, context: Path) -> None:
         """Write the files that both kinds of builders need into a new folder."""
@@ -77,6 +80,8 @@ class Recipe:
         (context / "compile.py").write_text(COMPILE)
         (context / "requirements.txt").write_text("".join(f"{line}\n" for line in self.lines))
         (context / "constraints.txt").write_text("".join(f"{line}\n" for line in self.constraints))
+        if self.authorities:
+            (context / AUTHORITIES).write_bytes(self.authorities)
 
     def script(self) -> str:
         """Return the script that makes the image of its base."""
@@ -110,7 +115,11 @@ class Recipe:
 
     def configuration(self) -> str:
         """Return the pip.conf."""
-        lines = (f"{name} =\n    " + "\n    ".join(value.split()) for name, value in self.places.items())
+        # What has several values is a list; a single one is taken with all that is behind the sign, so on its line.
+        lines = (
+            f"{name} = " + "\n    ".join(["", *value.split()] if " " in value else [value])
+            for name, value in self.places.items()
+        )
         return "[global]\n" + "".join(f"{line}\n" for line in lines)
 
 
@@ -124,7 +133,7 @@ def recipe(
     """Return what an image is to have; reads requirements with the files that they name.
 
     Args:
-        configured: what this machine's pip is configured to, by its names.
+        configured: what this machine's pip is configured to, by its names; the ``cert`` of it is read.
 
     Raises:
         ValueError: something could not be done in another place, or cannot be what it is.
@@ -144,10 +153,26 @@ def recipe(
             else:
                 found[kind].append(_checked(path, text))
     given = {name: " ".join(values if name in _SEVERAL else values[-1:]) for name, values in places.items()}
-    usual = {name: " ".join(value.split()) for name, value in configured.items()}
     return Recipe(
-        base, python, tuple(packages), tuple(found["lines"]), tuple(found["constraints"]), {**usual, **given}
+        base, python, tuple(packages), tuple(found["lines"]), tuple(found["constraints"]),
+        {**_usual(configured), **given}, Path(configured["cert"]).read_bytes() if "cert" in configured else b"",
     )  # fmt: skip
+
+
+def _usual(configured: Mapping[str, str]) -> dict[str, str]:
+    """Return what this machine's pip is configured to, as it holds in an image."""
+    usual: dict[str, str] = {}
+    for name, value in configured.items():
+        words = [word for word in value.split() if not word.startswith("file:")]
+        if name == "cert":
+            usual[name] = f"{INSIDE}/{AUTHORITIES}"
+        elif words:
+            usual[name] = " ".join(words)
+        elif name == "index-url":
+            raise ValueError(
+                f"pip's {name} {value!r} is on this machine, and cannot be reached from inside of an image"
+            )
+    return usual
 
 
 def _read(path: Path, kind: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -168,7 +193,7 @@ def _read(path: Path, kind: str, depth: int) -> Iterator[tuple[str, str]]:
 def _place(path: Path, value: str) -> str:
     """Return an address with the variables that are named in it, as pip reads it: an image has none of them."""
     whole = _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], value)
-    if "://" not in whole and "/" in whole:
+    if whole.startswith("file:") or ("://" not in whole and "/" in whole):
         raise ValueError(f"{path}: {value!r} is on this machine, and cannot be reached from inside of an image")
     return whole
 

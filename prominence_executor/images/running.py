@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,7 +46,17 @@ def run(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a tool and its children: they are asked to first, since debootstrap then unmounts what it has mounted."""
+    """End a tool and its children: they are asked to first, since debootstrap then unmounts what it has mounted.
+
+    Podman leaves container and mounts behind when it is asked to, and tidies up when what runs inside has ended: so
+    that is ended first, which is in a session of its own.
+    """
+    if inside := [pid for pid, session in _below(process.pid) if session != process.pid]:
+        for pid in inside:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -54,3 +64,18 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait(_PATIENCE)
     if process.stdout is not None:
         process.stdout.close()
+
+
+def _below(root: int) -> Iterator[tuple[int, int]]:
+    """Yield the processes that descend from this one, each with its session; none on a machine without /proc."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = stat.read_text(errors="replace").rpartition(")")[2].split()
+            parent, session = int(words[1]), int(words[3])
+            children.setdefault(parent, []).append((int(stat.parent.name), session))
+    waiting = [root]
+    while waiting:
+        for pid, session in children.get(waiting.pop(), ()):
+            yield pid, session
+            waiting.append(pid)

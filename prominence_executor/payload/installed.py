@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, files, packages_distributions, version
 
 from .imports import imports_of_main
 from .places import places
@@ -18,21 +18,47 @@ def requirement_of(module: str) -> str | None:
     top = module.partition(".")[0]
     if places(top):
         return None
-    return _requirement(packages_distributions().get(top, ()))
+    return _requirement(_having(module, packages_distributions().get(top, [])))
 
 
 def requirements_of_script() -> dict[str, str]:
     """Return the same of all packages that the running script imports, by their names as indexes compare them."""
     main = sys.modules["__main__"]
-    names = {name.partition(".")[0] for name in imports_of_main()}
-    names |= {value.__name__.partition(".")[0] for value in vars(main).values() if isinstance(value, types.ModuleType)}
+    names = {*imports_of_main()} | {
+        value.__name__ for value in vars(main).values() if isinstance(value, types.ModuleType)
+    }
     installed = packages_distributions()
-    found = (_requirement(installed.get(name, ())) for name in sorted(names - {_OWN}) if not places(name))
-    return {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower(): line for line in found if line}
+    found = set()
+    for name in sorted(names):
+        top = name.partition(".")[0]
+        is_above = any(other.startswith(f"{name}.") for other in names)  # the name that several packages share
+        if top in installed and top != _OWN and not is_above and not places(top):
+            found.add(_requirement(_having(name, installed[top])))
+    return {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower(): line for line in sorted(filter(None, found))}
 
 
-def _requirement(names: list[str] | tuple[()]) -> str | None:
-    for name in sorted(set(names)):
+def _having(name: str, packages: list[str]) -> list[str]:
+    """Return those of the packages that share a top-level name which have this module, or what it is defined in."""
+    several = sorted(set(packages))
+    while len(several) > 1 and "." in name:
+        if found := [package for package in several if _has(package, tuple(name.split(".")))]:
+            return found
+        name = name.rpartition(".")[0]
+    return several
+
+
+def _has(package: str, stem: tuple[str, ...]) -> bool:
+    """Whether a file of it is the module, or lies in it: ``google/protobuf/any.py``, ``google/rpc.abi3.so``."""
+    last = len(stem) - 1
+    return any(
+        file.parts[:last] == stem[:last] and file.parts[last].partition(".")[0] == stem[last]
+        for file in files(package) or ()
+        if len(file.parts) > last
+    )
+
+
+def _requirement(names: list[str]) -> str | None:
+    for name in names:
         try:
             return f"{name}=={version(name).partition('+')[0]}"  # no index has what stands behind the +
         except PackageNotFoundError:

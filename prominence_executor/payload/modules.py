@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..caches import Findings
 from ..remote.wire import MODULES_HEAD, MODULES_MAGIC
 from .imports import imports_of_code, imports_of_main, imports_of_source, resolved
 from .installed import requirement_of
@@ -38,6 +39,7 @@ _MEGABYTE = 1e6
 _OWN = __name__.partition(".")[0]
 _SAME = 0.2  # seconds in which no file is looked at again
 _REMEMBERED = 8  # archives
+_imports = Findings("imports.1", imports_of_source)
 _Asked = tuple[frozenset[str], frozenset[types.CodeType], tuple[str, ...], float]
 _Key = tuple[frozenset[str], tuple[str, ...], float]
 
@@ -164,6 +166,7 @@ def _closure(roots: Iterable[str], path: tuple[str, ...]) -> dict[tuple[int, str
                 files.setdefault((place.root, file.name), file)
                 if file.kind == "source":
                     queue += resolved(_imports_of(file), _package_of(file.name))
+    _imports.keep()
     return files
 
 
@@ -173,13 +176,13 @@ def _package_of(name: str) -> str:
 
 
 def _imports_of(file: ModuleFile) -> tuple[str, ...]:
-    return _imports_as_of(file, file.stamp()) if file.content is None else imports_of_source(file.content)
+    return _imports_as_of(file, file.stamp()) if file.content is None else tuple(_imports.of(file.content))
 
 
 @lru_cache(maxsize=2000)
 def _imports_as_of(file: ModuleFile, stamp: Stamp) -> tuple[str, ...]:
     try:
-        return imports_of_source(file.read())
+        return tuple(_imports.of(file.read()))
     except OSError:
         return ()
 

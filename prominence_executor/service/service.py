@@ -218,7 +218,10 @@ class LocalService:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """End all running jobs and threads. Waiting jobs stay in `dir` for the next start. May be called twice."""
+        """End all running jobs and threads; blocks until they have. Waiting jobs stay in `dir` for the next start.
+
+        May be called twice.
+        """
         self._stack.close()
 
     def token_for(self, username: str, expires_in: float = _TOKEN_SECONDS, groups: tuple[str, ...] = ()) -> str:

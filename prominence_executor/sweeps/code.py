@@ -14,9 +14,9 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
+from ..caches import Findings
 from .identity import NoCanonicalFormError, canonical, unbound
 
 _DEEP = 200  # objects that are followed from one function: a bound, since globals may refer to anything
@@ -45,7 +45,8 @@ def parts_of(function: Callable[..., Any], sources: Mapping[str, bytes]) -> dict
                 parts[name] = _digest(repr(canonical(thing)))
             except NoCanonicalFormError:
                 continue  # data of the script that nothing can be said of
-    parts.update({name: _digest_of_source(content) for name, content in sources.items()})
+    parts.update({name: str(_digests_of_sources.of(content)) for name, content in sources.items()})
+    _digests_of_sources.keep()
     return parts
 
 
@@ -64,9 +65,7 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items() if names)
 
 
-@lru_cache(maxsize=2000)
-def _digest_of_source(content: bytes) -> str:
-    return _digest(_tree_of(content))
+_digests_of_sources = Findings("code.1", lambda content: _digest(_tree_of(content)))
 
 
 def _name(thing: Any) -> str:

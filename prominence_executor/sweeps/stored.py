@@ -63,11 +63,11 @@ class StoredSweep(View):
         return sum(self.counts().values())
 
     def counts(self) -> dict[str, int]:
-        """Return how many points are pending, sent, done and failed."""
+        """Return how many points are pending, sent, done and failed. Reads the store, as all of this does."""
         return {**dict.fromkeys((PENDING, SENT, DONE, FAILED), 0), **self._store.counts()}
 
     def status_of(self, identity: Identity) -> str:
-        """Return where a call stands."""
+        """Return where a call stands: a word of ``counts``."""
         return self._store.status_of(identity)
 
     def future_of(self, identity: Identity) -> Future[Any] | None:

@@ -220,7 +220,7 @@ class Sweep(View):
             pass
 
     def counts(self) -> dict[str, int]:
-        """Return how many points are pending, sent, running, done, failed and lost."""
+        """Return how many points are pending, sent, running, done, failed and lost. Asks nobody."""
         return self._course.counts()
 
     def add(self, axes: Axes | None = None, /, *, cases: Iterable[Mapping[str, Any]] | None = None) -> list[Point]:
@@ -250,21 +250,24 @@ class Sweep(View):
     # -- for its points -----------------------------------------------------------------------------------------------
 
     def status_of(self, identity: Identity) -> str:
-        """Return where a call stands."""
+        """Return where a call stands: a word of ``counts``. Asks nobody."""
         return self._course.status_of(identity)
 
     def future_of(self, identity: Identity) -> Future[Any] | None:
-        """Return the executor's future of a call."""
+        """Return the executor's future of a call, if this program has one: not for what comes from the store."""
         return self._course.future_of(identity)
 
     def outcome_of(self, identity: Identity, timeout: float | None) -> Outcome:
-        """Wait for a call and return what has become of it."""
+        """Wait for a call and return what has become of it; TimeoutError if it does not end in so many seconds."""
         return self._course.outcome_of(identity, timeout)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let another program write the store. The sweep can still be read; what comes now is not kept."""
+        """Let another program write the store. The sweep can still be read; what comes now is not kept.
+
+        Does not wait for points, and ends none. May be called twice.
+        """
         self._records.close()
 
     @property

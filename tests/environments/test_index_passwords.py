@@ -59,6 +59,13 @@ def contents(folder: Path) -> Iterator[bytes]:
                     yield gzip.decompress(content)
 
 
+@pytest.fixture
+def service() -> Iterator[LocalService]:
+    """One of its own: all that it has is read, and the tests' common one keeps what hundreds of tests have left."""
+    with LocalService(cpus=4, memory=16) as running:
+        yield running
+
+
 @pytest.mark.parametrize("by", ["file", "variable"])
 def test_a_password_is_nowhere_after_a_run(
     service: LocalService,

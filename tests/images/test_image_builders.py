@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.once
 HERE = "{}.{}".format(*sys.version_info[:2])
 PROGRAM = Path(__file__).parents[1] / "support" / "programs" / "builder.py"
 Install = Callable[..., Path]
+Until = Callable[..., None]
 
 
 @pytest.fixture
@@ -49,6 +54,35 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
 
 
+def layers_of(archive: tarfile.TarFile) -> list[list[str]]:
+    """Return the names in each layer, of files where udocker looks for them, and check what says so."""
+    (image,) = json.loads(content(archive, "manifest.json"))
+    config = content(archive, image["Config"])
+    assert image["Config"] == f"{hashlib.sha256(config).hexdigest()}.json"
+    (name, version) = image["RepoTags"][0].split(":")
+    top = json.loads(content(archive, "repositories"))[name][version]
+    assert image["Layers"][-1] == f"{top}/layer.tar"
+    parent = None
+    found = []
+    for place, digest in zip(image["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
+        assert archive.getmember(place).isreg()
+        layer = content(archive, place)
+        assert digest == f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        described = json.loads(content(archive, place.replace("layer.tar", "json")))
+        assert (described["id"], described.get("parent")) == (place.partition("/")[0], parent)
+        parent = described["id"]
+        with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+            found.append(tar.getnames())
+    assert described["config"] == {"Cmd": ["python3"]}
+    return found
+
+
+def content(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
 @pytest.mark.parametrize("name", ["podman", "docker"])
 def test_an_archive_is_made_of_the_official_image(
     install: Install, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -61,7 +95,7 @@ def test_an_archive_is_made_of_the_official_image(
     built = build(tmp_path / "x.tgz", requirements=[tmp_path / "r.txt"], packages=["openmpi-bin"], report=said.append)
     assert built.python == HERE
     with tarfile.open(built.path, "r:gz") as archive:
-        assert archive.getnames()[0] == "manifest.json"
+        assert layers_of(archive) == [["one"], ["two"]]
     (made,) = told(folder)
     assert made["program"] == name
     assert made["lines"][0] == f"FROM docker.io/library/python:{HERE}-slim"
@@ -105,8 +139,8 @@ def test_an_index_with_a_password_reaches_pip_and_nobody_else(
     said: list[str] = []
     built = build(tmp_path / name, requirements=[tmp_path / "r.txt"], report=said.append)
     reached = (folder / "configuration").read_text()
-    assert "extra-index-url =\n    https://me:f1rst-s3cret@one.example/simple\n" in reached
-    assert "index-url =\n    https://me:s3cond-s3cret@two.example/simple\n" in reached
+    assert "extra-index-url = https://me:f1rst-s3cret@one.example/simple\n" in reached
+    assert "index-url = https://me:s3cond-s3cret@two.example/simple\n" in reached
     (folder / "configuration").unlink()
     (tmp_path / "r.txt").unlink()
     everything = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
@@ -142,6 +176,25 @@ def test_a_program_that_is_not_ready_is_passed_over_and_named(
         build(tmp_path / "x.tar", builder="docker")
     with pytest.raises(ImageBuildError, match="podman is not installed; docker is installed, but not ready"):
         build(tmp_path / "x.tar", base="example.org/mine:1")
+    monkeypatch.delenv("NOT_READY")
+    monkeypatch.setenv("NO_BUILDX", "the buildx component is missing")
+    with pytest.raises(ImageBuildError, match="docker is installed, but not ready: the buildx component is missing"):
+        build(tmp_path / "x.tar", builder="docker")
+
+
+def test_an_interrupted_build_ends_what_runs_inside_first_so_that_the_program_tidies_up(
+    tmp_path: Path, until: Until
+) -> None:
+    inside = "import os, time; open('begun', 'w').write(str(os.getpid())); time.sleep(300)"
+    tool = f"setsid -w '{sys.executable}' -c \"{inside}\"; touch tidied"
+    program = f"from prominence_executor.images.running import run; run(['sh', '-c', {tool!r}], 'x')"
+    build = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text())
+    build.send_signal(signal.SIGINT)
+    assert build.wait(60)
+    assert (tmp_path / "tidied").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "begun").read_text()), 0)
 
 
 def test_what_builds_is_the_first_that_can(install: Install, tmp_path: Path) -> None:
@@ -174,6 +227,7 @@ def test_what_builds_is_the_first_that_can(install: Install, tmp_path: Path) -> 
         ("./mine-1.0.whl", "is on this machine"),
         ("-e .", "travels with the calls as modules do"),
         ("--find-links ../wheels", "is on this machine"),
+        ("--extra-index-url file:///srv/simple", "is on this machine"),
         ("mine @ https://me:secret@there/mine.whl", "has a password"),
     ],
 )
@@ -193,6 +247,19 @@ def test_constraints_are_kept_apart(tmp_path: Path) -> None:
     made = recipe("python:3", "3.11", [tmp_path / "r.txt"], [], {"index-url": "https://x/simple"})
     assert (made.lines, made.constraints) == (("numpy", "--pre"), ("numpy<3",))
     assert made.places == {"index-url": "https://x/simple", "trusted-host": "one two"}
+
+
+def test_what_pip_is_configured_to_holds_in_an_image_as_far_as_it_can(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("whom we trust")
+    extra = "file:///srv/simple\nhttps://one/simple"
+    made = recipe("python:3", "3.11", [], [], {"extra-index-url": extra, "cert": str(tmp_path / "ca.pem")})
+    made.write(tmp_path / "context")
+    assert (tmp_path / "context" / "authorities.pem").read_text() == "whom we trust"
+    assert made.configuration() == (
+        "[global]\nextra-index-url = https://one/simple\ncert = /prominence-build/authorities.pem\n"
+    )
+    with pytest.raises(ValueError, match="index-url 'file:///srv/simple' is on this machine"):
+        recipe("python:3", "3.11", [], [], {"index-url": "file:///srv/simple"})
 
 
 def test_the_configuration_of_pip_is_read_as_pip_heeds_it() -> None:

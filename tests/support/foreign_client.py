@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing.connection
-import os
 import pkgutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,8 @@ MODULES = """
     crypt curses fcntl grp nis ossaudiodev posix_ipc pty pwd readline resource spwd syslog termios tty
 """
 OF_OS = """
+    EX_OK EX_SOFTWARE EX_TEMPFAIL EX_UNAVAILABLE EX_USAGE WEXITSTATUS WIFEXITED WIFSIGNALED WTERMSIG eventfd fchmod
+    fdatasync get_blocking getxattr listxattr pipe2 set_blocking setxattr uname
     O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC WNOHANG chown chroot confstr copy_file_range ctermid fchdir
     fchown fork forkpty fpathconf fstatvfs getegid geteuid getgid getgroups getloadavg getpgid getpgrp getpriority
     getresuid getsid getuid initgroups killpg lchown lockf major makedev memfd_create minor mkfifo mknod nice
@@ -33,6 +33,11 @@ OF_SIGNAL = """
     SIGUSR2 SIGWINCH SIGXCPU SIGXFSZ SIG_BLOCK SIG_SETMASK SIG_UNBLOCK alarm getitimer pause pthread_kill
     pthread_sigmask setitimer siginterrupt sigpending sigtimedwait sigwait sigwaitinfo
 """
+OF_OTHERS = {
+    "select": "epoll kqueue poll",
+    "socket": "AF_UNIX CMSG_LEN SCM_RIGHTS sendmsg",
+    "time": "pthread_getcpuclockid tzset",
+}
 # What a client does not need: the service, what runs in the job, and joblib, which looks for itself what this is.
 OTHERS = {"examples", "integrations", "local", "remote", "service"}
 
@@ -44,9 +49,10 @@ assert tempfile.gettempdir()  # of the standard library, and on Windows they fin
 def take_away() -> None:
     for name in MODULES.split():
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it is an ImportError
-    for names, module in ((OF_OS, os), (OF_SIGNAL, signal)):
+    taken = {"os": OF_OS, "signal": OF_SIGNAL, **OF_OTHERS}
+    for module, names in taken.items():
         for name in names.split():
-            vars(module).pop(name, None)
+            vars(importlib.import_module(module)).pop(name, None)
 
 
 def double(x: int) -> int:

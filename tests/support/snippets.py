@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,14 @@ def snippets(page: Path) -> list[Snippet]:
 
 
 def environment_of(service: LocalService, packages: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which snippets find the service, the command, and packages."""
+    """Return the variables with which snippets find the service, the command, and packages.
+
+    Each time as another user: the ids of a page's runs are new, whoever has run the page before.
+    """
     bin_first = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {
         **os.environ, **packages, "PATH": bin_first, "PYTHONPATH": str(ROOT),
-        "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token,
+        "PROMINENCE_URL": service.url, "PROMINENCE_TOKEN": service.token_for(f"reader-{uuid.uuid4().hex[:8]}"),
     }  # fmt: skip
 
 

@@ -366,7 +366,7 @@ def test_the_room_uses_public_names_of_the_executor_only() -> None:
     for path in folder.glob("*.py"):
         for line in path.read_text().splitlines():
             if line.startswith("from ..") and not line.startswith("from .. import"):
-                assert line.split()[1] in ("..public", "..errors", "..formats", "..progress", "..shown"), (
+                assert line.split()[1] in ("..public", "..caches", "..errors", "..formats", "..progress", "..shown"), (
                     path.name,
                     line,
                 )

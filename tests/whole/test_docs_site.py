@@ -51,6 +51,17 @@ def test_the_pages_need_no_network(site: Path) -> None:
         assert not FETCHED.findall(text), page.relative_to(site)
 
 
+def test_the_gallery_has_a_page_for_each_program_with_its_picture(site: Path) -> None:
+    sources = [path for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb")]
+    listed = (site / "gallery" / "index.html").read_text()
+    for path in sources:
+        assert f'href="{path.stem}/"' in listed
+        page = (site / "gallery" / path.stem / "index.html").read_text()
+        assert "as it should be" in page or path.stem == "tree", path  # the program itself is on it
+        assert (f'src="../{path.stem}.png"' in page) == (site / "gallery" / f"{path.stem}.png").exists()
+    assert 'href="../gallery/"' in (site / "guides" / "index.html").read_text()
+
+
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     there = {
         name for page in (site / "reference").rglob("*.html") for name in re.findall(r'id="([\w.]+)"', page.read_text())
