@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -125,7 +126,9 @@ def peer(name: str, stack: ExitStack) -> Executor:
             encrypted=False,
             provider=LocalProvider(init_blocks=1, max_blocks=1),
         )
-        return stack.enter_context(ParslPoolExecutor(Config([htex], strategy="none")))  # type: ignore[no-any-return]
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        config = Config([htex], strategy="none", run_dir=folder, initialize_logging=False)
+        return stack.enter_context(ParslPoolExecutor(config))  # type: ignore[no-any-return]
     from executorlib import SingleNodeExecutor
 
     return stack.enter_context(SingleNodeExecutor(max_workers=WORKERS, block_allocation=True))  # type: ignore[no-any-return]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, ip_address
 from typing import Any
@@ -32,6 +32,7 @@ _PROXY_VARIABLES = (
     "REQUEST_METHOD",  # in a CGI program, HTTP_PROXY is a header's
 )  # fmt: skip
 _ANY = {"cert_reqs": "CERT_NONE"}  # any certificate will do
+Known = Callable[[socket.socket, str, int], None]  # looks at a new connection to a host and port; raises OSError
 
 
 class Connections(requests.Session):
@@ -51,6 +52,11 @@ class Connections(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["User-Agent"] = f"prominence-executor/{__version__} {requests.utils.default_user_agent()}"
         self._always = {name: str(value) for name, value in self.headers.items()}
+
+    def known_by(self, known: Known) -> None:
+        """Have a function look at each new connection without TLS and proxy, before anything is sent on it."""
+        pools = {**self._manager.pool_classes_by_scheme, "http": partial(_Pool, known=known)}
+        self._manager.pool_classes_by_scheme = pools
 
     def send_directly(
         self,
@@ -136,7 +142,19 @@ class Connections(requests.Session):
 
 # Errors show the names of these two.
 class HTTPConnection(connection.HTTPConnection):
-    """A connection whose wait for an answer can be ended."""
+    """A connection whose wait for an answer can be ended. `known` looks at who is at its other end."""
+
+    known: Known | None = None
+
+    def connect(self) -> None:
+        """Make the connection. Raises NewConnectionError when another one is there than should be."""
+        super().connect()
+        if self.known is not None:
+            try:
+                self.known(self.sock, self.host, self.port)
+            except OSError as error:
+                self.close()
+                raise urllib3_errors.NewConnectionError(self, str(error)) from error
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         """Return the answer."""
@@ -153,6 +171,15 @@ class HTTPSConnection(connection.HTTPSConnection):
 
 class _Pool(HTTPConnectionPool):
     ConnectionCls = HTTPConnection
+
+    def __init__(self, *args: Any, known: Known | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._known = known
+
+    def _new_conn(self) -> Any:
+        made: Any = super()._new_conn()
+        made.known = self._known
+        return made
 
 
 class _SecurePool(HTTPSConnectionPool):

@@ -203,7 +203,7 @@ def _doubt(response: requests.Response, sentence: str) -> str:
 
 
 def _sentence(response: requests.Response) -> str:
-    """Return what an answer says, without its wrapping: {"error"}, the title of HTML, or the Message of S3's XML."""
+    """Return what an answer says, unwrapped: {"error"}, the title or text of HTML, the Message of S3's XML."""
     if response.is_redirect:
         return f"redirected to {_host(response.headers['Location'])}, which is not followed; is the URL right?"
     with contextlib.suppress(ValueError):
@@ -212,7 +212,7 @@ def _sentence(response: requests.Response) -> str:
             return str(answer["error"])[:_SENTENCE]
     text = response.content.decode("utf-8", "replace")
     marked = re.search(r"<(title|Message)>\s*(?:\d{3}\s+)?(.*?)\s*</\1>", text, re.DOTALL)
-    plain = marked.group(2) if marked else text
+    plain = marked.group(2) if marked else re.sub(r"<[^<>]*>", " ", text)
     return " ".join(plain.split())[:200] or response.reason or "no explanation"
 
 

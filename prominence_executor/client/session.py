@@ -33,7 +33,7 @@ from ..errors import (
 )
 from .auth import TokenSource, base_url, verification
 from .bodies import AnotherService, path_of, read_error, read_whole, unreachable
-from .connections import STORE_PORT, Connections, another_port, no_credentials, trusted
+from .connections import STORE_PORT, Connections, Known, another_port, no_credentials, trusted
 from .responses import refusal
 from .transfers import transferring
 from .watching import Watch, asking, preference, seen, take
@@ -52,6 +52,7 @@ class ApiSession:
     Attributes:
         url: the API's base, without a slash at its end.
         retry_for: seconds for which a request that may be repeated is tried again while the service is away.
+        known: what looks at new connections, if anything.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class ApiSession:
         self._verify = verification(verify)
         self._session = Connections()
         self._bare = Connections()
+        self.known: Known | None = None
+        self._moved = False  # the service has signed addresses of its port before
         self._known = False  # it has answered once as the service does
         self._closed = threading.Event()
         self._counted = threading.Lock()
@@ -84,6 +87,18 @@ class ApiSession:
     @timeout.setter
     def timeout(self, seconds: tuple[float, float]) -> None:
         self._timeout = seconds
+
+    def known_by(self, known: Known) -> None:
+        """Have a function look at each new connection without TLS, before a token or anything else is sent on it."""
+        self.known = known
+        for connections in (self._session, self._bare):
+            connections.known_by(known)
+
+    def move(self, url: str, known: Known) -> None:
+        """Send all that follows to the same service at another address, and have its connections looked at."""
+        self.known_by(known)
+        self._moved = True
+        self.url = base_url(url)
 
     @property
     def verify(self) -> bool | str:
@@ -224,7 +239,7 @@ class ApiSession:
             try:
                 response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
             except ServiceUnavailableError as error:
-                if not error.may_have_arrived and another_port(self.url, url):
+                if not error.may_have_arrived and not self._moved and another_port(self.url, url):
                     raise InvalidRequestError(f"{error}: {STORE_PORT}") from None
                 raise
             if response.status_code // 100 != 2:

@@ -9,7 +9,9 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
@@ -21,7 +23,15 @@ from ..transports.warm.options import Warm, WarmOptions, resolved
 from .auto_chunks import free_slots
 
 _DIRECTORY = "~/.prominence/slurm"  # of the service of url="slurm": homes are shared by most clusters' nodes
-_OF_SERVICE = ("dir", "poll_seconds", "look_seconds", "bind", "public_url", "containers")  # not said to Slurm
+_OF_SERVICE = (
+    "dir",
+    "poll_seconds",
+    "look_seconds",
+    "limits_seconds",
+    "bind",
+    "public_url",
+    "containers",
+)  # not said to Slurm
 _NO_URL = (
     "there is no URL of a service: set PROMINENCE_URL, or give url='https://host/prominence/v1', or have one in a "
     "profile (prominence-executor config set url=https://...)"
@@ -210,16 +220,28 @@ def _lasting(name: str, options: dict[str, str], retry_for: float, start: bool) 
         )
     find_or_start(name, directory, options)
     release = needed(directory)
+    clients: WeakSet[ProminenceClient] = WeakSet()
+    adding = Lock()
 
     def connect() -> ProminenceClient:
         try:  # what futures ask after the run may be long after the service has ended
-            serving, token = find_or_start(name, directory, options)
+            found = find_or_start(name, directory, options)
         except RuntimeError as error:
             raise ServiceUnavailableError(str(error)) from error
-        return ProminenceClient(serving.url, token, retry_for=retry_for, verify=serving.cafile)
+        serving = found.serving
+        client = ProminenceClient(serving.url, found.token, retry_for=retry_for, verify=serving.cafile)
+        client.api.known_by(found.expected)
+        with adding:
+            clients.add(client)
+        return client
 
     def revive() -> None:
-        connect().close()  # it is at the same port again, with the same tokens
+        with connect() as again:
+            with adding:
+                known = list(clients)
+            for client in known:  # the tokens are the same; the port is, too, unless another program has taken it
+                if client.url != again.url and again.api.known is not None:
+                    client.api.move(again.url, again.api.known)
 
     return Service(connect, release, revive=revive)
 

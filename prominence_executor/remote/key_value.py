@@ -22,6 +22,10 @@ PAUSE = 5.0  # seconds until a request is to stand again that could not
 WAIT = 50  # seconds that a request may wait for something to come
 LATE = 10.0  # seconds beyond that after which no answer is expected any more
 CONNECT = 5.0  # seconds for a connection that is not needed
+UNREACHED = (
+    "prominence-executor: the service listens on 127.0.0.1 of another machine, so this one was given no token for it: "
+    "start it with --bind ADDRESS, or engine={'bind': ADDRESS}, of an address that reaches it from here"
+)
 
 
 class Service:
@@ -35,6 +39,8 @@ class Service:
         self.requests = 0
         self.waits = False  # the last answer to a request that was to wait says that it can
         self.free_at = 0.0
+        if not os.environ["PROMINENCE_TOKEN"]:
+            sys.exit(UNREACHED)
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}

@@ -50,7 +50,8 @@ def local(place: Place, cpus: int, memory: int) -> LocalEngine:
 def slurm(place: Place, containers: str, options: dict[str, str]) -> BatchEngine:
     """Return the engine that submits jobs to Slurm. Raises ValueError and RuntimeError for options that cannot be."""
     poll, look = _seconds(options, "poll_seconds", 2.0), _seconds(options, "look_seconds", 1.0)
-    system = Slurm({name: value for name, value in options.items() if name not in ("poll_seconds", "look_seconds")})
+    limits, own = _seconds(options, "limits_seconds", 600.0), ("poll_seconds", "look_seconds", "limits_seconds")
+    system = Slurm({name: value for name, value in options.items() if name not in own}, limits)
     return BatchEngine(system, place.directory, containers, place.seconds_per_minute, place.vital, poll, look)
 
 

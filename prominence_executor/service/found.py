@@ -15,37 +15,58 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from .launch import PROGRAM
-from .sandbox.downloads import open_url
+from .proving import Expected, Unproven, expected
 from .serving import Serving, hold, who_serves
 from .state.directory import is_locked, own_directory
 
 _START = 60.0  # seconds that a loaded machine may need to start it
 _LOOK = 0.05
+_ANSWER = 20.0  # seconds in which a service answers that is there
+_DOUBT = 5.0  # seconds in which who answers may still be somebody else: the service has just been started
 OF_SERVICE = ("bind", "public_url", "containers")  # what is said to the service itself, not to its engine
 _OLD = 86400.0  # seconds after which nobody is starting any more
 _IDLE = 900.0  # seconds without jobs, requests and programs that need it, after which it ends
 
 
-def find_or_start(engine: str, directory: Path, options: Mapping[str, str]) -> tuple[Serving, str]:
-    """Return where the service of a directory is, and its token; it is started when nobody serves it. Blocks.
+@dataclass(frozen=True)
+class Found:
+    """A service that serves its directory."""
+
+    serving: Serving
+    token: str
+    expected: Expected
+    """Has who listens there prove to be it, on each new connection."""
+
+
+def find_or_start(engine: str, directory: Path, options: Mapping[str, str]) -> Found:
+    """Return the service of a directory; it is started when nobody serves it. Blocks.
 
     Raises:
-        RuntimeError: it did not start, or runs on another host; the sentence says why, or where.
+        RuntimeError: it did not start, or runs on another host, or another program answers in its place; the sentence
+            says why, or where.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     own_directory(directory)
-    deadline, started = time.monotonic() + _START, None
+    began, started = time.monotonic(), None
+    deadline = began + _START
     while time.monotonic() < deadline:
         serving = who_serves(directory)
         if serving is not None and is_locked(directory):
             _refuse_elsewhere(serving)
-            if _answers(serving):
+            try:
+                found = _found(directory, serving)
+            except Unproven as error:
+                if time.monotonic() > began + _DOUBT:
+                    raise RuntimeError(f"{error} ({serving})") from error
+                found = None
+            if found is not None:
                 if started is not None:
                     started.settle(serving)
-                return serving, (directory / "token").read_text()
+                return found
         if started is None:
             if not is_locked(directory):  # else somebody else has started one, which will answer or end
                 started = _Start(engine, directory, options)
@@ -57,17 +78,20 @@ def find_or_start(engine: str, directory: Path, options: Mapping[str, str]) -> t
     raise RuntimeError(f"the service of {directory} does not answer within {_START:g} s: see {directory}/service*.log")
 
 
-def find_running(directory: Path) -> tuple[Serving, str] | None:
-    """Return where the service of a directory is, and its token; None where none serves it: none is started.
+def find_running(directory: Path) -> Found | None:
+    """Return the service of a directory; None where none serves it: none is started.
 
     Raises:
-        RuntimeError: it runs on another host.
+        RuntimeError: it runs on another host, or another program answers in its place.
     """
     serving = who_serves(directory) if directory.is_dir() else None
     if serving is None or not is_locked(directory):
         return None
     _refuse_elsewhere(serving)
-    return (serving, (directory / "token").read_text()) if _answers(serving) else None
+    try:
+        return _found(directory, serving)
+    except Unproven as error:
+        raise RuntimeError(f"{error} ({serving})") from error
 
 
 def needed(directory: Path) -> Callable[[], None]:
@@ -129,11 +153,10 @@ def _refuse_elsewhere(serving: Serving) -> None:
         raise RuntimeError(f"the service of this directory is {serving}: start the program there, or end it there")
 
 
-def _answers(serving: Serving) -> bool:
-    if serving.url.startswith("https://"):  # whose certificate the client will check; the lock says that it is there
-        return True
-    try:
-        with open_url(f"{serving.url}/health") as answer:
-            return int(answer.status) == 200
-    except OSError:
-        return False
+def _found(directory: Path, serving: Serving) -> Found | None:
+    """Return the service that serves a directory, if it answers. Raises Unproven when another one does."""
+    service = expected(serving.url, directory)
+    # By https the client will check its certificate; the lock says that it is there.
+    if not serving.url.startswith("https://") and not service.answers(_ANSWER):
+        return None
+    return Found(serving, (directory / "token").read_text(), service)

@@ -68,8 +68,8 @@ class LocalService:
 
     engine: "local" runs jobs on this machine; "slurm" submits them to Slurm, and needs a `dir` that all nodes see.
     engine_options: what is said to Slurm for every job, by sbatch's names (partition, account, qos, constraint, gres,
-    ...), `extra` (more words for sbatch), `poll_seconds` between two looks at the queue (2), and `look_seconds`, at
-    most, between two into the folder of what jobs say (1).
+    ...), `extra` (more words for sbatch), `poll_seconds` between two looks at the queue (2), `look_seconds`, at most,
+    between two into the folder of what jobs say (1), and `limits_seconds` between two at partitions and limits (600).
 
     bind: the address (IPv4) at which it listens. At any but 127.0.0.1 others would read along, so without `certfile` it
     has a certificate of an authority of its own, which the program `openssl` makes; `cafile` is then that authority.

@@ -33,7 +33,7 @@ from prominence_executor.errors import (
         (Answer(500, HTML_500), ServiceError, "Internal Server Error"),
         (Answer(502, b""), ServiceUnavailableError, "502"),
         (Answer(200, {"error": "invalid status specified"}), InvalidRequestError, "invalid status specified"),
-        (Answer(200, b"<html>login</html>"), ServiceError, "is a web page"),
+        (Answer(200, b"<html>login</html>"), InvalidRequestError, "is a web page"),
         (Answer(200, {"id": 1}), ServiceError, "not a list"),
     ],
 )

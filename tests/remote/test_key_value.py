@@ -138,3 +138,10 @@ def test_a_request_that_was_cut_or_refused_while_it_waited_does_not_wait_again(p
     assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=50", "wait=50", None, None]
     assert not service.waits  # says the 504
     service.close()
+
+
+def test_a_worker_without_a_token_says_where_the_service_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMINENCE_URL", "http://127.0.0.1:1/prominence/v1")
+    monkeypatch.setenv("PROMINENCE_TOKEN", "")
+    with pytest.raises(SystemExit, match=r"listens on 127\.0\.0\.1 of another machine.*--bind ADDRESS"):
+        Service(10.0)

@@ -16,7 +16,8 @@ from prominence_executor.service import LocalService
 from prominence_executor.service.containers.base import PullFailed
 from prominence_executor.service.containers.once import Once, clear
 
-pytestmark = [pytest.mark.once, pytest.mark.slow]
+# The first of them waits for the image, which takes minutes to be built on a busy machine.
+pytestmark = [pytest.mark.once, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def free_port() -> int:

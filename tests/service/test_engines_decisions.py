@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from prominence_executor.service.containers.apptainer import devices
 from prominence_executor.service.engines import ends
+from prominence_executor.service.engines.base import Room
 from prominence_executor.service.engines.batches import grouped
 from prominence_executor.service.engines.listening import lag_of, may_run, pause_after
 from prominence_executor.service.engines.slurm import words
@@ -26,7 +29,8 @@ from prominence_executor.service.engines.system import (
     Waiting,
 )
 from prominence_executor.service.node import oom
-from prominence_executor.service.node.elsewhere import memory_considered, passed_on
+from prominence_executor.service.node.elsewhere import insist, memory_considered, passed_on, safe
+from prominence_executor.service.node.machine import loopback, loopback_of
 from prominence_executor.service.node.outcome import Outcome
 from prominence_executor.service.sandbox.sandbox import Sandbox
 
@@ -200,6 +204,54 @@ def test_a_python_of_an_environment_module_finds_its_libraries_on_the_node_and_i
     assert sandbox.environment({"LD_LIBRARY_PATH": "/own"})["LD_LIBRARY_PATH"] == "/own"
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert "LD_LIBRARY_PATH" not in {**environment(), **sandbox.environment({})}
+
+
+def test_tasks_on_other_machines_have_no_token_for_a_port_that_is_anybodys_there() -> None:
+    env = {"PROMINENCE_TOKEN": "secret", "PROMINENCE_URL": "http://127.0.0.1:1/prominence/v1"}
+    assert safe(env, "a", "a") == safe(env, "", "b") == env
+    assert safe(env, "a", "b") == {**env, "PROMINENCE_TOKEN": ""}
+    assert loopback_of(env["PROMINENCE_URL"]) == loopback()
+    assert {loopback_of(url) for url in ("https://127.0.0.1:1", "http://10.0.0.1:1", "http://node:1")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [("3", [3]), ("N/A", [0]), ("", [0]), ("[4-7%2]", [4, 5, 6, 7]), ("0-3,8", [0, 1, 2, 3, 8]), ("0-8:4", [0, 4, 8])],
+)
+def test_a_line_may_be_about_several_jobs_of_an_array(text: str, members: list[int]) -> None:
+    assert words.members(text) == members
+    (line,) = [f"px-a-1|{text}|PENDING|Priority||7"]
+    assert words.states(line, "px-a-") == {("px-a-1", number): Waiting("Priority") for number in members}
+
+
+@pytest.mark.parametrize(
+    ("printed", "number"),
+    [("7\n", "7"), ("7;cluster\n", "7"), ("Welcome, 12 jobs wait\n7\nok\n", "7"), ("Welcome\n", None), ("", None)],
+)
+def test_the_number_of_a_batch_is_found_among_what_a_site_says(printed: str, number: str | None) -> None:
+    assert words.submitted_as(printed) == number
+
+
+def test_what_a_full_quota_does_not_let_be_written_is_written_when_there_is_room() -> None:
+    errors = [OSError(errno.EDQUOT, "Disk quota exceeded")]
+
+    def write() -> str:
+        if errors:
+            raise errors.pop()
+        return "written"
+
+    assert insist(write) == "written"
+    with pytest.raises(FileNotFoundError):  # which no time heals
+        insist(lambda: os.mkdir("/proc/new"))
+
+
+def test_room_is_that_of_each_node_once_and_headings_are_no_nodes() -> None:
+    node = "n1|2/6/0/8|64000|4096|\n"
+    assert words.room(f"CLUSTER: a\n{node}{node}n2|0/4/4/8|n/a|0|\n") == Room(8, 62, 6, 58)
+
+
+def test_a_job_that_runs_on_another_cluster_of_a_federation_is_not_gone() -> None:
+    assert words.state_of("REVOKED", "None", "") == Running("")
 
 
 def test_what_could_not_begin_waits_longer_each_time() -> None:

@@ -28,8 +28,7 @@ FINDS = """
 import sys
 from pathlib import Path
 from prominence_executor.service.found import find_or_start
-serving, _ = find_or_start("slurm", Path(sys.argv[1]), {})
-print(serving.pid)
+print(find_or_start("slurm", Path(sys.argv[1]), {}).serving.pid)
 """
 
 

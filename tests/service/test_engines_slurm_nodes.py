@@ -86,3 +86,47 @@ def test_a_job_whose_node_fails_says_so(service: ServiceProgram, two_nodes: OneN
     finally:
         two_nodes.asked("scontrol", "update", f"nodename={node}", "state=resume")
     assert (ended["status"], ended["statusReason"]) == ("failed", f"Job was evicted: its node failed ({node})")
+
+
+def test_of_nodes_of_several_sizes_the_largest_counts(service: ServiceProgram, two_nodes: OneNodeSlurm) -> None:
+    user = Person(service.url, service.token)
+    ended = user.ended(user.create("true", resources={"memory": 40}), 90)
+    assert (ended["status"], ended["execution"]["node"]) == ("completed", two_nodes.nodes[0])
+
+
+def test_a_serial_task_runs_on_all_nodes(service: ServiceProgram, two_nodes: OneNodeSlurm) -> None:
+    user = Person(service.url, service.token)
+    program = "import os, socket; print(socket.gethostname(), os.environ['PROMINENCE_NODE_NUM'], os.getcwd())"
+    job = user.create(
+        "python3 p.py",
+        files={"p.py": program},
+        resources={"nodes": 2, "cpus": 2},
+        policies={"runSerialTasksOnAllNodes": True},
+    )
+    ended = user.ended(job, 90)
+    assert ended["execution"]["tasks"][0]["exitCode"] == 0
+    said = [user("GET", f"/jobs/{job}/stdout?node={node}").text.split() for node in range(2)]
+    assert [words[:2] for words in said] == [[name, str(number)] for number, name in enumerate(two_nodes.nodes)]
+    assert said[0][2] == said[1][2]  # in the directory that they have in common
+    assert [user("GET", f"/jobs/{job}/stderr?node={node}").text for node in range(2)] == ["", ""]
+    assert (ended["execution"]["site"], ended["execution"]["node"]) == ("tests", two_nodes.nodes[0])
+
+
+def test_a_serial_task_that_fails_on_another_node_has_failed_and_ends_on_all_when_it_is_deleted(
+    service: ServiceProgram, two_nodes: OneNodeSlurm, until: Until
+) -> None:
+    user = Person(service.url, service.token)
+    everywhere = {"resources": {"nodes": 2}, "policies": {"runSerialTasksOnAllNodes": True}}
+    ended = user.ended(user.create("sh -c 'exit $PROMINENCE_NODE_NUM$PROMINENCE_NODE_NUM'", **everywhere), 90)
+    assert ended["execution"]["tasks"][0]["exitCode"] == 11
+    job = user.create("sh -c 'echo up; exec sleep 987654'", **everywhere)
+    until(lambda: all(user("GET", f"/jobs/{job}/stdout?node={node}").text == "up\n" for node in range(2)), 90)
+    assert user("DELETE", f"/jobs/{job}").json() == {}
+    until(lambda: not [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if b"987654" in read(entry)], 60)
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -269,12 +269,15 @@ def test_a_token_that_was_good_ends_in_time_and_another_one_that_is_like_it_neve
 
     clock = Later()
     signer = Signer(b"x" * 32, clock)
-    token = signer.token("me", 60.0, groups=("us",), job=7)
+    mine, of_job = signer.token("me", 60.0, groups=("us",)), signer.token("me", 60.0, job=7)
     for _ in range(2):
-        assert signer.identify(f"Bearer {token}") == Identity("me", ("us",), 7)
-    assert signer.identify(f"Bearer {token[:-2]}") is None
+        assert signer.identify(f"Bearer {mine}") == Identity("me", ("us",))
+        assert signer.identify(f"Bearer {of_job}") == Identity("me", job=7)
+    assert signer.identify(f"Bearer {mine[:-2]}") is None
     clock.passed = 61.0
-    assert signer.identify(f"Bearer {token}") is None
+    for _ in range(2):
+        assert signer.identify(f"Bearer {mine}") is None
+        assert signer.identify(f"Bearer {of_job}") == Identity("me", job=7, expired=True)
 
 
 def test_details_are_measured_before_they_are_read(tmp_path: Path) -> None:

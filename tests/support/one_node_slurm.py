@@ -201,8 +201,8 @@ class OneNodeSlurm:
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines += [
             f"NodeName={node} NodeHostname={host if len(self.nodes) == 1 else node} NodeAddr=127.0.0.1 "
-            f"Port={_free_port()} CPUs={8 // len(self.nodes)} RealMemory=64000 State=UNKNOWN"
-            for node in self.nodes
+            f"Port={_free_port()} CPUs={8 // len(self.nodes)} RealMemory={64_000 // (number + 1)} State=UNKNOWN"
+            for number, node in enumerate(self.nodes)
         ]
         lines += [
             "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP",

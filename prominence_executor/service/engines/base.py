@@ -28,6 +28,8 @@ class Limits:
     array: int = 1
     """Jobs that can be submitted together."""
     partitions: tuple[str, ...] = ()
+    site: str = "local"
+    """What this place is called."""
 
 
 @dataclass(frozen=True)

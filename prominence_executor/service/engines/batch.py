@@ -8,7 +8,6 @@ is not there; should both come through, the node's claim lets each ticket run on
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from ..node.ticket import Places
 from ..sandbox.sandbox import install_shims
 from ..state.vital import VitalThreads
 from .base import Jobs, Limits, Request, Room
+from .batches import Program
 from .ledger import BatchRun, Ledger
 from .listening import Listening
 from .sending import Sending
@@ -44,7 +44,8 @@ class BatchEngine:
         poll_seconds: float = 2.0,
         look_seconds: float = 1.0,
     ) -> None:
-        self._system, self._directory, self._containers = system, directory, containers
+        self._system, self._directory = system, directory
+        self._program = Program(sys.executable, Path(program.__file__), containers)
         self._seconds_per_minute, self._poll_seconds = seconds_per_minute, poll_seconds
         self._longest_look = look_seconds
         self._places = Places(directory)
@@ -52,7 +53,6 @@ class BatchEngine:
         self._condition = self._ledger.condition
         self._sending: Sending
         self._listening: Listening
-        self._limits = Limits(1, 1)
         self._room: tuple[float, Room] | None = None
         self._closing = False
         self._thread = vital.make("engine", self._turn)
@@ -66,9 +66,10 @@ class BatchEngine:
             RuntimeError: the batch system cannot be used; the sentence says why.
         """
         self._places.make()
+        (self._places.root / "log").touch(0o600)  # what a job could not make where the disk, or a quota, is full
         install_shims(self._directory / "bin")
         try:
-            self._limits = self._system.limits()
+            self._system.limits()
         except SystemAway as error:
             raise RuntimeError(f"the batch system does not answer: {error}") from error
         self._listening = Listening(
@@ -76,7 +77,7 @@ class BatchEngine:
             self._longest_look,
         )  # fmt: skip
         self._sending = Sending(
-            self._system, jobs, self._ledger, self._places, self._limits, self._containers, self._seconds_per_minute,
+            self._system, jobs, self._ledger, self._places, self._program, self._seconds_per_minute,
             self._listening.conclude,
         )  # fmt: skip
         going_on = set()
@@ -110,7 +111,7 @@ class BatchEngine:
 
     def limits(self) -> Limits:
         """Return what the batch system has."""
-        return self._limits
+        return self._system.limits()
 
     def room(self) -> Room:
         """Return how much there is, and how much of it is free; a while old where that is costly to know."""
@@ -119,7 +120,7 @@ class BatchEngine:
             try:
                 known = self._room = time.monotonic(), self._system.room()
             except SystemAway:
-                known = known or (0.0, Room(self._limits.cpus, self._limits.memory, 0, 0))
+                known = known or (0.0, Room(self.limits().cpus, self.limits().memory, 0, 0))
         return known[1]
 
     def submit(self, requests: Iterable[Request]) -> None:
@@ -155,11 +156,11 @@ class BatchEngine:
         began = run.began
         if began is None or run.over:
             return None
-        own = [sys.executable, "-s", program.__file__, verb, str(self._directory), run.ticket, what]
+        own = [*self._program.words, verb, str(self._directory), run.ticket, what]
         argv = self._system.exec_command(began["id"], own)
         if argv is None:
             return None
-        return JobProcesses().output(Command(argv, Path("/"), dict(os.environ)), _EXEC_SECONDS)
+        return JobProcesses().output(Command(argv, Path("/"), self._system.environment()), _EXEC_SECONDS)
 
     # The thread
 

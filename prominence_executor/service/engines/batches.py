@@ -31,6 +31,21 @@ class Stored:
     id: str | None = None
 
 
+@dataclass(frozen=True)
+class Program:
+    """The node's program, and what it is started by."""
+
+    python: str
+    path: Path
+    containers: str
+    """"process" or "real"."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return what it is started by. It needs what comes with Python alone, and udocker only for containers."""
+        return self.python, "-S" if self.containers == "process" else "-s", str(self.path)
+
+
 class Batches:
     """The batches of one service. For one thread."""
 
@@ -59,10 +74,11 @@ class Batches:
         """Forget a batch of which no ticket is left."""
         self._path(name).unlink(missing_ok=True)
 
-    def described(self, batch: Stored, python: str, program: Path) -> Batch:
+    def described(self, batch: Stored, program: Program) -> Batch:
         """Return a batch as a batch system is told it."""
-        command = (python, "-s", str(program), "run", str(self._places.directory), batch.name)
-        return Batch(batch.name, batch.shape, len(batch.tickets), command, (self._places.root, Path(python), program))
+        command = (*program.words, "run", str(self._places.directory), batch.name)
+        needs = self._places.root, Path(program.python), program.path
+        return Batch(batch.name, batch.shape, len(batch.tickets), command, needs)
 
     def _path(self, name: str) -> Path:
         return self._places.batches / f"{name}.json"

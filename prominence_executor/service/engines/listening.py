@@ -164,6 +164,8 @@ class Listening:
                 self._begin(run)
             spec = self._jobs.spec(run.job)
             run.over = True
+            if run.began is not None and outcome.execution:
+                outcome.execution.setdefault("node", run.began["node"])
             if run.commands:
                 outcome.execution["commands"] = list(run.commands)
             again = self._jobs.insist(lambda: self._jobs.ended(spec, outcome))
@@ -273,12 +275,14 @@ class Listening:
         return self._system.why_gone(number)
 
     def _number(self, run: BatchRun) -> str | None:
+        """Return what the batch system calls a run, if that is known."""
         batch = self._ledger.batch_of(run)
         if batch is None or batch.id is None:
             return None
-        return (
-            self._system.numbers(run.place, batch.id, len(batch.tickets)) if batch.id else (run.began or {}).get("id")
-        )
+        # What runs may have been submitted under another number than the batch has by now. Never by its own
+        # number, which for the last one of an array is that of all.
+        number = (run.began or {}).get("batch") or batch.id
+        return self._system.numbers(run.place, number, len(batch.tickets)) if number else None
 
 
 def lag_of(file_system: str) -> float:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from ..node import program
+from ..node.machine import loopback_of
 from ..node.outcome import Outcome
 from ..node.ticket import Places, Ticket, put, written
-from .base import Jobs, Limits, Request
-from .batches import Stored, grouped, options_of
+from .base import Jobs, Request
+from .batches import Program, Stored, grouped, options_of
 from .ledger import BatchRun, Ledger
 from .system import BatchSystem, Shape, SystemAway, SystemFull, SystemRefuses
 
@@ -41,14 +39,13 @@ class Sending:
         jobs: Jobs,
         ledger: Ledger,
         places: Places,
-        limits: Limits,
-        containers: str,
+        started: Program,
         seconds_per_minute: float,
         conclude: Callable[[BatchRun, Outcome], None],
     ) -> None:
         self._system, self._jobs, self._ledger, self._places = system, jobs, ledger, places
-        self._containers, self._seconds_per_minute = containers, seconds_per_minute
-        self._largest, self._conclude = limits.array, conclude
+        self._program, self._seconds_per_minute = started, seconds_per_minute
+        self._conclude = conclude
         self._prefix = ledger.batches.prefix()
         self._tried_at, self._pause = 0.0, _AWAY[0]
         self._unkept: set[str] = set()  # batches that are not on disk yet
@@ -79,7 +76,7 @@ class Sending:
         """Write tickets and batches; whether there is any."""
         ledger = self._ledger
         shaped = [found for request in wanted if (found := self._written(request)) is not None]
-        for shape, tickets, jobs in grouped(shaped, self._largest):
+        for shape, tickets, jobs in grouped(shaped, self._system.limits().array):
             batch = Stored(f"{self._prefix}{os.urandom(4).hex()}-{jobs[0]}", shape, tickets, jobs)
             ledger.batches.keep(batch)
             self._ledger.fresh.add(batch.name)
@@ -108,7 +105,12 @@ class Sending:
             return None
         name = f"{request.job}-{uuid.uuid4().hex[:12]}"
         passed = self._system.passed if allocation.nodes > 1 else ()
-        ticket = Ticket(name, spec, seconds, self._containers, self._system.id_variable, passed)
+        on_node = self._system.on_node if allocation.nodes > 1 else ()
+        system, loopback = self._system, loopback_of(spec.env["PROMINENCE_URL"])
+        ticket = Ticket(
+            name, spec, seconds, self._program.containers, system.id_variable, passed, system.batch_variable, on_node,
+            loopback,
+        )  # fmt: skip
         put(self._places.ticket(name), written(ticket), flushed=False)
         return shape, name, request.job
 
@@ -186,7 +188,7 @@ class Sending:
         if not any(self._is_due(ticket) for ticket in batch.tickets):
             return ""
         try:
-            return self._system.submit(self._ledger.batches.described(batch, sys.executable, Path(program.__file__)))
+            return self._system.submit(self._ledger.batches.described(batch, self._program))
         except SystemRefuses as error:
             for ticket in batch.tickets:
                 if (run := self._ledger.of_ticket(ticket)) is not None:

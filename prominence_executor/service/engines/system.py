@@ -88,8 +88,12 @@ class BatchSystem(Protocol):
 
     id_variable: str
     """In which a job is told its number."""
+    batch_variable: str
+    """In which one of a batch of several is told the number of its batch."""
     passed: tuple[str, ...]
     """Beginnings of variables that a job's tasks need when it has several nodes."""
+    on_node: tuple[str, ...]
+    """Words that run others on one node of the job that they are in: {node} is its number, {cpus} what it has there."""
 
     def limits(self) -> Limits:
         """Return what it has. Raises RuntimeError when it cannot be used as it was asked to."""
@@ -98,7 +102,7 @@ class BatchSystem(Protocol):
         """Return how much there is, and how much of it is free."""
 
     def check(self, shape: Shape) -> None:
-        """Raise SystemRefuses for what can be seen never to run."""
+        """Raise SystemRefuses for what can be seen never to run. For the engine's thread."""
 
     def submit(self, batch: Batch) -> str:
         """Submit a batch; return its number. Raises SystemRefuses and SystemFull."""
@@ -117,6 +121,9 @@ class BatchSystem(Protocol):
 
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what `cancel` and `why_gone` call one job of a batch of so many."""
+
+    def environment(self) -> dict[str, str]:
+        """Return what its commands see: nothing of the job in which the service itself may run."""
 
     def exec_command(self, job_id: str, argv: Sequence[str]) -> list[str] | None:
         """Return what runs words on the first node of a running job, or None where that cannot be."""

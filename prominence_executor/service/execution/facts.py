@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..node.logs import JobLogs
 from ..node.spec import CAFILE_INSIDE, JobSpec, walltime_of
 from ..state.representations import parameter_texts
@@ -16,7 +18,7 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     if row is None:
         raise LookupError(job)
     body, values = context.store.body(row), parameter_texts(row)
-    seconds = _TOKEN_SECONDS + walltime_of(body) * 60
+    seconds = _token_seconds(body)
     env = {
         "PROMINENCE_URL": context.url_for_jobs,
         "PROMINENCE_TOKEN": context.signer.token(row["user"], seconds, job=job),
@@ -38,3 +40,17 @@ def read_spec(context: ServiceContext, job: int) -> JobSpec:
     return JobSpec(
         job, row["user"], row["place"], row["nodes"], values, body, env, logs, context.platform, memory, copied
     )  # fmt: skip
+
+
+def has_good_token(context: ServiceContext, job: int) -> bool:
+    """Return whether a job's token is good though it has expired: its job may have waited."""
+    row = context.store.job(job)
+    if row is None or row["ended"] is None:
+        return row is not None
+    return (
+        row["started"] is not None and row["started"] + _token_seconds(context.store.body(row)) > context.clock.time()
+    )
+
+
+def _token_seconds(body: dict[str, Any]) -> float:
+    return _TOKEN_SECONDS + walltime_of(body) * 60

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -18,12 +19,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..execution.context import ServiceContext
+from ..execution.facts import has_good_token
 from ..execution.scheduler import Scheduler
 from ..execution.workflows import Workflows
 from ..schema.items import Refused
 from ..state.objects import BadKey
 from ..state.pairs import Pairs
-from ..state.representations import SITE
+from ..state.proof import CHALLENGE, PROOF
 from ..state.shortage import is_full, shortage
 from ..state.tokens import BUCKET, Identity
 from . import data, jobs, keys
@@ -149,13 +151,16 @@ def answer_to(error: Exception) -> Answer:
 def _identify(api: Api, authorization: str | None, path: str) -> Identity | None:
     """Return whom a token speaks for. The database is asked where no run goes on.
 
-    A job's token ends with its job, but for the job's own outputs: as on the real service, it can overwrite those.
+    A job's token ends with its job, but for the job's own outputs: as on the real service, it can overwrite those. It
+    was made when the job was submitted; until it expires is counted from the job's start.
     """
     identity = api.service.signer.identify(authorization)
     if identity is not None and api.service.only_user not in (None, identity.username):
         return None
-    if identity is None or identity.job is None or path == f"{BASE}/data/output":
+    if identity is None or identity.job is None:
         return identity
+    if path == f"{BASE}/data/output":
+        return identity if not identity.expired or has_good_token(api.service, identity.job) else None
     run = api.scheduler.run_of(identity.job)
     goes_on = run is not None and not run.is_over()
     return identity if goes_on or api.service.is_open(identity.job) else None
@@ -179,14 +184,19 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
 
 @routes.get(f"{BASE}/health")
 async def health(ask: Ask) -> Answer:
-    """Answer that the service is there, or what is wrong with it."""
-    problem = ask.api.service.vital.problem()
-    return jsonify({}) if problem is None else refuse(problem, 503)
+    """Answer that the service is there, or what is wrong with it; and that it is this one to who asks for a proof."""
+    service = ask.api.service
+    problem = service.vital.problem()
+    answer = jsonify({}) if problem is None else refuse(problem, 503)
+    transport = ask.request.transport
+    host, port, *_ = (transport.get_extra_info("peername") if transport else None) or ("", 0)
+    proof = service.signer.proof(ask.headers.get(CHALLENGE, ""), service.url, (host, port))
+    return answer if proof is None else replace(answer, headers={PROOF: proof})
 
 
 @routes.get(f"{BASE}/resources")
 def resources(ask: Ask) -> Answer:
     """Return what jobs can have, and how much of it is free."""
-    room = ask.api.service.engine.room()
+    room, site = ask.api.service.engine.room(), ask.api.service.engine.limits().site
     capacity, free = {"cpus": room.cpus, "memory": room.memory}, {"cpus": room.free_cpus, "memory": room.free_memory}
-    return jsonify({"existing": [{"capacity": capacity, "free": free, "site": SITE}]})
+    return jsonify({"existing": [{"capacity": capacity, "free": free, "site": site}]})

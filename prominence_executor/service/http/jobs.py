@@ -177,7 +177,7 @@ def _query(ask: Ask) -> Query:
 
 
 def _detailed(ask: Ask, row: sqlite3.Row) -> dict[str, Any]:
-    return detailed(row, ask.api.store.body(row), ask.api.output_url)
+    return detailed(row, ask.api.store.body(row), ask.api.output_url, ask.api.service.engine.limits().site)
 
 
 def _delete(ask: Ask, jobs: list[int]) -> Answer:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..containers.base import DEVICES, Containers, PlainProcesses
 from ..sandbox.held import held
@@ -22,12 +22,14 @@ from ..state.objects import ObjectStore
 from ..state.shortage import AGAIN, shortage
 from . import oom
 from .job_run import JobRun, take_snapshot
+from .machine import loopback
 from .outcome import OVER_MEMORY, OVER_WALLTIME, WAITS, Outcome
 from .ticket import BEGAN, ENDED, SIGNALLED, Places, Ticket, read
 from .ticket import got as read_file
 
 _FAILED = 1
-_SAY_SECONDS = 600.0  # for which an outcome is tried to be left
+_INSIST_SECONDS = 600.0  # for which a claim, or an outcome, is tried to be left
+Result = TypeVar("Result")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(places: Places, ticket: Ticket) -> int:
-    if not places.claim(ticket.name):
+    if not insist(lambda: places.claim(ticket.name)):
         return 0
     with ExitStack() as stack:
         try:
@@ -61,19 +63,24 @@ def _ran(places: Places, ticket: Ticket, stack: ExitStack) -> Outcome:
     objects = ObjectStore(places.directory / "objects", owner=False)
     try:
         sandbox = stack.enter_context(held(_parent(places, ticket), places.directory / "bin", _kept(ticket)))
+        places.say(ticket.name, BEGAN, _began(ticket, sandbox))
     except OSError as error:
         if shortage(error) is None:
             raise
         return Outcome(WAITS, shortage(error))
-    began = {
-        "node": socket.gethostname(), "id": os.environ.get(ticket.id_variable, ""), "mark": sandbox.mark,
-        "parent": str(sandbox.root.parent), "time": time.time(),
-    }  # fmt: skip
     run = JobRun(_spec(ticket), sandbox, objects, _containers(places, ticket, objects))
-    places.say(ticket.name, BEGAN, began)
     before = oom.killed()
     with _Ends(run, ticket.seconds) as ends:
         return memory_considered(ends.considered(run()), oom.killed() - before)
+
+
+def _began(ticket: Ticket, sandbox: Sandbox) -> dict[str, Any]:
+    """Return what is said of a run that has begun: where, and by which numbers the engine knows it."""
+    number = os.environ.get(ticket.id_variable, "")
+    return {
+        "node": os.uname().nodename, "id": number, "batch": os.environ.get(ticket.batch_variable, number),
+        "mark": sandbox.mark, "parent": str(sandbox.root.parent), "time": time.time(),
+    }  # fmt: skip
 
 
 def memory_considered(outcome: Outcome, killed: int) -> Outcome:
@@ -85,10 +92,15 @@ def memory_considered(outcome: Outcome, killed: int) -> Outcome:
 
 def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
     """Leave an outcome, as soon as there is room for it."""
-    until = time.monotonic() + _SAY_SECONDS
+    insist(lambda: places.say(ticket.name, ENDED, asdict(outcome)))
+
+
+def insist(write: Callable[[], Result]) -> Result:
+    """Write something as soon as there is room for it; return what that returns. Raises OSError after a while."""
+    until = time.monotonic() + _INSIST_SECONDS
     while True:
         try:
-            return places.say(ticket.name, ENDED, asdict(outcome))
+            return write()
         except OSError as error:
             if shortage(error) is None or time.monotonic() > until:
                 raise
@@ -97,8 +109,9 @@ def _say(places: Places, ticket: Ticket, outcome: Outcome) -> None:
 
 def _spec(ticket: Ticket) -> Any:
     """Return the spec of a job with the engine's variables, by which mpirun finds several nodes."""
-    env = {**passed_on(os.environ, ticket.passed), **ticket.spec.env}
-    return replace(ticket.spec, env=env, apart=bool(ticket.passed))
+    env = {**passed_on(os.environ, ticket.passed), **safe(ticket.spec.env, ticket.loopback, loopback())}
+    on_node = [shutil.which(word) or word for word in ticket.on_node[:1]] + list(ticket.on_node[1:])
+    return replace(ticket.spec, env=env, apart=bool(ticket.passed), on_node=tuple(on_node))
 
 
 def passed_on(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[str, str]:
@@ -106,6 +119,14 @@ def passed_on(environment: Mapping[str, str], beginnings: tuple[str, ...]) -> di
     return {
         name: value for name, value in environment.items() if name.startswith(beginnings) or name in DEVICES
     }  # fmt: skip
+
+
+def safe(env: dict[str, str], service: str, here: str) -> dict[str, str]:
+    """Return a task's variables without the token, where the service's address means another machine. Pure.
+
+    There anybody may listen at its port. service: which machine alone reaches it, "" where others do.
+    """
+    return {**env, "PROMINENCE_TOKEN": ""} if service not in ("", here) else env
 
 
 def _parent(places: Places, ticket: Ticket) -> Path:

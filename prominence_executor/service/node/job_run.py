@@ -6,19 +6,16 @@ a verdict and then kills, so that no task starts after its job was ended.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import tarfile
 import threading
 import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from ..containers.base import Containers, PullFailed
-from ..sandbox.archives import Budget
 from ..sandbox.sandbox import Sandbox
-from ..sandbox.staging import StageInFailed, StageOut, pack, place_artifacts, place_inputs
+from ..sandbox.staging import StageOut, pack, place_inputs
 from ..state.objects import ObjectStore
 from ..state.shortage import NotNow, not_now
 from .job_processes import JobProcesses, RunStopped
@@ -26,8 +23,6 @@ from .machine import processor
 from .outcome import NO_ARTIFACT, NO_IMAGE, WAITS, Outcome
 from .spec import CAFILE_INSIDE, JobSpec
 from .tasks import Tasks, WorkerCrashed
-
-log = logging.getLogger("prominence_executor.local")
 
 _EXEC_SECONDS = 60
 
@@ -87,7 +82,9 @@ class JobRun:
         except NotNow as error:
             outcome = Outcome(WAITS, str(error))
         except Exception as error:
-            log.exception("job %d", self.spec.job)
+            import logging  # which takes longer than what else a job needs of this
+
+            logging.getLogger("prominence_executor.local").exception("job %d", self.spec.job)
             outcome = Outcome("failed", f"Internal error: {type(error).__name__}: {error}")
         with self._lock:
             if self._verdict:
@@ -110,11 +107,10 @@ class JobRun:
                 raise not_now(error) from error  # nothing has been started
             try:
                 self._processes.wait(self.spec.platform.job_seconds)
-                self._place_artifacts()
+                if self.spec.body.get("artifacts") and not self._place_artifacts(logs):
+                    return Outcome("failed", NO_ARTIFACT)
+                self._processes.check()
                 task_failed = self._run_tasks(logs)
-            except StageInFailed as error:
-                _say(logs[0][1], str(error))
-                return Outcome("failed", NO_ARTIFACT)
             except PullFailed as error:
                 _say(logs[0][1], str(error))
                 return Outcome("failed", NO_IMAGE)
@@ -124,18 +120,21 @@ class JobRun:
         self._processes.check()
         return self._stage_out(task_failed)
 
-    def _place_artifacts(self) -> None:
-        spec = self.spec
-        if spec.body.get("artifacts"):
-            began = time.monotonic()
-            try:
-                budget = Budget(self._processes.is_stopped, spec.body["resources"]["disk"] << 30)
-                place_artifacts(
-                    self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values, budget
-                )  # fmt: skip
-            finally:
-                self._execution["stageInTime"] = time.monotonic() - began
-        self._processes.check()
+    def _place_artifacts(self, logs: list[tuple[int, int]]) -> bool:
+        """Place the artifacts; whether that could be done."""
+        from ..sandbox.archives import Budget
+        from ..sandbox.artifacts import StageInFailed, place_artifacts
+
+        spec, began = self.spec, time.monotonic()
+        try:
+            budget = Budget(self._processes.is_stopped, spec.body["resources"]["disk"] << 30)
+            place_artifacts(self.sandbox, self._objects, spec.user, spec.body["artifacts"], spec.values, budget)
+        except StageInFailed as error:
+            _say(logs[0][1], str(error))
+            return False
+        finally:
+            self._execution["stageInTime"] = time.monotonic() - began
+        return True
 
     def _run_tasks(self, logs: list[tuple[int, int]]) -> bool:
         """Run the tasks; whether one failed."""
@@ -169,7 +168,7 @@ def take_snapshot(sandbox: Sandbox, objects: ObjectStore, place: str, path: str)
         return False
     try:
         packed = pack(real, os.path.basename(path.rstrip("/")) or "home", sandbox)
-    except (OSError, ValueError, tarfile.TarError):  # its files change while they are read, or the job has ended
+    except (OSError, ValueError):  # its files change while they are read, or the job has ended
         return False
     try:
         objects.put_file(snapshot_key(place), packed)

@@ -29,6 +29,7 @@ class JobSpec:
     memory: int  # bytes that its tasks may use, on all of its nodes
     cafile: str | None = None  # the authority behind the service's certificate, that containers are given a copy of
     apart: bool = False  # whether its nodes are machines of their own
+    on_node: tuple[str, ...] = ()  # what runs words on another one of these: {node} is its number, {cpus} what it has
 
     @property
     def policies(self) -> dict[str, Any]:

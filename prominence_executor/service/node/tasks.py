@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..containers.base import TaskRunner, Unstartable
+from ..containers.base import Command, TaskRunner, Unstartable
 from ..sandbox import processes
 from ..sandbox.sandbox import Sandbox
 from ..schema.parameters import substituted
@@ -129,13 +129,21 @@ class Tasks:
         words = with_mpirun(words, task, env, apart=self._spec.apart)
         try:
             env.update(arriving(task))
-            command = self._runner.command(number, words, env)
+            command = self._there(self._runner.command(number, words, env), node)
         except Unstartable as error:
             return _fatal(stderr, str(error))
         try:
             return self._processes.start(command, stdout, stderr)
         except OSError as error:
             return _fatal(stderr, f'"{words[0]}": {(error.strerror or str(error)).lower()}')
+
+    def _there(self, command: Command, node: int) -> Command:
+        """Return what runs a command on a node of the job: where nodes are machines apart, the first is this one."""
+        if not node or not self._spec.on_node:
+            return command
+        cpus = self._spec.env["PROMINENCE_CPUS"]
+        words = [word.replace("{node}", str(node)).replace("{cpus}", cpus) for word in self._spec.on_node]
+        return Command([*words, *command.argv], command.cwd, {**self._spec.env, **command.env})
 
 
 def arriving(task: dict[str, Any]) -> dict[str, str]:

@@ -41,6 +41,12 @@ class Ticket:
     """The variable in which the engine tells a job its number."""
     passed: tuple[str, ...] = ()
     """Beginnings of variables of the engine's that tasks see, as mpirun on several nodes must."""
+    batch_variable: str = ""
+    """The variable in which the engine tells one of several jobs the number of all of them."""
+    on_node: tuple[str, ...] = ()
+    """Words of the engine's that run others on one of several nodes; {node} and {cpus} are replaced."""
+    loopback: str = ""
+    """Which machine alone reaches the service without TLS (see `machine.loopback`); "": others do, or TLS protects."""
 
 
 class Places:
@@ -149,7 +155,8 @@ def read(document: dict[str, Any]) -> Ticket:
     logs = spec["logs"]
     spec["logs"] = JobLogs(Path(logs["stdout"]), Path(logs["stderr"]), logs["nodes"])
     spec["platform"] = Platform(**spec["platform"])
-    return Ticket(**{**document, "spec": JobSpec(**spec), "passed": tuple(document["passed"])})
+    tuples = {name: tuple(document.get(name, ())) for name in ("passed", "on_node")}
+    return Ticket(**{**document, "spec": JobSpec(**spec), **tuples})
 
 
 def outcome_of(said: dict[str, Any]) -> Outcome:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,4 +63,4 @@ def remove_left(parent: Path) -> None:
 
 
 def _suffix() -> str:
-    return f".{socket.gethostname()}.lock"
+    return f".{os.uname().nodename}.lock"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,7 +74,7 @@ def _lift(top: int, name: str) -> None:
         for child in os.listdir(inner):
             if not _removed(inner, child):
                 os.close(_open(inner, child))  # moving a directory needs the right to write it
-                os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=top)
+                os.rename(child, os.urandom(16).hex(), src_dir_fd=inner, dst_dir_fd=top)
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=top)

@@ -7,11 +7,9 @@ users chose, never reads or writes outside a job's root.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import sys
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from .removal import remove_tree
 
 KEPT = "PROMINENCE_NODE_CACHE"  # the variable that names such a directory to a task
 LIBRARIES = "LD_LIBRARY_PATH"  # without which an interpreter of an environment module may not find its own
+_LONGEST = 60  # letters of a directory's name; a checksum has more
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -30,7 +29,12 @@ def kept_directory(parent: Path, user: str) -> Path:
     Raises:
         RuntimeError: others could write it.
     """
-    return own_directory(own_directory(parent) / hashlib.sha256(user.encode()).hexdigest()[:16])
+    name = user.encode().hex()
+    if len(name) > _LONGEST:
+        import hashlib  # which takes longer than what else a job needs of this
+
+        name = hashlib.sha256(user.encode()).hexdigest()
+    return own_directory(own_directory(parent) / name)
 
 
 def install_shims(directory: Path) -> None:
@@ -47,7 +51,7 @@ class Sandbox:
     """One run's directory. Its name carries a random mark by which the run's processes are known."""
 
     def __init__(self, parent: Path, shims: Path, mark: str | None = None, kept: Path | None = None) -> None:
-        self.mark = mark or uuid.uuid4().hex  # given: that of a run that goes on
+        self.mark = mark or os.urandom(16).hex()  # given: that of a run that goes on
         # Resolved once: a mark of where the sandbox ends that links cannot move.
         self.root = Path(os.path.realpath(parent)) / self.mark
         self.home = self.root / "home" / "user"

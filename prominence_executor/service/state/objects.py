@@ -8,7 +8,6 @@ Objects appear whole (temporary file, then rename), and nobody else has a hard l
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import stat
@@ -16,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from email.utils import formatdate
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
@@ -37,6 +35,8 @@ class BadKey(ValueError):
 
 def sha256_of(path: Path) -> str:
     """Return a file's checksum in hexadecimal digits."""
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
@@ -150,6 +150,8 @@ class ObjectStore:
         directory = self._root / "uploads" / quote(owner, safe="")
         if owner in ("", ".", "..") or len(directory.name) > _LONGEST or not directory.is_dir():
             return []
+        from email.utils import formatdate  # which no job needs
+
         listed = []
         for entry in sorted(os.scandir(directory), key=lambda entry: unquote(entry.name)):
             try:

@@ -6,13 +6,13 @@ Reads nothing but what it is given; signs output URLs afresh each time, as the s
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..schema.parameters import as_texts, substituted
 
-SITE = "local"
+if TYPE_CHECKING:
+    import sqlite3
 
 
 def events(row: sqlite3.Row) -> dict[str, int]:
@@ -46,12 +46,12 @@ def stored_name(declared: str, directory: bool = False) -> str:
     return declared.rstrip("/").rsplit("/", 1)[-1] + (".tgz" if directory else "")
 
 
-def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
-    """Return what is told of a job's run."""
+def execution(row: sqlite3.Row, body: dict[str, Any], site: str) -> dict[str, Any]:
+    """Return what is told of a job's run, at a place of that name."""
     shown: dict[str, Any] = {"runtimeVersion": {}}
     if row["started"] is not None:
         asked = body["resources"]
-        shown["site"] = SITE
+        shown["site"] = site
         shown["provisionedResources"] = {
             "cpus": row["cpus"], "disk": asked["disk"], "memory": row["memory"], "nodes": row["nodes"],
         }  # fmt: skip
@@ -61,10 +61,10 @@ def execution(row: sqlite3.Row, body: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(shown.items()))
 
 
-def detailed(row: sqlite3.Row, body: dict[str, Any], url_of: Callable[[str], str]) -> dict[str, Any]:
+def detailed(row: sqlite3.Row, body: dict[str, Any], url_of: Callable[[str], str], site: str) -> dict[str, Any]:
     """Return one job as GET /jobs/n answers it. `url_of` signs the key of an output."""
     job = {**body, "name": row["name"]}
-    job.update(events=events(row), execution=execution(row, body), id=row["id"], status=row["status"])
+    job.update(events=events(row), execution=execution(row, body, site), id=row["id"], status=row["status"])
     if row["reason"]:
         job["statusReason"] = row["reason"]
     if row["parameters"] is not None:

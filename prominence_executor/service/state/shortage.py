@@ -6,7 +6,7 @@ What fails so is worth another try later, and nobody's fault who asked for it.
 from __future__ import annotations
 
 import errno
-import sqlite3
+import sys
 
 AGAIN = 1.0  # seconds until it is tried again
 _FULL = "no space is left on the service's disk"
@@ -29,7 +29,8 @@ _OF_DATABASE = {
 
 def shortage(error: BaseException) -> str | None:
     """Return what there is not enough of, as a sentence; None for any other error."""
-    if isinstance(error, sqlite3.OperationalError):
+    database = sys.modules.get("sqlite3")  # where nobody has imported it, it has raised nothing
+    if database is not None and isinstance(error, database.OperationalError):
         return next((sentence for text, sentence in _OF_DATABASE.items() if text in str(error)), None)
     if isinstance(error, OSError) and error.errno is not None:
         return _SENTENCES.get(error.errno)

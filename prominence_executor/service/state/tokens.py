@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ import jwt
 
 from .clock import Clock
 from .directory import own_file, write_whole
+from .proof import proof_of
 
 BUCKET = "prominence-objects"
 UPLOAD_SECONDS = 600
@@ -43,6 +44,7 @@ class Identity:
     username: str
     groups: tuple[str, ...] = ()
     job: int | None = None
+    expired: bool = False  # which a job's token may be whose job has waited for long
 
 
 def load_secret(path: Path) -> bytes:
@@ -70,7 +72,8 @@ class Signer:
         self._clock = clock
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
-        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()  # tokens that are good until then
+        self._secret = secret
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()  # tokens, and when they expire
 
     # Tokens
 
@@ -84,15 +87,20 @@ class Signer:
         return jwt.encode(claims, self._token_key, algorithm="HS256")
 
     def identify(self, authorization: str | None) -> Identity | None:
-        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts."""
+        """Return whom an Authorization header speaks for. The service accepts any scheme, so only the token counts.
+
+        The token of a job may have expired, which its identity says: it counts from the submission.
+        """
         parts = (authorization or "").split(" ")
         if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
         found = self._known.get(parts[1]) or self._verified(parts[1])
-        return found[1] if found is not None and found[0] > self._clock.steady() else None
+        if found is None or found[0] > self._clock.steady():
+            return None if found is None else found[1]
+        return None if found[1].job is None else replace(found[1], expired=True)
 
     def _verified(self, token: str) -> tuple[float, Identity] | None:
-        """Return until when a token is good, and whom it speaks for: of all that a request costs that is the most."""
+        """Return when a token expires, and whom it speaks for: of all that a request costs that is the most."""
         try:
             claims = jwt.decode(token, self._token_key, algorithms=["HS256"], options=_CHECKED)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
@@ -108,6 +116,10 @@ class Signer:
             with suppress(KeyError):
                 self._known.popitem(last=False)
         return expires, identity
+
+    def proof(self, challenge: str, url: str, client: tuple[str, int]) -> str | None:
+        """Return what proves that this service knows its secret; None where the challenge is none."""
+        return proof_of(self._secret, challenge, url, client)
 
     # Signed URLs: good for one method, one key, until one second
 

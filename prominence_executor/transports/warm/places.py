@@ -211,7 +211,10 @@ def empty_places(client: ProminenceClient, run_id: str, job_id: int) -> None:
 
 def _writer(client: ProminenceClient, message: str, key: bytes) -> ProminenceClient:
     """Make the client that speaks with a courier's token. ValueError: its message is not signed with this key."""
-    return ProminenceClient(client.url, unseal(message, key), timeout=client.api.timeout, verify=client.api.verify)
+    writer = ProminenceClient(client.url, unseal(message, key), timeout=client.api.timeout, verify=client.api.verify)
+    if client.api.known is not None:
+        writer.api.known_by(client.api.known)
+    return writer
 
 
 def _store(client: ProminenceClient, url: str, content: bytes) -> None:

@@ -130,8 +130,9 @@ class WarmPool:
         if leave or not self._scheduler.was_used:
             return
         try:
+            left = self._scheduler.left()
             young = self._scheduler.stop_young()
-            remove_workers(self._context.client, self._context.run_id, self._scheduler.left(), young)
+            remove_workers(self._context.client, self._context.run_id, left, young)
             self._places.clean()
         except ProminenceError as error:
             self._context.log.warning("workers of run %s may be left at the service: %s", self._context.run_id, error)

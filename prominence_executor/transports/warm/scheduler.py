@@ -124,6 +124,7 @@ class Scheduler:
         )
         self._listener = Listener(context.run_id, mailboxes, self.post, self._guard)
         self._stopping = False
+        self._born: set[int] = set()  # jobs that the service has taken since the thread ended
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
         self._mailboxes = mailboxes
 
@@ -170,13 +171,14 @@ class Scheduler:
                 match self._events.get_nowait():
                     case WorkerCreated(_, job_id) | CourierCreated(job_id):
                         ids.append(job_id)
+                        self._born.add(job_id)
                     case EndFailed() | WorkerNotCreated():
                         in_doubt = True
         return None if in_doubt else ids
 
     def stop_young(self) -> set[int]:
-        """Have workers end by themselves that are too young to be deleted, after `stop`; return their jobs' ids."""
-        now, fresh = time.monotonic(), set()
+        """Have workers end by themselves that are too young to be deleted, after `left`; return their jobs' ids."""
+        now, fresh = time.monotonic(), set(self._born)
         if self._courier.job_id is not None:
             fresh.add(self._courier.job_id)  # while it runs: it ends as soon as it has left its places
         for worker in self._state.workers.values():

@@ -19,7 +19,7 @@ from prominence_executor.run.options import Options
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.slots import Slots
 from prominence_executor.transports.jobs.table import JobTable
-from prominence_executor.transports.warm.events import BatchUnstored, CourierCreated
+from prominence_executor.transports.warm.events import BatchUnstored, CourierCreated, WorkerCreated
 from prominence_executor.transports.warm.messages import Ended, Report
 from prominence_executor.transports.warm.options import WarmOptions
 from prominence_executor.transports.warm.scheduler import Scheduler
@@ -111,3 +111,9 @@ def test_a_courier_is_too_young_to_be_deleted_for_as_long_as_it_runs(scheduler: 
     scheduler._courier.created(CourierCreated(7))
     assert scheduler.stop_young() == {7}
     assert scheduler.left() == [7]
+
+
+def test_a_worker_whose_job_is_taken_while_the_run_ends_is_too_young_to_be_deleted(scheduler: Scheduler) -> None:
+    scheduler.post(WorkerCreated(1, 7, time.monotonic()))
+    assert scheduler.left() == [7]
+    assert scheduler.stop_young() == {7}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 
-OWN = ("dir", "poll_seconds", "extra")  # of the service
 NAMES = ("partition", "account", "qos", "constraint", "gres", "reservation", "licenses")
 _VALUE = re.compile(r"[\w.,:;&|()*!@=+/\[\]-]{1,255}")
 _LINE = re.compile(r"--([a-z][a-z-]*)(=[^\s\\'\"`$\x00-\x1f\x7f-\U0010ffff]{1,255})?")

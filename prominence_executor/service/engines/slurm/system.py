@@ -5,11 +5,12 @@ Knows no tickets. What a command has printed is understood in `words`.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..base import Limits, Room
@@ -17,6 +18,8 @@ from ..system import Batch, Place, Shape, State, SystemAway, SystemRefuses
 from . import words
 from .options import arguments, check_options
 from .sbatch import environment, script, submitted
+
+log = logging.getLogger("prominence_executor.local")
 
 _SECONDS = 30.0  # that one command may take
 _MOST_WORDS = 100  # of one scancel; each may name many jobs of an array
@@ -28,12 +31,18 @@ class Slurm:
     """The Slurm that this machine's commands reach. Every method may be called from any thread.
 
     options: what is said to sbatch for every job, unless a job says otherwise.
+    limits_seconds: after which partitions and limits are read again: sites change them.
     """
 
     id_variable = "SLURM_JOB_ID"
+    batch_variable = "SLURM_ARRAY_JOB_ID"
     passed: tuple[str, ...] = ("SLURM_", "PMI", "OMPI_")
+    on_node: tuple[str, ...] = (
+        "srun", "--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--relative={node}",
+        "--cpus-per-task={cpus}", "--cpu-bind=none", "--mem=0", "--mpi=none", "--input=none", "--quiet",
+    )  # fmt: skip
 
-    def __init__(self, options: Mapping[str, str]) -> None:
+    def __init__(self, options: Mapping[str, str], limits_seconds: float = 600.0) -> None:
         self._options = dict(options)
         check_options(self._options)
         missing = [name for name in _NEEDED if shutil.which(name) is None]
@@ -41,38 +50,50 @@ class Slurm:
             raise RuntimeError(
                 f"there is no {missing[0]} here: start the service where Slurm's commands are, as on a login node"
             )
-        self._user = pwd.getpwuid(os.getuid()).pw_name
+        self._user = str(os.getuid())  # which may have no name here
         self._table: str | None = None  # of partitions
+        self._limits: Limits | None = None
+        self._read_at, self._limits_seconds = 0.0, limits_seconds
         self._array = 1
         self._has_tmp = False
         self._accounted = shutil.which("sacct") is not None
 
     def limits(self) -> Limits:
         """Return what the chosen partition has. Raises RuntimeError when there is none of that name."""
-        if self._table is None:
-            self._table = self._asked(["sinfo", "-h", "-a", "-o", "%P|%c|%m|%l"])
-            config = self._asked(["scontrol", "show", "config"])
-            self._array = words.largest_array(config)
-            disks = self._asked(["sinfo", "-h", "-o", "%d"]).split()
-            self._has_tmp = any(int(size) for size in disks if size.isdigit())
-        return words.limits(self._table, self._options.get("partition"), self._array)
+        return self._limits or self._read()
+
+    def _read(self) -> Limits:
+        """Read partitions and limits. Raises RuntimeError when the chosen partition is not there, and SystemAway."""
+        table = self._asked(["sinfo", "-h", "-a", "-e", "-o", "%P|%c|%m|%l"])
+        config = self._asked(["scontrol", "show", "config"])
+        disks = self._asked(["sinfo", "-h", "-e", "-o", "%d"]).split()
+        array = words.largest_array(config)
+        found = words.limits(table, self._options.get("partition"), array, words.cluster(config))
+        self._table, self._array, self._has_tmp = table, array, any(int(size) for size in disks if size.isdigit())
+        self._limits, self._read_at = found, time.monotonic()
+        return found
+
+    def _look_again(self) -> None:
+        """Read partitions and limits again when it is time; what was read last holds where that cannot be."""
+        if time.monotonic() < self._read_at + self._limits_seconds:
+            return
+        try:
+            self._read()
+        except (SystemAway, RuntimeError) as error:
+            self._read_at = time.monotonic()
+            log.warning("partitions and limits could not be read again: %s", error)
 
     def room(self) -> Room:
         """Return how much the chosen partition has, and how much of it is free."""
         chosen = ["-p", self._options["partition"]] if "partition" in self._options else []
-        cpus = free = memory = allocated = 0
-        for line in set(
-            self._asked(["sinfo", "-h", "-N", *chosen, "-O", "NodeHost:|,CPUsState:|,Memory:|,AllocMem:|"]).splitlines()
-        ):
-            _, state, megabytes, used, *_ = line.split("|")
-            counts = [int(number) for number in state.split("/")]  # allocated, idle, other, all
-            cpus, free = cpus + counts[3], free + counts[1]
-            memory, allocated = memory + int(megabytes), allocated + int(used)
-        return Room(cpus, memory // 1024, free, max(0, memory - allocated) // 1024)
+        return words.room(
+            self._asked(["sinfo", "-h", "-N", *chosen, "-O", "NodeHost:|,CPUsState:|,Memory:|,AllocMem:|"])
+        )
 
     def check(self, shape: Shape) -> None:
         """Raise SystemRefuses for options that may not be, and a walltime above the partition's."""
         options = {**self._options, **dict(shape.options)}
+        self._look_again()
         try:
             check_options(options)
             there = words.limits(self._table or "", options.get("partition"), self._array)
@@ -91,7 +112,10 @@ class Slurm:
         """Submit a batch as an array; return its number. Raises SystemRefuses, SystemFull and SystemAway."""
         code, printed, said = submitted(["sbatch", *self._words(batch)], script(batch), environment(), _SECONDS)
         if code == 0:
-            return printed.strip().partition(";")[0]
+            number = words.submitted_as(printed)
+            if number is None:  # it is looked for by its name
+                raise SystemAway(f"sbatch said no number, but {printed.strip()[:200]!r}")
+            return number
         raise words.why_not(said, batch.size, bool(self._asked(["squeue", "-h", "-u", self._user, "-o", "%i"]).strip()))
 
     def _words(self, batch: Batch) -> list[str]:
@@ -147,6 +171,10 @@ class Slurm:
     def numbers(self, place: Place, batch_id: str, size: int) -> str:
         """Return what scancel calls one job of a batch."""
         return f"{batch_id}_{place[1]}" if size > 1 else batch_id
+
+    def environment(self) -> dict[str, str]:
+        """Return what Slurm's commands see."""
+        return environment()
 
     def exec_command(self, job_id: str, argv: Sequence[str]) -> list[str]:
         """Return what runs words on a job's first node, within its limits."""

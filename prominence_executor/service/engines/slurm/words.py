@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..base import Limits
+from ..base import Limits, Room
 from ..ends import CANCELLED, MEMORY, NO_DIRECTORY, NO_PROGRAM, NO_PYTHON, NODE, PREEMPTED, WALLTIME
 from ..system import Gone, Place, Running, State, SystemAway, SystemFull, SystemRefuses, Waiting
 
@@ -14,7 +14,7 @@ EXITS = {77: NO_DIRECTORY, 78: NO_PYTHON, 79: NO_PROGRAM}  # of the script, befo
 
 _CAUSES = {
     "TIMEOUT": WALLTIME, "DEADLINE": WALLTIME, "OUT_OF_MEMORY": MEMORY, "CANCELLED": CANCELLED, "NODE_FAIL": NODE,
-    "BOOT_FAIL": NODE, "PREEMPTED": PREEMPTED, "COMPLETED": "", "FAILED": "", "REVOKED": CANCELLED,
+    "BOOT_FAIL": NODE, "PREEMPTED": PREEMPTED, "COMPLETED": "", "FAILED": "",
 }  # fmt: skip
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 SLEEPS = "Slurm temporarily unable to accept job"  # what sbatch says before it sleeps and tries again, for minutes
@@ -47,14 +47,34 @@ def states(text: str, prefix: str) -> dict[Place, State]:
             continue
         name, number, word, reason, nodes, _ = parts
         state = state_of(word, reason, nodes)
-        place = name, int(number) if number.isdigit() else 0
-        if place not in found or isinstance(found[place], Gone):
-            found[place] = state
+        for member in members(number):
+            place = name, member
+            if place not in found or isinstance(found[place], Gone):
+                found[place] = state
     return found
 
 
+def members(text: str) -> list[int]:
+    """Read which jobs of an array a line is about: ``3``, several that wait as ``0-3,8%2``, or none: it is no array."""
+    text = text.strip("[]").partition("%")[0]
+    if not re.fullmatch(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*", text):
+        return [0]
+    found: list[int] = []
+    for part in text.split(","):
+        span, _, step = part.partition(":")
+        first, _, last = span.partition("-")
+        found.extend(range(int(first), int(last or first) + 1, int(step or 1) or 1))
+    return found
+
+
+def submitted_as(printed: str) -> str | None:
+    """Read the number of a batch from what ``sbatch --parsable`` has printed, around which sites put words."""
+    found = re.findall(r"^\s*(\d+)(?:;\S*)?\s*$", printed, re.MULTILINE)
+    return found[-1] if found else None
+
+
 def state_of(word: str, reason: str, nodes: str) -> State:
-    """Return what one of Slurm's states means."""
+    """Return what one of Slurm's states means. REVOKED: it runs on another cluster of a federation."""
     if word in _CAUSES:
         return Gone(_CAUSES[word], nodes)
     if word not in _WAITS:
@@ -149,7 +169,13 @@ def largest_array(config: str) -> int:
     return max(1, min(found, default=1))
 
 
-def limits(table: str, partition: str | None, array: int) -> Limits:
+def cluster(config: str) -> str:
+    """Read from ``scontrol show config`` what the cluster is called."""
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", config, re.MULTILINE)
+    return found[1] if found else "slurm"
+
+
+def limits(table: str, partition: str | None, array: int, site: str = "slurm") -> Limits:
     """Read what a partition has from lines ``name*|cpus|MB|time`` of sinfo.
 
     Raises:
@@ -171,7 +197,21 @@ def limits(table: str, partition: str | None, array: int) -> Limits:
         None if None in times else max(time for time in times if time is not None),
         array,
         names,
+        site,
     )
+
+
+def room(table: str) -> Room:
+    """Read what nodes have from lines ``name|allocated/idle/other/all|MB|MB allocated|`` of sinfo, one a partition."""
+    cpus = free = memory = allocated = 0
+    for line in set(table.splitlines()):
+        if not re.fullmatch(r"[^|]+\|\d+/\d+/\d+/\d+\|\d+\|\d+\|", line):
+            continue  # of several clusters each has a heading
+        _, state, megabytes, used, _ = line.split("|")
+        _, idle, _, whole = map(int, state.split("/"))
+        cpus, free = cpus + whole, free + idle
+        memory, allocated = memory + int(megabytes), allocated + int(used)
+    return Room(cpus, memory // 1024, free, max(0, memory - allocated) // 1024)
 
 
 def minutes(text: str) -> float | None:
