@@ -43,6 +43,7 @@ class TokenSource:
         self._profile = profile
         self._url = url
         self._token: str | None = None
+        self._expires: tuple[str | None, float | None] = (None, None)  # a token, and when it does
         self._origin = "no source yet"
         self.is_missing = False  # nobody has said anything, when it was last looked for
         self._lock = threading.Lock()
@@ -55,9 +56,9 @@ class TokenSource:
         """
         with self._lock:
             token = self._token
-            if token is None or _expired(token):
+            if token is None or self._expired(token):
                 token = self._token = self._look()
-            if _expired(token):
+            if self._expired(token):
                 when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expiry(token)))
                 raise AuthenticationError(f"the token from {self._origin} expired on {when}; get a new one")
             return token
@@ -73,6 +74,12 @@ class TokenSource:
             if self._token is None or refused is None or self._token == refused:
                 self._token = self._look()
             return self._token
+
+    def _expired(self, token: str) -> bool:
+        if self._expires[0] != token:  # each request asks, and a token says always the same
+            self._expires = token, expiry(token)
+        at = self._expires[1]
+        return at is not None and at <= time.time()
 
     @property
     def origin(self) -> str:
@@ -164,11 +171,6 @@ def expiry(token: str) -> float | None:
         return float(payload["exp"])
     except (binascii.Error, ValueError, TypeError, KeyError, OverflowError):
         return None
-
-
-def _expired(token: str) -> bool:
-    at = expiry(token)
-    return at is not None and at <= time.time()
 
 
 def base_url(url: str | None = None, profile: str | None = None) -> str:

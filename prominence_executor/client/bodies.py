@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -28,6 +28,31 @@ _DEEPEST = 64  # levels of JSON; the service's own have seven
 
 class AnotherService(ServiceError):
     """What answered is none: a web page, or TLS that does not come about. It may pass, so it is a ServiceError."""
+
+
+class Whole(requests.Response):
+    """An answer that came with its body, of some 64 kB at most.
+
+    It is made without what a session keeps of an answer (cookies, history, ...), which would take longer than all the
+    rest: it is for readers of status, headers and body.
+    """
+
+    def __init__(
+        self, method: str, url: str, status: int, reason: str, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        self.status_code, self.reason, self.url = status, reason, url
+        self.headers = requests.structures.CaseInsensitiveDict(headers)
+        self.request = request_of(method)
+        self.encoding = None
+        self.raw: Any = None
+        self._content, self._content_consumed = body, True
+
+
+def request_of(method: str) -> requests.PreparedRequest:
+    """Return what an answer says of its request: nothing that is secret, for whoever looks at it."""
+    request = requests.PreparedRequest()
+    request.method = method
+    return request
 
 
 def what_of(response: requests.Response) -> str:
@@ -74,6 +99,10 @@ def read_whole(response: requests.Response, most: int | None = None) -> requests
         ServiceUnavailableError: it was cut short.
         ServiceError: it is longer than it should be.
     """
+    if isinstance(response, Whole):
+        if most is not None and len(response.content) > most:
+            raise _too_long(response, len(response.content))
+        return response
     expected = announced(response)
     as_it_travels = response.headers.get("Content-Encoding", "identity") == "identity"
     allowed = _LONGEST_ANNOUNCED if most is None else min(_LONGEST_ANNOUNCED, most)
@@ -93,6 +122,8 @@ def read_whole(response: requests.Response, most: int | None = None) -> requests
 
 def read_error(response: requests.Response) -> requests.Response:
     """Read the beginning of what an error says; return the answer with it, or with nothing where it does not come."""
+    if isinstance(response, Whole):
+        return response
     content = b""
     with response:
         try:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import IPv4Address, ip_address
 from typing import Any
@@ -21,9 +22,15 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeou
 from urllib3 import exceptions as urllib3_errors
 
 from ..version import __version__
+from .bodies import Whole, request_of
+from .direct import exchange
 from .watching import interruptible
 
 _POOL_SIZE = 32
+_PROXY_VARIABLES = (
+    "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
+    "REQUEST_METHOD",  # in a CGI program, HTTP_PROXY is a header's
+)  # fmt: skip
 _ANY = {"cert_reqs": "CERT_NONE"}  # any certificate will do
 Known = Callable[[socket.socket, str, int], None]  # looks at a new connection to a host and port; raises OSError
 
@@ -68,18 +75,23 @@ class Connections(requests.Session):
             return None
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
+        target, headers = url[len(origin) :], {**self._always, **headers}
+        found: Any
         try:
-            found = self._pool(origin, trusted(verify)).urlopen(
-                method,
-                url[len(origin) :],
-                body=body,
-                headers={**self._always, **headers},
-                redirect=False,
-                retries=False,
-                timeout=Timeout(connect=timeout[0], read=timeout[1]),
-                preload_content=False,
-                decode_content=False,
-            )
+            pool = self._pool(origin, trusted(verify))
+            found = exchange(pool, method, target, body, headers, timeout[1])
+            if found is None:
+                found = pool.urlopen(
+                    method,
+                    target,
+                    body=body,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    timeout=Timeout(connect=timeout[0], read=timeout[1]),
+                    preload_content=False,
+                    decode_content=False,
+                )
         except urllib3_errors.ReadTimeoutError as error:
             raise requests.ReadTimeout(error) from error
         except urllib3_errors.SSLError as error:
@@ -88,12 +100,14 @@ class Connections(requests.Session):
             raise requests.exceptions.InvalidURL(error) from error
         except (urllib3_errors.HTTPError, OSError) as error:
             raise requests.ConnectionError(error) from error
+        if isinstance(found, Whole):
+            found.url = url
+            return found
         response = requests.Response()
         response.status_code, response.reason, response.url = found.status, found.reason or "", url
         response.headers = requests.structures.CaseInsensitiveDict(found.headers)
         response.raw = found
-        response.request = requests.PreparedRequest()  # without the token, for whoever looks at it
-        response.request.method = method
+        response.request = request_of(method)
         return response
 
     def close(self) -> None:
@@ -216,9 +230,22 @@ def another_port(service: str, store: str) -> bool:
 
 def _proxies_to(url: str) -> dict[str, str]:
     """Return the environment's proxies for an address; none for one of this machine."""
-    return {} if _is_loopback(urlsplit(url).hostname or "") else dict(requests.utils.get_environ_proxies(url))
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname or ""):
+        return {}
+    if sys.platform in ("darwin", "win32"):  # where proxies are set elsewhere, too
+        return dict(requests.utils.get_environ_proxies(url))
+    told = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
+    return dict(_environment_proxies(f"{parts.scheme}://{parts.netloc}/", told))
 
 
+@lru_cache(maxsize=64)
+def _environment_proxies(origin: str, told: tuple[str | None, ...]) -> Mapping[str, str]:
+    """Find that out; ``told``: what the environment says, as to look through all of it takes half a millisecond."""
+    return requests.utils.get_environ_proxies(origin)
+
+
+@lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     """Return whether a host's name or address always means this machine. Nothing is looked up."""
     host = host.rstrip(".").lower()

@@ -29,7 +29,18 @@ _PARTS = {  # what only some jobs need
     "mpi": ("mpi", "mpi_results"),
     "modules": ("modules",),
     "results": ("results", "tls"),
-    "worker": ("worker", "worker_batch", "worker_process", "key_value", "tls", "depot", "courier", "limits", "modules"),
+    "worker": (
+        "worker",
+        "worker_batch",
+        "worker_process",
+        "key_value",
+        "bare",
+        "tls",
+        "depot",
+        "courier",
+        "limits",
+        "modules",
+    ),  # fmt: skip
     "courier": ("courier",),
 }
 _READABLE = 2  # version of marshal that every Python reads; what is inside has its own

@@ -7,13 +7,13 @@ It knows nothing of mailboxes and their messages.
 """
 
 import http.client
-import io
 import os
 import ssl
 import sys
 import time
 from urllib.parse import quote, urlsplit
 
+from . import bare
 from .tls import ssl_context
 
 AWAY = 900.0  # seconds without an answer after which a worker ends
@@ -44,7 +44,9 @@ class Service:
         url = urlsplit(os.environ["PROMINENCE_URL"])
         self.prefix = url.path.rstrip("/") + "/kv/"
         self.headers = {"Authorization": "Bearer " + os.environ["PROMINENCE_TOKEN"], "Content-Type": "text/plain"}
+        self.headers["Accept-Encoding"] = "identity"
         self.connection = connection_to(url, tls)
+        self.host = bare.host_of(self.connection.host, self.connection.port, self.connection.default_port)
         self.watch = Watch(self, connection_to(url, tls, CONNECT))
 
     def call(self, method, key, body=None, wait=0):
@@ -61,9 +63,10 @@ class Service:
             self.keep_rate()
             headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
             try:
-                self.connection.request(method, target, body=body, headers=headers)
-                response = self.connection.getresponse()
+                response = self.ask(method, target, headers, body)
                 content = response.read()
+                if not response.stays:
+                    self.connection.close()
                 if wait > 0:
                     self.waits = can_wait(response)
                 if response.status < 300 and not content.lstrip().startswith(b"<"):  # a page of somebody in between
@@ -77,6 +80,13 @@ class Service:
                 sys.exit("prominence-executor: the service has not answered for %d s" % AWAY)
             time.sleep(pause)
             pause = min(max(pause * 2, 0.1), 10.0)
+
+    def ask(self, method, target, headers, body=None):
+        """Send one request; return its answer, whose body is to be read."""
+        if self.connection.sock is None:
+            self.connection.connect()
+        self.connection.sock.sendall(bare.request(method, target, self.host, headers, body))
+        return bare.answer(self.connection.sock, method)
 
     def keep_rate(self):
         """Wait until the next request is due."""
@@ -102,7 +112,7 @@ def connection_to(url, tls=None, timeout=SILENCE):
 
 def can_wait(response):
     """Return whether an answer comes from a service that lets requests wait."""
-    applied = response.headers.get("Preference-Applied") or ""
+    applied = response.headers.get("preference-applied", "")
     return any(part.partition("=")[0].strip().lower() == "wait" for part in applied.split(","))
 
 
@@ -137,12 +147,9 @@ class Watch:
         try:
             if self.connection.sock is None:
                 self.connection.connect()
-            host = self.connection.host if ":" not in self.connection.host else "[%s]" % self.connection.host
-            lines = ["GET %s HTTP/1.1" % target, "Host: %s:%d" % (host, self.connection.port)]
-            lines += ["%s: %s" % header for header in self.service.headers.items()]
-            lines.append("Prefer: wait=%d" % WAIT)
+            headers = dict(self.service.headers, Prefer="wait=%d" % WAIT)
             self.service.requests += 1
-            self.connection.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+            self.connection.sock.sendall(bare.request("GET", target, self.service.host, headers))
             self.key, self.asked_at = key, time.monotonic()
         except (OSError, http.client.HTTPException):
             self.give_up()
@@ -157,18 +164,17 @@ class Watch:
                 return None
             finally:
                 self.connection.sock.settimeout(SILENCE)
-            response = http.client.HTTPResponse(Begun(begun, self.connection.sock), method="GET")  # type: ignore[arg-type]
-            response.begin()
+            response = bare.unusual(begun, self.connection.sock, "GET")
             content = response.read()
         except (OSError, http.client.HTTPException):
             self.give_up()
             return None
         self.key = None
-        revision = response.headers.get("X-Revision") or ""
+        revision = response.headers.get("x-revision", "")
         self.since = "?since=" + revision if revision.isdigit() else ""
         if not can_wait(response):
             self.give_up()
-        elif response.will_close:
+        elif not response.stays:
             self.close()
         return content if response.status == 200 else None
 
@@ -186,27 +192,3 @@ class Watch:
         """Close the connection, with a request that stands."""
         self.connection.close()
         self.key = None
-
-
-class Begun(io.RawIOBase):
-    """A socket whose first byte has been read already."""
-
-    def __init__(self, begun, sock):
-        self.begun = begun
-        self.sock = sock
-
-    def readable(self):
-        """Return True."""
-        return True
-
-    def readinto(self, buffer):
-        """Read what was read before, or what comes."""
-        if not self.begun:
-            return self.sock.recv_into(buffer)
-        begun, self.begun = self.begun, b""
-        buffer[: len(begun)] = begun
-        return len(begun)
-
-    def makefile(self, mode):
-        """Return what is read from, as a socket does."""
-        return io.BufferedReader(self)

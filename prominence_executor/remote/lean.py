@@ -41,6 +41,7 @@ __all__ = (
 same = _compare_digest  # of two digests, in a time that does not tell where they differ
 LARGE = 1 << 20  # bytes from which on hashlib has gained what it costs
 _BLOCK = 64  # bytes of SHA-256
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))  # what HMAC makes of a key's bytes
 
 
 class Digest:
@@ -81,9 +82,9 @@ def hmac_sha256(key, content):
     if len(key) > _BLOCK:
         key = _small(key).digest()
     key = key.ljust(_BLOCK, b"\0")
-    inner = Digest(bytes(byte ^ 0x36 for byte in key))
+    inner = Digest(key.translate(_INNER))
     inner.update(content)
-    return bytes(_small(bytes(byte ^ 0x5C for byte in key) + inner.digest()).digest())
+    return bytes(_small(key.translate(_OUTER) + inner.digest()).digest())
 
 
 def _constant(name):

@@ -59,8 +59,8 @@ class Batch:
             self.report_progress()
         if self.place is None:
             self.print_large()
-        self.print_all()
         self.report(final=True)
+        self.print_all()  # the client does not wait for that
 
     def start_next(self):
         """Give the next chunk to the child; return False when there is none, or the client has first to read."""

@@ -29,7 +29,7 @@ from prominence_executor.service.schema.words import split
 from prominence_executor.service.schema.workflow import check_members_objects, check_stored, check_workflow, members
 from prominence_executor.service.state.clock import Clock
 from prominence_executor.service.state.store import NewJob, Query, Store
-from prominence_executor.service.state.tokens import Signer
+from prominence_executor.service.state.tokens import Identity, Signer
 
 SECONDS = 5.0  # in which anything is refused, also on a machine that has much else to do
 RESOURCES = {"cpus": 1, "memory": 1, "disk": 1, "nodes": 1, "walltime": 1}
@@ -258,6 +258,26 @@ def test_a_signed_url_without_a_date_is_refused(expires: str) -> None:
 @pytest.mark.parametrize("token", ["é", "x" * 100_000, ".".join(["W1tb" * 1_000] * 3), "a.b.c", "", "e30.e30.e30"])
 def test_a_token_of_anything_is_nobodys(token: str) -> None:
     assert Signer(b"x" * 32, Clock()).identify(f"Bearer {token}") is None
+
+
+def test_a_token_that_was_good_ends_in_time_and_another_one_that_is_like_it_never_was() -> None:
+    class Later(Clock):
+        passed = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.passed
+
+    clock = Later()
+    signer = Signer(b"x" * 32, clock)
+    mine, of_job = signer.token("me", 60.0, groups=("us",)), signer.token("me", 60.0, job=7)
+    for _ in range(2):
+        assert signer.identify(f"Bearer {mine}") == Identity("me", ("us",))
+        assert signer.identify(f"Bearer {of_job}") == Identity("me", job=7)
+    assert signer.identify(f"Bearer {mine[:-2]}") is None
+    clock.passed = 61.0
+    for _ in range(2):
+        assert signer.identify(f"Bearer {mine}") is None
+        assert signer.identify(f"Bearer {of_job}") == Identity("me", job=7, expired=True)
 
 
 def test_details_are_measured_before_they_are_read(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ FOREIGN |= {
 }  # fmt: skip
 # What `ProminenceFuture` needs of its base class to be asked twice whether it runs, and to be cancelled all the same.
 FOREIGN |= {("run.future", "_condition"), ("run.future", "_invoke_callbacks")}
+# A connection of a pool that stands, for a request that urllib3 is not to send.
+FOREIGN |= {("client.direct", "_get_conn"), ("client.direct", "_put_conn")}
 # What a process of calls does at its end, as one of multiprocessing does; and the environment, undecoded.
 FOREIGN |= {("remote.ending", "_shutdown"), ("remote.ending", "_run_exitfuncs"), ("remote.surroundings", "_data")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +51,9 @@ async def set_value(ask: Ask, key: str = "") -> Answer:
     except UnicodeDecodeError:
         # The real service stores it, and then can neither return it nor list its neighbours.
         return refuse("The value must be UTF-8 text")
-    return await _soon(ask, partial(_store, ask, key, value, ask.args.get("prev")), writes=True)
+    answer = await _soon(ask, partial(_store, ask, key, value, ask.args.get("prev")), writes=True)
+    await asyncio.sleep(0)  # who waits for the value hears of it first
+    return answer
 
 
 @routes.delete(f"{BASE}/kv")

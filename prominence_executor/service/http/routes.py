@@ -62,14 +62,19 @@ class Table:
     """The routes of all rooms."""
 
     def __init__(self, *rooms: Routes) -> None:
-        self._entries = [(_pattern(path), method, route) for room in rooms for path, method, route in room.entries]
+        methods: dict[str, dict[str, Route]] = {}
+        for path, method, route in (entry for room in rooms for entry in room.entries):
+            methods.setdefault(path, {}).setdefault(method, route)
+        self._entries = [(path.partition("<")[0], _pattern(path), routes) for path, routes in methods.items()]
 
     def find(self, path: str) -> dict[str, tuple[Route, dict[str, Any]]]:
         """Return what answers at a path: by method the route, and the values of the path's parts."""
         found: dict[str, tuple[Route, dict[str, Any]]] = {}
-        for pattern, method, route in self._entries:
-            if match := pattern.fullmatch(path):
-                found.setdefault(method, (route, _parts(match)))
+        for beginning, pattern, routes in self._entries:
+            if path.startswith(beginning) and (match := pattern.fullmatch(path)):
+                parts = _parts(match)
+                for method, route in routes.items():
+                    found.setdefault(method, (route, parts))
         if "GET" in found:
             found.setdefault("HEAD", found["GET"])
         return found

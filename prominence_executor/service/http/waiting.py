@@ -93,12 +93,14 @@ class Changes:
             full = len(room.waiting) >= _MOST
             if full or self._closed or seconds <= 0 or self._has_changed(room, revision, topic):
                 return self._revision
-            woken = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            woken = loop.create_future()
             room.waiting[woken] = topic
+        timer = loop.call_later(seconds, _wake, [woken])
         try:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(woken, seconds)
+            await woken
         finally:
+            timer.cancel()
             with self._lock:
                 room.waiting.pop(woken, None)
         return self.revision()
@@ -137,5 +139,16 @@ def _wake(futures: Iterable[asyncio.Future[None]]) -> None:
                 future.set_result(None)
 
     if futures:  # all of them wait in the server's one loop
+        loop = futures[0].get_loop()
+        if _runs_here(loop):
+            wake()  # nobody need rouse it: what is said here is said in it
+            return
         with suppress(RuntimeError):  # it has ended, and with it who waited
-            futures[0].get_loop().call_soon_threadsafe(wake)
+            loop.call_soon_threadsafe(wake)
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

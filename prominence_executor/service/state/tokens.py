@@ -12,8 +12,10 @@ import json
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +32,7 @@ OVERWRITE_SECONDS = 7200  # likewise for an output of a job, by that job's token
 OUTPUT_SECONDS = 7 * 86400
 SECRET_BYTES = 32
 _LONGEST_TOKEN = 8192
+_KNOWN = 2048  # tokens that are not verified anew each time: those of jobs that run, and of users
 # When it ends is looked at here, by the service's own clock.
 _CHECKED: Any = {"require": ["exp"], "verify_exp": False, "verify_iat": False}
 
@@ -70,6 +73,7 @@ class Signer:
         self._token_key = hashlib.sha256(b"token" + secret).digest()
         self._url_key = hashlib.sha256(b"url" + secret).digest()
         self._secret = secret
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()  # tokens, and when they expire
 
     # Tokens
 
@@ -90,19 +94,28 @@ class Signer:
         parts = (authorization or "").split(" ")
         if len(parts) != 2 or len(parts[1]) > _LONGEST_TOKEN:
             return None
+        found = self._known.get(parts[1]) or self._verified(parts[1])
+        if found is None or found[0] > self._clock.steady():
+            return None if found is None else found[1]
+        return None if found[1].job is None else replace(found[1], expired=True)
+
+    def _verified(self, token: str) -> tuple[float, Identity] | None:
+        """Return when a token expires, and whom it speaks for: of all that a request costs that is the most."""
         try:
-            claims = jwt.decode(parts[1], self._token_key, algorithms=["HS256"], options=_CHECKED)
+            claims = jwt.decode(token, self._token_key, algorithms=["HS256"], options=_CHECKED)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError):  # what is in it may be anything
             return None
-        username, job = claims.get("username"), claims.get("job")
-        if not isinstance(claims["exp"], (int, float)) or not isinstance(username, str) or not username:
-            return None
-        expired = not claims["exp"] > self._clock.steady()
-        if expired and not isinstance(job, int):
+        username, job, expires = claims.get("username"), claims.get("job"), claims["exp"]
+        if not isinstance(username, str) or not username or not isinstance(expires, (int, float)):
             return None
         groups = claims.get("groups", claims.get("group", []))
         names = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
-        return Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None, expired)
+        identity = Identity(username, tuple(str(name) for name in names), job if isinstance(job, int) else None)
+        self._known[token] = expires, identity  # each step by itself is whole, whatever other threads do
+        while len(self._known) > _KNOWN:
+            with suppress(KeyError):
+                self._known.popitem(last=False)
+        return expires, identity
 
     def proof(self, challenge: str, url: str, client: tuple[str, int]) -> str | None:
         """Return what proves that this service knows its secret; None where the challenge is none."""

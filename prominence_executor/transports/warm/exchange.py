@@ -1,7 +1,8 @@
 """What goes to warm workers, and what they say: deals out batches, and takes in reports.
 
-A part of the scheduler, in whose thread all of it runs but `Exchange._send`, and whose `PoolState` it writes. Which
-batch goes to which worker batches.py decides; what a report says messages.py reads; only `read` asks the service.
+A part of the scheduler, in whose thread all of it runs (`Exchange._send` in others, but for a lone batch), and whose
+`PoolState` it writes. Which batch goes to which worker batches.py decides; what a report says messages.py reads; only
+`read` and `_send` ask the service.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ...client.watching import Watch
-from ...errors import AuthenticationError, ProminenceError, SignatureError
+from ...errors import AuthenticationError, ProminenceError, ServiceError, SignatureError
 from ...payload.calls import Payload
 from ...run.chunk import Chunk
 from ...run.context import RunContext
@@ -88,20 +89,49 @@ class Exchange:
             worker.take(chunk for chunk, _ in parts)
             state.eventful_at = time.monotonic()
         rate = batches.request_share(state, self._options)
+        here = len(dealt) == 1 and state.listening  # the service answers at once: another thread would take longer
         for worker, parts in dealt:
             if worker.chunks:
                 forgotten = make_room_for(worker, [payload for _, payload in parts])
                 extras = {"forget": forgotten} if forgotten else {}
                 known = frozenset(worker.known)
                 way = Way(worker.places[0] if worker.places else None, worker.result_place, extras)
-                self._in_background(self._send, worker.number, worker.nonce, worker.batch, parts, known, rate, way)
+                batch = worker.number, worker.nonce, worker.batch, parts, known, rate, way
+                if here and way.place is None:
+                    self._send_here(*batch)
+                else:
+                    self._in_background(self._send, *batch)
         for worker in batches.resting(state, time.monotonic()):
             self._lifecycle.clear(worker)
 
+    def _send_here(self, *batch: Any) -> None:
+        """Put a batch into a worker's mailbox, in the scheduler's thread; where that fails, a sender goes on."""
+        try:
+            events = self._send(*batch, patient=False)
+        except ServiceError:
+            self._in_background(self._send, *batch)
+            return
+        for event in events:
+            if isinstance(event, BatchSent | BatchFailed):
+                self.sent(event)
+
     def _send(
-        self, number: int, nonce: str, batch: int, parts: Parts, known: frozenset[str], rate: float, way: Way
+        self,
+        number: int,
+        nonce: str,
+        batch: int,
+        parts: Parts,
+        known: frozenset[str],
+        rate: float,
+        way: Way,
+        *,
+        patient: bool = True,
     ) -> list[Event]:
-        """Put a batch into a worker's mailbox, in a sender."""
+        """Put a batch into a worker's mailbox.
+
+        Raises:
+            ServiceError: it may succeed when it is sent again, and the caller is not ``patient``.
+        """
         try:
             message = batch_message(parts, known, rate)
             names, body = message.names, message.body
@@ -117,11 +147,13 @@ class Exchange:
                 except ProminenceError:
                     if len(body) > MOST_BY_KEYS:
                         return [BatchUnstored(number, nonce)]
-            self._mailboxes.send(number, nonce, batch, header, body)
+            self._mailboxes.send(number, nonce, batch, header, body, patient=patient)
         except AuthenticationError as error:
             self._registry.fail(error)
             return []
-        except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
+        except Exception as error:  # whatever happened, no future may hang
+            if isinstance(error, ServiceError) and not patient:
+                raise
             return [BatchFailed(number, tuple(chunk for chunk, _ in parts), error)]
         return [BatchSent(number, nonce, names)]
 

@@ -101,8 +101,10 @@ class Mailboxes:
         self._bounded = bounded
         self._waits = False  # the service lets requests wait, as its last list says
 
-    def send(self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes) -> None:
-        """Put a batch into a worker's mailbox; tries again while the service is away.
+    def send(
+        self, worker: int, nonce: str, batch: int, header: dict[str, Any], body: bytes, *, patient: bool = True
+    ) -> None:
+        """Put a batch into a worker's mailbox; if it is ``patient``, it tries again while the service is away.
 
         Raises:
             ServiceError: the service has been away for too long, or refuses again and again, or the run stops.
@@ -120,7 +122,7 @@ class Mailboxes:
                 except ServiceError as error:
                     refusals += not isinstance(error, ServiceUnavailableError)
                     health = self._context.health
-                    away = health.unanswered() > health.timeout
+                    away = not patient or health.unanswered() > health.timeout
                     if refusals > _REFUSALS or away or self._context.stopping.wait(1.0):
                         raise
 

@@ -5,8 +5,9 @@
 Others tell it what has happened by `post`, and read what it has published by `workers`. lifecycle.py has how workers
 come and go, exchange.py what goes to them and what they say; what is to be decided, pure functions decide (batches.py,
 workers.compare). What takes its time (sending, settling, creating and deleting jobs) is done by the senders, a few
-threads, whose answers are events again; its own requests are which of their jobs are there, and what all workers say,
-unless that is heard by the listener (listener.py), whose events are more of the same.
+threads, whose answers are events again; its own requests are which of their jobs are there, a lone batch to a service
+that lets requests wait, and what all workers say, unless that is heard by the listener (listener.py), whose events are
+more of the same.
 No other thread may touch a `PoolState` or a `Worker`.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -97,6 +99,8 @@ class Scheduler:
         self._context = context
         self._registry = registry
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._quiet: deque[Event] = deque()  # what decides nothing, and rouses nobody; taken in with the next event
+        self._hears = False  # other events, or a look, come soon
         self._senders: StartedPool | None = None
         self._published: tuple[Published, ...] = ()
         self.thread = threading.Thread(target=self._loop, name=f"prominence-workers-{context.run_id}", daemon=True)
@@ -135,7 +139,10 @@ class Scheduler:
 
     def post(self, event: Event) -> None:
         """Tell the thread of something; returns at once."""
-        self._events.put(event)
+        if isinstance(event, ChunkSettled) and self._hears:
+            self._quiet.append(event)
+        else:
+            self._events.put(event)
 
     def workers(self) -> tuple[Published, ...]:
         """Return the workers as they were a moment ago."""
@@ -210,8 +217,11 @@ class Scheduler:
         if asleep > self._asleep + _ASLEEP:  # no worker was silent: nobody here has listened
             self._asleep, self._state.eventful_at = asleep, time.monotonic()
         self._mind_large()
+        if self._state.listening:  # a call does not wait for what is to be decided about workers
+            self._dispatch()
         self._lifecycle.plan()
-        self._dispatch()
+        if not self._state.listening:
+            self._dispatch()
         looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
         if looks and any(worker.chunks or not worker.nonce for worker in workers.values()):
             self._publish()
@@ -267,12 +277,16 @@ class Scheduler:
         self._handle_waiting()
 
     def _handle_waiting(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._handle(self._quiet.popleft())
         with suppress(queue.Empty):
             while True:
                 self._handle(self._events.get_nowait())
 
     def _publish(self) -> None:
         """Show the workers to other threads: before this one waits, and before others learn what it has found out."""
+        self._hears = self._state.listening
         self._published = tuple(
             Published(worker.number, worker.job_id, worker.state, worker.calls, worker.seen, worker.requests)
             for worker in self._state.workers.values()
