@@ -18,14 +18,19 @@ def install(folder: Path, package: str, *files: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
 
 
 @pytest.fixture(autouse=True)
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    install(tmp_path, "opencv-python", "cv2/__init__.py", "cv2/cv2.abi3.so")
-    install(tmp_path, "shared-core", "shared/core/__init__.py", "shared/other.py")
-    install(tmp_path, "a-shared-thing", "shared/thing.abi3.so", "shared/proto/message.py")
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    install(folder, "opencv-python", "cv2/__init__.py", "cv2/cv2.abi3.so")
+    install(folder, "shared-core", "shared/core/__init__.py", "shared/other.py")
+    install(folder, "a-shared-thing", "shared/thing.abi3.so", "shared/proto/message.py")
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,10 @@ def printed(name: str, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_faults_loses_nothing() -> None:
-    text = printed("faults.py", "--calls", "80", "--seed", "5")
-    counts = re.search(r"^10% faults +80 +[\d.]+ +(\d+) +0 +0 +0 +0$", text, re.MULTILINE)
+    text = printed("faults.py", "--calls", "40", "--seed", "5")
+    counts = re.search(r"^10% faults +40 +[\d.]+ +(\d+) +0 +0 +0 +0$", text, re.MULTILINE)
     assert counts, text
-    assert int(counts[1]) > 2
+    assert int(counts[1]) > 0
     assert re.search(r"^slow-down: [\d.]+$", text, re.MULTILINE)
 
 
@@ -66,9 +66,9 @@ def test_throughput_compares_with_what_is_installed() -> None:
 
 @pytest.mark.slow
 def test_warm_loses_nothing() -> None:
-    text = printed("warm.py", "--calls", "200", "--idle", "0.5", "--lost", "100")
+    text = printed("warm.py", "--calls", "60", "--idle", "0.5", "--lost", "40")
     assert re.search(r"^warm, one call at a time: median \d+ ms, p99 \d+ ms", text, re.MULTILINE), text
-    assert re.search(r"^100 calls, \d+ workers killed: lost 0, wrong 0,", text, re.MULTILINE), text
+    assert re.search(r"^40 calls, \d+ workers killed: lost 0, wrong 0,", text, re.MULTILINE), text
 
 
 @pytest.mark.slow
