@@ -154,6 +154,11 @@ class Chunk:
             for call in self.calls:
                 call.set_running_or_notify_cancel()
 
+    def runs(self) -> None:
+        """Note that its job runs, before a poll of the run's has shown it: for who is about to delete it."""
+        if self.running_since is None:
+            self.running_since = time.monotonic()
+
     def settle_all(self, error: BaseException) -> None:
         """Give the same exception to every call that has no outcome yet, but for those that have raised their own."""
         for position, call in enumerate(self.calls):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from ...errors import InvalidRequestError, NotFoundError, ProminenceError
 from ...run.chunk import Chunk
 from ...run.context import RunContext
+from ...run.options import RUN_LABEL
 from .array import Array
 from .table import JobEntry, JobTable
 
@@ -107,6 +108,7 @@ class Deleter:
         alone, arrays = _whole_arrays(entries)
         for array in arrays:
             entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
+        self._see_which_run([entry.chunk for entry in entries if entry.chunk.running_since is None])
         old = [entry for entry in alone if not entry.chunk.too_young_for()]
         try:
             self._delete_jobs(old)
@@ -125,6 +127,15 @@ class Deleter:
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)
+
+    def _see_which_run(self, chunks: list[Chunk]) -> None:
+        """Note which jobs run that the last list showed waiting: they may be too young, too. One request, if any."""
+        waiting = {chunk.job_id: chunk for chunk in chunks if chunk.job_id is not None and not chunk.ended}
+        if waiting:
+            with suppress(ProminenceError):
+                for job in self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id)):
+                    if job["id"] in waiting and job["status"] == "running":
+                        waiting[job["id"]].runs()
 
     def _delete_jobs(self, entries: list[JobEntry]) -> None:
         ids = [entry.chunk.job_id for entry in entries if not entry.chunk.ended]
