@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import types
-from importlib.metadata import PackageNotFoundError, files, packages_distributions, version
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distributions, files, packages_distributions, version
 
 from .imports import imports_of_main
 from .places import places
@@ -18,7 +20,7 @@ def requirement_of(module: str) -> str | None:
     top = module.partition(".")[0]
     if places(top):
         return None
-    return _requirement(_having(module, packages_distributions().get(top, [])))
+    return _requirement(_having(module, _packages().get(top, [])))
 
 
 def requirements_of_script() -> dict[str, str]:
@@ -27,7 +29,7 @@ def requirements_of_script() -> dict[str, str]:
     names = {*imports_of_main()} | {
         value.__name__ for value in vars(main).values() if isinstance(value, types.ModuleType)
     }
-    installed = packages_distributions()
+    installed = _packages()
     found = set()
     for name in sorted(names):
         top = name.partition(".")[0]
@@ -35,6 +37,18 @@ def requirements_of_script() -> dict[str, str]:
         if top in installed and top != _OWN and not is_above and not places(top):
             found.add(_requirement(_having(name, installed[top])))
     return {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower(): line for line in sorted(filter(None, found))}
+
+
+def _packages() -> Mapping[str, list[str]]:
+    """Return from top-level names to the packages that have them, also of those which only list their files."""
+    if sys.version_info >= (3, 11):
+        return packages_distributions()
+    found: dict[str, list[str]] = defaultdict(list)
+    for package in distributions():
+        listed = (package.read_text("top_level.txt") or "").split()
+        for name in listed or {file.parts[0].partition(".")[0] for file in package.files or ()}:
+            found[name].append(package.metadata["Name"])
+    return found
 
 
 def _having(name: str, packages: list[str]) -> list[str]:
