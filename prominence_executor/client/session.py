@@ -74,7 +74,7 @@ class ApiSession:
         self._bare = Connections()
         self.known: Known | None = None
         self._moved = False  # the service has signed addresses of its port before
-        self._known = False  # it has answered once as the service does
+        self._has_answered = False  # as the service does, once
         self._closed = threading.Event()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -173,30 +173,30 @@ class ApiSession:
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 
         def once(token: str) -> T:
-            with asking(since) if since is not None else nullcontext():
-                return read(self._send(method, path, url, token, body, headers, accept, since, limit))
+            try:
+                with asking(since) if since is not None else nullcontext():
+                    return read(self._send(method, path, url, token, body, headers, accept, since, limit))
+            except AuthenticationError as error:
+                raise self._refused(error) from None
 
         def with_token() -> T:
             token = self._tokens.get()
             try:
                 return once(token)
-            except AuthenticationError as error:
+            except AuthenticationError:
                 renewed = self._tokens.refresh(token)
                 if renewed == token:
-                    raise self._refused(error) from None
-            try:
-                return once(renewed)
-            except AuthenticationError as error:
-                raise self._refused(error) from None
+                    raise
+            return once(renewed)
 
         try:
             answer = self.retry(with_token, repeat)
         except AnotherService as error:
-            if self._known or (method != "GET" and error.may_have_arrived):
+            if self._has_answered or (method != "GET" and error.may_have_arrived):
                 raise ServiceError(str(error), error.status_code) from error.__cause__
             # Nothing says that there ever was a service: waiting for it, as for one that is away, would help nobody.
             raise InvalidRequestError(str(error), error.status_code) from None
-        self._known = True
+        self._has_answered = True
         return answer
 
     def _refused(self, error: AuthenticationError) -> AuthenticationError:

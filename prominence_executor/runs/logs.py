@@ -96,8 +96,7 @@ def read_calls(
     """Return by call what some have printed that have ended, and share a job with others, or were a warm worker's.
 
     Where in the output of its job a call's own lies, its outcome says; the others are missing, but that of a warm
-    worker has then all that this has printed. Blocks for a request for
-    each such job, and one for each of its streams.
+    worker has then all that this has printed. Blocks for a request for each such job, and one for each of its streams.
 
     Raises:
         ProminenceError: the service does not answer, or refuses.

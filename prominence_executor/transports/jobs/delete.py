@@ -108,7 +108,7 @@ class Deleter:
         alone, arrays = _whole_arrays(entries)
         for array in arrays:
             entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
-        self._see_which_run([entry.chunk for entry in entries if entry.chunk.running_since is None])
+        self._see_which_run([entry.chunk for entry in entries])
         old = [entry for entry in alone if not entry.chunk.too_young_for()]
         try:
             self._delete_jobs(old)
@@ -130,7 +130,8 @@ class Deleter:
 
     def _see_which_run(self, chunks: list[Chunk]) -> None:
         """Note which jobs run that the last list showed waiting: they may be too young, too. One request, if any."""
-        waiting = {chunk.job_id: chunk for chunk in chunks if chunk.job_id is not None and not chunk.ended}
+        unseen = [chunk for chunk in chunks if chunk.running_since is None and not chunk.ended]
+        waiting = {chunk.job_id: chunk for chunk in unseen if chunk.job_id is not None}
         if waiting:
             with suppress(ProminenceError):
                 for job in self._context.client.list_jobs(constraint=(RUN_LABEL, self._context.run_id)):
