@@ -76,6 +76,7 @@ class ApiSession:
         self._moved = False  # the service has signed addresses of its port before
         self._has_answered = False  # as the service does, once
         self._closed = threading.Event()
+        self._impatient = threading.Event()  # nothing is tried again
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -117,9 +118,14 @@ class ApiSession:
         """Whether `close` has been called; nothing can be sent any more."""
         return self._closed.is_set()
 
+    def stop_repeating(self) -> None:
+        """Try nothing again from now on, and end the waits of all threads that would have."""
+        self._impatient.set()
+
     def close(self) -> None:
         """Close the connections, and end the waits of all threads that would have tried again."""
         self._closed.set()
+        self.stop_repeating()
         self._session.close()
         self._bare.close()
 
@@ -318,10 +324,10 @@ class ApiSession:
                 # A 500 may well be the request's own fault, so it gets two more chances and not the whole time.
                 heals = attempt < 2 or isinstance(error, ServiceUnavailableError | TransferError)
                 wait = max(_backoff(attempt), error.retry_after or 0.0)
-                if not (repeat and heals) or time.monotonic() + wait > deadline or self._closed.is_set():
+                if not (repeat and heals) or time.monotonic() + wait > deadline or self._impatient.is_set():
                     raise
                 _log.info("trying again in %.1f s: %s", wait, error)
-                if self._closed.wait(wait):
+                if self._impatient.wait(wait):
                     raise
         raise AssertionError("unreachable")
 
@@ -333,7 +339,7 @@ class ApiSession:
                 return call()
             except NotFoundError:
                 wait = _backoff(attempt)
-                if time.monotonic() + wait > deadline or self._closed.wait(wait):
+                if time.monotonic() + wait > deadline or self._impatient.wait(wait):
                     raise
         raise AssertionError("unreachable")
 

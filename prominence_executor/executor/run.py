@@ -197,7 +197,10 @@ class Run:
             spans = [range(start, min(start + size, chunk.size)) for start in range(0, chunk.size, size)]
             return [chunk.part(span, span, chunk.attempt, chunk.transport) for span in spans]
 
-        for part in self.registry.replace(chunk, make):
+        parts = self.registry.replace(chunk, make)
+        if not parts:
+            return  # the run has broken, and the journal keeps the chunk
+        for part in parts:
             with suppress(OSError):  # the journal's: its calls have been told
                 self._queue(part)
         self.context.journal.remove([chunk.name])
@@ -409,6 +412,7 @@ class Run:
             self._left = True
             said = report_left(self.context, chunks, self._jobs, self.is_warm, self._how_to_go_on)
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
+            self.context.connection.stop_repeating()  # nobody waits for anything that a service away would answer
         else:
             said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")

@@ -44,6 +44,10 @@ class Connection:
 
         return self.call(fetch)
 
+    def stop_repeating(self) -> None:
+        """Have no request of the run's client tried again, and the waits end that are for that."""
+        self.client.api.stop_repeating()
+
     def close(self) -> None:
         """Close the run's client: what still waits for an answer ends."""
         self._closed.set()

@@ -217,6 +217,9 @@ class Journal:
 
     def remove(self, names: Iterable[str]) -> None:
         """Drop chunks that the service has, or that nobody wants any more."""
+        names = list(names)
+        if not names:
+            return
         with self._writing():
             self._drop(names)
 

@@ -122,6 +122,14 @@ class ChunkRegistry:
         with self.changed:
             return chunk.name in self._open
 
+    def open_names(self, chunks: Iterable[Chunk]) -> list[str]:
+        """Return the names of those that are not over: what of them a journal may drop.
+
+        None of a run that has broken, or was left: its calls are settled, and who attaches is to find them.
+        """
+        with self.changed:
+            return [chunk.name for chunk in chunks if chunk.name in self._open]
+
     def get(self, name: str) -> Chunk | None:
         """Return the open chunk of this name, if there is one."""
         with self.changed:

@@ -113,5 +113,5 @@ class DelayedChunks:
 
     def _close(self, chunk: Chunk) -> None:
         chunk.ended = True
-        self._context.journal.remove([chunk.name])
+        self._context.journal.remove(self._registry.open_names([chunk]))
         self._registry.close(chunk)

@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from prominence_executor import (
     RunNotFoundError,
 )
 from prominence_executor.local import LocalService
+from prominence_executor.run.journal import count_kept
 from prominence_executor.run.names import ArrayRange, CallRange, array_name, job_name, parse_array_name, parse_job_name
 
 pytestmark = pytest.mark.once
@@ -317,6 +319,24 @@ def test_a_journal_survives_options_modules_and_initializers(
         printed = again.futures()[1].result(30)
     assert "PX_MARK=set" in printed
     assert "PX_ENV=seen" in printed
+
+
+@pytest.mark.parametrize("calls", [1, 2, 30])  # of 30, an array is made
+@pytest.mark.parametrize("options", [{}, {"workers": "warm"}], ids=["jobs", "warm"])
+def test_an_interrupt_loses_nothing_that_was_on_its_way_to_a_service_that_is_away(
+    calls: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    nobody, began = "http://127.0.0.1:9/prominence/v1", time.monotonic()
+    for moment in (0, 0.001, 0.003, 0.006, 0.01, 0.02):  # seconds: not begun, being described, being sent
+        journal = tmp_path / f"after {moment}"
+        executor = ProminenceExecutor(nobody, "token", journal=journal, on_interrupt="leave", **options)
+        for _ in range(calls):
+            executor.submit(square, 3)
+        time.sleep(moment)
+        executor._run.interrupt()  # as Ctrl-C in the with block does
+        executor.shutdown()
+        assert count_kept(journal) == (executor.run_id, calls)
+    assert time.monotonic() - began < 25  # nor is it asked for half a minute whether it is there again
 
 
 def test_a_journal_survives_resources_of_which_a_default_gives_way(service: LocalService, tmp_path: Path) -> None:

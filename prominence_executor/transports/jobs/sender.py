@@ -149,7 +149,7 @@ class Sender:
         context, chunks = self._context, list(array.left.values())
         if not array.is_wanted():
             turn.end()
-            self._forget(chunks)
+            self._drop_unwanted(chunks)
             self._release(chunks)
             return
         try:
@@ -195,7 +195,7 @@ class Sender:
             if chunk.terminated or chunk.cancelled():
                 if chunk.terminated:  # maybe while warm workers still had it
                     chunk.settle_all(JobDeletedError("the call was ended by terminate() before its job began"))
-                self._forget([chunk])
+                self._drop_unwanted([chunk])
                 self._release([chunk])
                 return
             job_id = create_once(
@@ -213,7 +213,7 @@ class Sender:
             self._registry.fail(error)
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang
             if not isinstance(error, ServiceError):
-                self._forget([chunk])  # what the service never saw stays in the journal
+                self._drop_unwanted([chunk])  # what the service never saw stays in the journal
             if isinstance(error, InvalidRequestError) or (isinstance(error, ServiceError) and error.is_server_fault):
                 chunk.status = REFUSED
             chunk.settle_all(error)
@@ -230,8 +230,12 @@ class Sender:
         self._context.journal.sending(chunk.name for chunk in chunks)
 
     def _forget(self, chunks: list[Chunk]) -> None:
-        """Drop chunks from the journal: they are at the service, or nobody wants them."""
+        """Drop chunks from the journal: they are at the service."""
         self._context.journal.remove(chunk.name for chunk in chunks)
+
+    def _drop_unwanted(self, chunks: list[Chunk]) -> None:
+        """Drop chunks from the journal that nobody wants; those of a run that has broken, or was left, stay."""
+        self._context.journal.remove(self._registry.open_names(chunks))
 
     def _release(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:

@@ -173,7 +173,7 @@ class WorkerFollower:
     def _settle_from(self, chunk: Chunk, outcome: Outcome) -> None:
         self._settler.settle_warm(chunk, outcome.records, outcome.job_id)
         chunk.status = "completed"
-        self._context.journal.remove([chunk.name])
+        self._context.journal.remove(self._registry.open_names([chunk]))
         self.release(chunk)
 
     def _is_gone(self, place: Place) -> bool:

@@ -276,6 +276,8 @@ class Lifecycle:
             return [chunk.part(range(at, at + 1), [at], chunk.attempt, chunk.transport) for at in chunk.unsettled()]
 
         parts = self._registry.replace(chunk, make)
+        if not parts:
+            return []  # the run has broken, and the journal keeps the chunk
         for part in parts:
             with suppress(OSError):  # the journal's: the call goes on without
                 self._context.journal.put(part)

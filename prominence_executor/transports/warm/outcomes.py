@@ -96,7 +96,7 @@ class OutcomeSettler:
     def _close(self, chunk: Chunk, seconds: tuple[float, ...] = ()) -> ChunkSettled:
         chunk.status = "completed"
         with suppress(OSError):  # the journal's: what stays in it could at worst run again
-            self._context.journal.remove([chunk.name])
+            self._context.journal.remove(self._registry.open_names([chunk]))
         release(self._registry, chunk)
         return ChunkSettled(chunk, seconds)
 
