@@ -23,7 +23,7 @@ sys.path[0] = str(Path(__file__).with_name("support"))  # not this folder, where
 import cloudpickle
 from measuring import Table, argument_parser, machine
 
-from prominence_executor.executor.function import PickledFunction
+from prominence_executor.executor.function import PickledFunctions
 from prominence_executor.run.objects import Objects
 
 ROUNDS = 15
@@ -58,7 +58,7 @@ class NothingStored:
 
 def ours(calls: Calls) -> int:
     objects = Objects(NothingStored())  # type: ignore[arg-type]
-    function = PickledFunction(objects, work, None, ())
+    function = PickledFunctions(objects, None, ()).get(work)
     size = function.for_one_more_call().blob.size
     for args in calls:
         function.for_one_more_call()

@@ -41,7 +41,7 @@ from .adoption import RunSnapshot, plan_adoption
 from .arguments import value_of
 from .attach import check_new, find
 from .auto_chunks import free_slots
-from .function import PickledFunction
+from .function import PickledFunction, PickledFunctions
 from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
@@ -356,7 +356,7 @@ class ProminenceExecutor(MapFunctions):
     ) -> None:
         """Set what every new executor begins with."""
         self._run = run
-        self._initializer = (initializer, tuple(initargs))
+        self._functions = PickledFunctions(run.context.objects, initializer, tuple(initargs))
         self._options = options
         self._max_workers = run.settings.max_workers or _MANY
         self._process = os.getpid()
@@ -602,7 +602,7 @@ class ProminenceExecutor(MapFunctions):
             )
 
     def _function(self, fn: Callable[..., Any]) -> PickledFunction:
-        return PickledFunction(self._run.context.objects, fn, *self._initializer)
+        return self._functions.get(fn)
 
     def _submit(
         self,

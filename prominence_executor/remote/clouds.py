@@ -17,6 +17,8 @@ make_class = inside._make_skeleton_class
 make_enum = inside._make_skeleton_enum
 set_class = inside._class_setstate
 function_state = inside._function_getstate
+global_names = inside._extract_code_globals
+by_reference = inside._should_pickle_by_reference
 
 REDUCERS = dict(cloudpickle.Pickler.dispatch_table.maps[0])  # by type, but what a subclass does for itself
 reduce_module = REDUCERS.pop(types.ModuleType)

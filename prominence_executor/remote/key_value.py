@@ -39,6 +39,7 @@ class Service:
         self.requests = 0
         self.waits = False  # the last answer to a request that was to wait says that it can
         self.free_at = 0.0
+        self.left = None  # type: tuple[str, str] | None  # a request whose answer is still to be read
         if not os.environ["PROMINENCE_TOKEN"]:
             sys.exit(UNREACHED)
         url = urlsplit(os.environ["PROMINENCE_URL"])
@@ -49,30 +50,53 @@ class Service:
         self.host = bare.host_of(self.connection.host, self.connection.port, self.connection.default_port)
         self.watch = Watch(self, connection_to(url, tls, CONNECT))
 
+    def leave(self, method, key):
+        """Send a request, and read its answer before the next one: nothing waits for it now."""
+        self.read_left()
+        self.keep_rate()
+        try:
+            self.send(method, self.target(key), self.headers)
+        except (OSError, http.client.HTTPException):
+            self.connection.close()
+        self.left = method, key
+
+    def read_left(self):
+        """Read the answer to a request that was left; it is made again if none came."""
+        if self.left is None:
+            return
+        (method, key), self.left = self.left, None
+        try:
+            if self.connection.sock is not None and is_answered(*self.read(method)):
+                return
+        except (OSError, http.client.HTTPException):
+            self.connection.close()
+        self.call(method, key)
+
+    def target(self, key):
+        """Return path and query of a key, which may have a query."""
+        path, _, query = key.partition("?")
+        return self.prefix + quote(path) + ("?" + query if query else "")
+
     def call(self, method, key, body=None, wait=0):
         """Return the answer's body, None for a key that is not there; wait for a service that is away for a while.
 
         ``wait``: seconds for which the service may let a request wait for the key, if it can: then `waits` is True.
         One that fails meanwhile is repeated without: something on the way may not be as patient.
         """
-        path, _, query = key.partition("?")
-        target = self.prefix + quote(path) + ("?" + query if query else "")
+        self.read_left()
+        target = self.target(key)
         pause = 0.0  # a connection that the service has closed meanwhile is simply made again
         until = time.monotonic() + AWAY
         while True:
             self.keep_rate()
             headers = dict(self.headers, Prefer="wait=%d" % wait) if wait > 0 else self.headers
             try:
-                response = self.ask(method, target, headers, body)
-                content = response.read()
-                if not response.stays:
-                    self.connection.close()
+                self.send(method, target, headers, body)
+                response, content = self.read(method)
                 if wait > 0:
                     self.waits = can_wait(response)
-                if response.status < 300 and not content.lstrip().startswith(b"<"):  # a page of somebody in between
-                    return content
-                if response.status == 404:
-                    return None
+                if is_answered(response, content):
+                    return None if response.status == 404 else content
             except (OSError, http.client.HTTPException):
                 self.connection.close()
             wait = 0
@@ -81,12 +105,19 @@ class Service:
             time.sleep(pause)
             pause = min(max(pause * 2, 0.1), 10.0)
 
-    def ask(self, method, target, headers, body=None):
-        """Send one request; return its answer, whose body is to be read."""
+    def send(self, method, target, headers, body=None):
+        """Send one request, over a connection that is made if there is none."""
         if self.connection.sock is None:
             self.connection.connect()
         self.connection.sock.sendall(bare.request(method, target, self.host, headers, body))
-        return bare.answer(self.connection.sock, method)
+
+    def read(self, method):
+        """Return the next answer, and its body."""
+        response = bare.answer(self.connection.sock, method)
+        content = response.read()
+        if not response.stays:
+            self.connection.close()
+        return response, content
 
     def keep_rate(self):
         """Wait until the next request is due."""
@@ -108,6 +139,11 @@ def connection_to(url, tls=None, timeout=SILENCE):
     if url.scheme != "https":
         return http.client.HTTPConnection(host, url.port, timeout=timeout)
     return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=ssl_context(tls))
+
+
+def is_answered(response, content):
+    """Return whether the service has done what it was asked for, or has no such key: no page of somebody in between."""
+    return response.status == 404 or (response.status < 300 and not content.lstrip().startswith(b"<"))
 
 
 def can_wait(response):

@@ -35,6 +35,7 @@ from .worker_process import Child
 
 DAMAGED = 5  # times in a row that a message may not be as it was signed
 ENDING = 20.0  # seconds in which a process of calls may end by itself
+SOON = 1  # seconds after which a mailbox is emptied though no other batch has come
 IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch
 
 
@@ -53,6 +54,7 @@ class Worker:
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
+        self.read = 0  # the batch that is still in its mailbox, though it has been read; 0: there is none
         self.asked = 0.0  # seconds that the last request for a batch has taken
         self.to_end = None  # type: list[int] | None  # what the client has last wanted ended
         self.damaged = 0  # times in a row that a message was not as it was signed
@@ -79,7 +81,10 @@ class Worker:
                 if header.get("stop"):
                     return
                 self.work(header, body)
-                self.service.call("DELETE", "%s/i/%05d/%d?prefix=true" % (self.place, self.number, self.batch))
+                self.sweep()
+                self.read = self.batch
+                if not self.service.waits:
+                    self.sweep()
                 self.batch += 1
                 idle_since = time.monotonic()
         finally:
@@ -167,9 +172,10 @@ class Worker:
         """Return the next batch, or None while there is none."""
         place = "%s/i/%05d/%d/" % (self.place, self.number, self.batch)
         began = time.monotonic()
-        first = self.service.call("GET", place + "0", wait=self.patience())
+        first = self.service.call("GET", place + "0", wait=min(self.patience(), SOON) if self.read else self.patience())
         self.asked = time.monotonic() - began
         if first is None:
+            self.sweep()
             return None
         try:
             message = self.whole(place, first)
@@ -180,6 +186,16 @@ class Worker:
             return None
         self.damaged = 0
         return message
+
+    def sweep(self):
+        """Empty the mailbox of a batch that has been read.
+
+        Where the service lets requests wait that is done while the next one runs, or when none comes: the answer to
+        this request is nothing that a call should wait for.
+        """
+        if self.read:
+            self.service.leave("DELETE", "%s/i/%05d/%d?prefix=true" % (self.place, self.number, self.read))
+            self.read = 0
 
     def patience(self):
         """Return for how many seconds a request may wait: it must not keep this worker from ending in time."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("prominence_executor")
 
+_held = threading.local()  # callbacks that are not to be called in this thread
 _RUN = "_prominence_run"  # in the __dict__ of an exception that could be taken for an interruption of this program
 
 
@@ -288,6 +292,10 @@ class ProminenceFuture(Future[T]):
             raise error
         return {}
 
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call ``fn(future)`` when the call is over; at once, if it is. Else in a thread of the run, as in a pool."""
+        super().add_done_callback(partial(_call, fn))
+
     def set_running_or_notify_cancel(self) -> bool:
         """Do as the base class; but it may be called again: every poll that shows the job running does.
 
@@ -353,6 +361,35 @@ def settle(future: ProminenceFuture[Any], succeeded: bool, value: Any) -> None:
         pass  # another thread was quicker
     except BaseException:  # noqa: BLE001  a callback's sys.exit, say: the base class lets pass what is no Exception
         _log.exception("a callback of call %s raised", future.index)
+
+
+@contextmanager
+def held_callbacks() -> Iterator[list[Callable[[], None]]]:
+    """Within this, futures are settled in a thread that may not wait for what users do in callbacks.
+
+    Those that would have been called are in the list, in their order, for another thread to call.
+    """
+    held: list[Callable[[], None]] = []
+    _held.callbacks = held
+    try:
+        yield held
+    finally:
+        _held.callbacks = None
+
+
+def _call(fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+    held: list[Callable[[], None]] | None = getattr(_held, "callbacks", None)
+    if held is None:
+        fn(future)
+    else:
+        held.append(partial(_call_later, fn, future))
+
+
+def _call_later(fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+    try:
+        fn(future)
+    except Exception:  # said as the standard library says it of any other
+        logging.getLogger("concurrent.futures").exception("exception calling callback for %r", future)
 
 
 def set_seconds(future: ProminenceFuture[Any], seconds: float | None) -> None:

@@ -22,6 +22,7 @@ from prominence_executor.remote import clouds, definitions
 
 PRIVATE = {
     "_make_skeleton_class", "_make_skeleton_enum", "_class_setstate", "_function_getstate", "_function_getnewargs",
+    "_extract_code_globals", "_should_pickle_by_reference",
     "_DYNAMIC_CLASS_TRACKER_BY_ID", "_DYNAMIC_CLASS_TRACKER_BY_CLASS", "_DYNAMIC_CLASS_TRACKER_LOCK",
 }  # fmt: skip
 

@@ -145,3 +145,30 @@ def test_a_worker_without_a_token_says_where_the_service_listens(monkeypatch: py
     monkeypatch.setenv("PROMINENCE_TOKEN", "")
     with pytest.raises(SystemExit, match=r"listens on 127\.0\.0\.1 of another machine.*--bind ADDRESS"):
         Service(10.0)
+
+
+@pytest.mark.parametrize("first", [Answer(500), Answer(reset=True), Answer(body=b"<html>")], ids=["500", "cut", "page"])
+def test_a_request_that_was_left_is_made_again_if_nothing_came_of_it(
+    first: Answer, peer: Peer, certificate: Path
+) -> None:
+    peer.answer(first, Answer(), Answer(body=b"value"))
+    service = Service(1000.0, told(verify=certificate))
+    service.leave("DELETE", "key")
+    assert service.call("GET", "other") == b"value"
+    service.close()
+    asked = [(asked.method, asked.path.rpartition("/")[2]) for asked in peer.asked]
+    assert asked[-1] == ("GET", "other")
+    assert set(asked[:-1]) == {("DELETE", "key")}
+
+
+def test_the_answer_to_a_request_that_was_left_is_no_others(peer: Peer, certificate: Path) -> None:
+    deleted = Answer(headers={"Connection": "close"})
+    peer.answer(Answer(404), Answer(body=b"value"), deleted, Answer(body=b"deleted"), Answer(body=b"another"))
+    service = Service(1000.0, told(verify=certificate))
+    service.leave("DELETE", "key")
+    assert service.call("GET", "other") == b"value"
+    service.leave("DELETE", "key")
+    service.leave("DELETE", "key2")
+    assert service.call("GET", "other") == b"another"
+    service.close()
+    assert [asked.method for asked in peer.asked] == ["DELETE", "GET", "DELETE", "DELETE", "GET"]

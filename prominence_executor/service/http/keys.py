@@ -28,9 +28,11 @@ async def get_value(ask: Ask, key: str = "") -> Answer:
     listed = ask.flag("list")
     if not key and not listed:
         return refuse("Key not specified")
-    look = partial(_listing, ask, key, ask.flag("values")) if listed else partial(_value, ask, key)
-    below = key if listed else None
-    return await answered(ask, _topic(ask, key, prefix=listed), partial(_soon, ask, look, below=below))
+    if not listed:
+        return await answered(ask, _topic(ask, key, prefix=False), partial(_soon, ask, partial(_value, ask, key)))
+    values = ask.flag("values")
+    look, glance = partial(_listing, ask, key, values), partial(_short_listing, ask, key, values)
+    return await answered(ask, _topic(ask, key, prefix=True), partial(_soon, ask, look, glance=glance))
 
 
 @routes.post(f"{BASE}/kv")
@@ -62,18 +64,29 @@ async def delete_value(ask: Ask, key: str = "") -> Answer:
     """Delete a key, or all that begin so."""
     if not key:
         return refuse("Key not specified")
-    prefix = ask.flag("prefix")
-    return await _soon(ask, partial(_delete, ask, key, prefix), below=key if prefix else None, writes=True)
+    if not ask.flag("prefix"):
+        return await _soon(ask, partial(_delete, ask, key, prefix=False), writes=True)
+    work = partial(_delete, ask, key, prefix=True)
+    return await _soon(ask, work, glance=partial(_short_delete, ask, key), writes=True)
 
 
-async def _soon(ask: Ask, work: Callable[[], Answer], *, below: str | None = None, writes: bool = False) -> Answer:
+async def _soon(
+    ask: Ask,
+    work: Callable[[], Answer],
+    *,
+    glance: Callable[[], Answer | None] | None = None,
+    writes: bool = False,
+) -> Answer:
     """Do what SQLite does in a moment here in the event loop, which is faster than a thread that is told to.
 
-    What may take longer goes into a thread: where much lies ``below`` a prefix, or somebody uses the database now.
+    What may take longer goes into a thread: where somebody uses the database now, or where a ``glance``, which takes a
+    moment, finds too much for it and returns None.
     """
     with ask.api.store.at_hand(writes) as free:
-        if free and (below is None or ask.api.pairs.is_small(ask.me.username, below)):
-            return work()
+        if free:
+            answer = work() if glance is None else glance()
+            if answer is not None:
+                return answer
     return await ask.run(work)
 
 
@@ -98,7 +111,11 @@ def _store(ask: Ask, key: str, value: str, previous: str | None) -> Answer:
     return jsonify({}, 201)
 
 
-def _delete(ask: Ask, key: str, prefix: bool) -> Answer:
+def _short_delete(ask: Ask, prefix: str) -> Answer | None:
+    return _delete(ask, prefix, prefix=True) if ask.api.pairs.few_under(ask.me.username, prefix) is not None else None
+
+
+def _delete(ask: Ask, key: str, *, prefix: bool) -> Answer:
     delete = ask.api.pairs.delete_prefix if prefix else ask.api.pairs.delete
     if delete(ask.me.username, key):
         ask.api.changes.announce(_topic(ask, key, prefix=prefix))
@@ -109,6 +126,14 @@ def _listing(ask: Ask, prefix: str, values: bool) -> Answer:
     """Return keys with a leading slash, in order; with values, each as an object of its own."""
     if ask.api.pairs.stored(ask.me.username, prefix) > LARGEST_LISTING:  # not read before that is known
         return refuse(_TOO_LARGE)
-    pairs = ask.api.pairs.under(ask.me.username, prefix)
+    return _listed(ask.api.pairs.under(ask.me.username, prefix), values)
+
+
+def _short_listing(ask: Ask, prefix: str, values: bool) -> Answer | None:
+    pairs = ask.api.pairs.few_under(ask.me.username, prefix)
+    return None if pairs is None else _listed(pairs, values)
+
+
+def _listed(pairs: list[tuple[str, str]], values: bool) -> Answer:
     listed = [{"/" + key: value} if values else "/" + key for key, value in pairs]
     return Answer(body=(json.dumps(listed) + "\n").encode())

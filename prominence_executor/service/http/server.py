@@ -24,6 +24,7 @@ _IDLE = 300.0  # seconds for which a connection is kept that asks nothing, or ha
 _LINGER = 5.0  # seconds for which the rest of a refused body is read, so that its client finds the answer
 _GRACE = 1.0  # seconds that requests have to end when the server stops
 _BUFFER = 1 << 18  # bytes of a body that are read ahead
+_PIECE = 1 << 16  # bytes that are read from a connection at once: more comes, and goes, by the page
 _MOST = 10_000  # connections
 _TOGETHER = 16  # that the loop accepts before it looks whether there is room for them
 _WAITING = 1024  # that the system holds meanwhile
@@ -152,6 +153,9 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = request.protocol
         self._idle.pop(protocol, None)
+        transport: Any = request.transport
+        if getattr(transport, "max_size", 0) > _PIECE:
+            transport.max_size = _PIECE
         try:
             return await self._handler(request)
         finally:

@@ -21,17 +21,22 @@ class Pairs:
         row = self._store.row("SELECT value FROM pairs WHERE user = ? AND key = ?", user, key)
         return None if row is None else str(row["value"])
 
-    def is_small(self, user: str, prefix: str) -> bool:
-        """Return whether so few keys begin so, and with so short values, that reading or deleting them takes a moment.
+    def few_under(self, user: str, prefix: str) -> list[tuple[str, str]] | None:
+        """Return what `under` does, if so few keys begin so, and with so short values, that it takes a moment; or None.
 
         Finding that out takes no longer, whatever there is.
         """
-        row = self._store.row(
-            "SELECT count(*) AS number, coalesce(sum(size), 0) AS size FROM (SELECT length(value) AS size FROM pairs"
-            " WHERE user = ? AND key >= ? AND key < ? LIMIT ?)",
-            user, prefix, prefix + _LAST, _FEW,
-        )  # fmt: skip
-        return row is not None and row["number"] < _FEW and row["size"] < _SHORT
+        found: list[tuple[str, str]] = []
+        size = 0
+        for row in self._store.iterate(
+            "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key",
+            user, prefix, prefix + _LAST,
+        ):  # fmt: skip
+            size += len(row["value"])
+            if size >= _SHORT or len(found) == _FEW - 1:
+                return None
+            found.append((row["key"], row["value"]))
+        return found
 
     def set(self, user: str, key: str, value: str) -> None:
         """Set a value, whatever was there."""

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,11 @@ class Store:
         """Return all rows of a query."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
+
+    def iterate(self, sql: str, *values: Any) -> Iterator[sqlite3.Row]:
+        """Read the rows of a query, as far as they are asked for; the database is this caller's until then."""
+        with self._lock, closing(self._db.execute(sql, values)) as cursor:
+            yield from cursor
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """Return the first row of a query, or None."""

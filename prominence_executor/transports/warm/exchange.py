@@ -8,7 +8,7 @@ A part of the scheduler, in whose thread all of it runs (`Exchange._send` in oth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ...client.watching import Watch
@@ -16,6 +16,7 @@ from ...errors import AuthenticationError, ProminenceError, ServiceError, Signat
 from ...payload.calls import Payload
 from ...run.chunk import Chunk
 from ...run.context import RunContext
+from ...run.future import held_callbacks
 from ...run.registry import ChunkRegistry
 from . import batches
 from .events import BatchFailed, BatchSent, BatchUnstored, Event
@@ -28,7 +29,15 @@ from .outcomes import OutcomeSettler, Ran
 from .places import Places
 from .state import PoolState, Worker
 
+_QUICK = 1 << 14  # bytes of a call's records
 _UNSIGNED = 5  # times in a row that what a worker says may be damaged
+
+
+def _called(callbacks: Iterable[Callable[[], None]]) -> Iterator[Event]:
+    """Call callbacks of futures, one after the other, in a sender."""
+    for callback in callbacks:
+        callback()
+    yield from ()
 
 
 class Way(NamedTuple):
@@ -47,6 +56,7 @@ class Exchange:
 
     Args:
         publish: shows the workers to other threads.
+        post: tells the scheduler of something, later.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class Exchange:
         places: Places,
         in_background: InBackground,
         publish: Callable[[], None],
+        post: Callable[[Event], None],
     ) -> None:
         self._context = context
         self._registry = registry
@@ -73,10 +84,14 @@ class Exchange:
         self._places = places
         self._in_background = in_background
         self._publish = publish
+        self._post = post
         self._read_at = 0.0  # time.monotonic() when `read` had its last answer
 
-    def dispatch(self) -> None:
-        """Give batches to idle workers; of one for which there is none, remove what it has said and was read."""
+    def dispatch(self) -> bool:
+        """Give batches to idle workers; of one for which there is none, remove what it has said and was read.
+
+        Returns whether there was a batch to give.
+        """
         state = self._state
         state.stores = self._places.ready  # other threads may have found out since the last round that there are none
         dealt = batches.dispatch_batches(state, time.monotonic())
@@ -103,6 +118,7 @@ class Exchange:
                     self._in_background(self._send, *batch)
         for worker in batches.resting(state, time.monotonic()):
             self._lifecycle.clear(worker)
+        return bool(dealt)
 
     def _send_here(self, *batch: Any) -> None:
         """Put a batch into a worker's mailbox, in the scheduler's thread; where that fails, a sender goes on."""
@@ -250,10 +266,33 @@ class Exchange:
             worker.heard, worker.unsigned = text[:60], 0
             settlements.append(self._handle_report(worker, report))
         self._publish()
-        for ran, items in settlements:
-            if items:
-                self._in_background(self._outcomes.settle, ran, items)
+        settlements = [settlement for settlement in settlements if settlement[1]]
+        if len(settlements) == 1 and self._is_quick(*settlements[0]):
+            self._settle_here(*settlements[0])
+            return whole
+        for settlement in settlements:
+            self._in_background(self._outcomes.settle, *settlement)
         return whole
+
+    def _is_quick(self, ran: Ran, items: list[tuple[Chunk, Ended]]) -> bool:
+        """Whether nothing else goes on, and what came of a call is small: to tell another thread would take longer."""
+        chunk, ended = items[0]
+        return (
+            self._state.listening
+            and len(items) == chunk.size == 1
+            and ended.place is None
+            and len(ended.records) < _QUICK
+            and not self._state.queue
+            and not any(worker.chunks for worker in self._state.workers.values())
+        )
+
+    def _settle_here(self, ran: Ran, items: list[tuple[Chunk, Ended]]) -> None:
+        """Settle a call in the scheduler's thread; what its user wants called then, a sender calls."""
+        with held_callbacks() as callbacks:
+            for event in self._outcomes.settle(ran, items):
+                self._post(event)
+        if callbacks:
+            self._in_background(_called, callbacks)
 
     def _handle_report(self, worker: Worker, report: Report) -> Settlement:
         """Take in what a worker has said; returns what is to be settled."""

@@ -17,6 +17,7 @@ from ...errors import ProminenceError
 from .events import Deaf, Event, Heard
 from .mailboxes import Mailboxes
 
+_AFTER = 0.002  # seconds after which it asks again though it was not told that the scheduler is done with an answer
 _WAIT = 50.0  # seconds that a request may wait; the service, or half the client's timeout, may make it less
 
 
@@ -40,6 +41,7 @@ class Listener:
         self._guard = guard
         self._watch = Watch()
         self._wanted = threading.Event()
+        self._goes_on = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name=f"prominence-hearing-{run_id}", daemon=True)
 
@@ -55,6 +57,10 @@ class Listener:
         """Ask no more once the present request is answered."""
         self._wanted.clear()
 
+    def go_on(self) -> None:
+        """Ask again: what the last answer led to is on its way, and this thread's work is in nobody's way."""
+        self._goes_on.set()
+
     def stop(self) -> None:
         """End the thread, and the request that it makes."""
         self._stopping = True
@@ -68,8 +74,10 @@ class Listener:
             while self._wanted.wait() and not self._stopping:
                 try:
                     said = self._mailboxes.reports(self._watch, _WAIT)
+                    self._goes_on.clear()
                     self._post(Heard(said, time.monotonic()))
                     hears = self._watch.waits
+                    self._goes_on.wait(_AFTER)
                 except ProminenceError:  # the scheduler finds out what is wrong
                     hears = False
                 if not hears and not self._stopping:

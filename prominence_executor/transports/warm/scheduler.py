@@ -68,6 +68,7 @@ from .state import PoolState
 _SENDERS = 4
 _HEAVY = 1 << 20  # bytes that went other ways for lack of places in the object store, after which there are to be some
 _SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
+_PLAN = 0.1  # seconds for which nothing is decided about workers while no call waits for one
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
 
@@ -120,10 +121,16 @@ class Scheduler:
             count=lambda: self._courier.counts,
         )
         self._exchange = Exchange(
-            *parts, lifecycle=self._lifecycle, places=places, in_background=self._in_background, publish=self._publish
+            *parts,
+            lifecycle=self._lifecycle,
+            places=places,
+            in_background=self._in_background,
+            publish=self._publish,
+            post=self.post,
         )
         self._listener = Listener(context.run_id, mailboxes, self.post, self._guard)
         self._stopping = False
+        self._planned = 0.0  # time.monotonic() when it was last decided about workers
         self._born: set[int] = set()  # jobs that the service has taken since the thread ended
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
         self._mailboxes = mailboxes
@@ -219,6 +226,9 @@ class Scheduler:
         self._mind_large()
         if self._state.listening:  # a call does not wait for what is to be decided about workers
             self._dispatch()
+            if self._has_time():
+                return
+        self._planned = time.monotonic()
         self._lifecycle.plan()
         if not self._state.listening:
             self._dispatch()
@@ -267,14 +277,23 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         self._handle_waiting()  # what has been submitted since
-        self._exchange.dispatch()
+        if self._exchange.dispatch():
+            self._listener.go_on()
 
     def _wait(self) -> None:
         """Wait for an event, or until it is time to look again."""
         with suppress(queue.Empty):
-            pauses = (batches.pause(self._state, time.monotonic()), self._courier.pause())
-            self._handle(self._events.get(timeout=min((p for p in pauses if p is not None), default=None)))
+            while True:
+                pauses = (batches.pause(self._state, time.monotonic()), self._courier.pause())
+                event = self._events.get(timeout=min((p for p in pauses if p is not None), default=None))
+                self._handle(event)
+                if not (isinstance(event, Heard) and self._has_time()):
+                    break
         self._handle_waiting()
+
+    def _has_time(self) -> bool:
+        """Return whether what is to be decided about workers can wait: no call does."""
+        return self._state.listening and not self._state.queue and time.monotonic() < self._planned + _PLAN
 
     def _handle_waiting(self) -> None:
         with suppress(IndexError):

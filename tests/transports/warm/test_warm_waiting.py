@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -57,3 +58,43 @@ def test_the_thread_that_hears_ends_with_the_executor(service: LocalService, unt
         began = time.monotonic()
     assert time.monotonic() - began < 30
     until(lambda: not [thread for thread in threading.enumerate() if "hearing" in thread.name])
+
+
+def test_a_callback_may_wait_for_the_executor_and_fail(
+    service: LocalService, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        for n in range(10):  # alone each time: settled where nothing may wait
+            told: list[object] = []
+
+            def asks(future: Future[int], told: list[object] = told) -> None:
+                told.append(executor.submit(pow, future.result(), 2).result(60))
+
+            def fails(future: Future[int], told: list[object] = told) -> None:
+                told.append("fails")
+                raise LookupError("in a callback")
+
+            future = executor.submit(slowly, n)
+            future.add_done_callback(asks)
+            future.add_done_callback(fails)
+            future.add_done_callback(told.append)
+            assert future.result(60) == n
+            until(lambda told=told: len(told) == 3)
+            assert told == [n * n, "fails", future]
+        later: list[object] = []
+        future.add_done_callback(later.append)
+        assert later == [future]
+    assert "exception calling callback" in caplog.text
+    assert "in a callback" in caplog.text
+
+
+def slowly(n: int) -> int:
+    time.sleep(0.05)
+    return n
+
+
+def test_a_mailbox_is_empty_a_moment_after_its_last_batch(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert [executor.submit(pow, n, 2).result(60) for n in range(3)] == [0, 1, 4]
+        until(lambda: not [key for key in executor.client.kv_list("", values=False) if executor.run_id in str(key)])
+        assert executor.submit(pow, 3, 2).result(60) == 9
