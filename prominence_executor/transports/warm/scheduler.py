@@ -13,6 +13,7 @@ No other thread may touch a `PoolState` or a `Worker`.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -70,6 +71,9 @@ _HEAVY = 1 << 20  # bytes that went other ways for lack of places in the object 
 _SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
 _PLAN = 0.1  # seconds for which nothing is decided about workers while no call waits for one
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
+
+
+_OF_CALLS = (Submitted, Heard, BatchSent, ChunkSettled, Discarded)  # what says nothing of workers, as a rule
 
 
 class Published(NamedTuple):
@@ -130,7 +134,8 @@ class Scheduler:
         )
         self._listener = Listener(context.run_id, mailboxes, self.post, self._guard)
         self._stopping = False
-        self._planned = 0.0  # time.monotonic() when it was last decided about workers
+        self._planned = -math.inf  # time.monotonic() when it was last decided about workers
+        self._plan_at: float | None = None  # when that is to be done again, though nothing happens
         self._born: set[int] = set()  # jobs that the service has taken since the thread ended
         self._asleep = time.monotonic() - context.health.now()  # seconds, from an arbitrary beginning
         self._mailboxes = mailboxes
@@ -227,8 +232,9 @@ class Scheduler:
         if self._state.listening:  # a call does not wait for what is to be decided about workers
             self._dispatch()
             if self._has_time():
+                self._plan_at = self._planned + _PLAN
                 return
-        self._planned = time.monotonic()
+        self._planned, self._plan_at = time.monotonic(), None
         self._lifecycle.plan()
         if not self._state.listening:
             self._dispatch()
@@ -284,12 +290,17 @@ class Scheduler:
         """Wait for an event, or until it is time to look again."""
         with suppress(queue.Empty):
             while True:
-                pauses = (batches.pause(self._state, time.monotonic()), self._courier.pause())
-                event = self._events.get(timeout=min((p for p in pauses if p is not None), default=None))
+                event = self._events.get(timeout=self._pause(time.monotonic()))
                 self._handle(event)
                 if not (isinstance(event, Heard) and self._has_time()):
                     break
         self._handle_waiting()
+
+    def _pause(self, now: float) -> float | None:
+        """Return the seconds until it is time to look again, None if only an event can bring something to do."""
+        planned = None if self._plan_at is None else max(0.0, self._plan_at - now)
+        pauses = batches.pause(self._state, now), self._courier.pause(), planned
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def _has_time(self) -> bool:
         """Return whether what is to be decided about workers can wait: no call does."""
@@ -339,6 +350,8 @@ class Scheduler:
 
     def _handle(self, event: Event) -> None:  # noqa: C901, PLR0915  a table: one line or three for each kind of event
         state = self._state
+        if not isinstance(event, _OF_CALLS):
+            self._planned = -math.inf
         match event:
             case Submitted(chunk):
                 if not chunk.ended:
