@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
@@ -27,6 +27,7 @@ from ..errors import (
     AuthenticationError,
     InvalidRequestError,
     NotFoundError,
+    ProminenceError,
     ServiceError,
     ServiceUnavailableError,
     TransferError,
@@ -34,6 +35,7 @@ from ..errors import (
 from .auth import TokenSource, base_url, verification
 from .bodies import AnotherService, path_of, read_error, read_whole, unreachable
 from .connections import STORE_PORT, Connections, Known, another_port, no_credentials, trusted
+from .outages import Outages, is_outage
 from .responses import refusal
 from .transfers import transferring
 from .watching import Watch, asking, preference, seen, take
@@ -53,6 +55,7 @@ class ApiSession:
         url: the API's base, without a slash at its end.
         retry_for: seconds for which a request that may be repeated is tried again while the service is away.
         known: what looks at new connections, if anything.
+        outages: what is told of answers, and of requests that have none.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ApiSession:
         self._tokens = token if isinstance(token, TokenSource) else TokenSource(token, profile, self.url)
         self._timeout = timeout
         self.retry_for = retry_for
+        self.outages = Outages(lambda: self.retry_for)
         self._verify = verification(verify)
         self._session = Connections()
         self._bare = Connections()
@@ -99,6 +103,7 @@ class ApiSession:
         """Send all that follows to the same service at another address, and have its connections looked at."""
         self.known_by(known)
         self._moved = True
+        self.outages.forget(self.url)
         self.url = base_url(url)
 
     @property
@@ -179,11 +184,18 @@ class ApiSession:
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 
         def once(token: str) -> T:
+            place, began = self.url, time.monotonic()
             try:
                 with asking(since) if since is not None else nullcontext():
-                    return read(self._send(method, path, url, token, body, headers, accept, since, limit))
-            except AuthenticationError as error:
-                raise self._refused(error) from None
+                    answer = read(self._send(method, path, url, token, body, headers, accept, since, limit))
+            except ProminenceError as error:
+                # One that waits may have been cut by whoever needs it no more.
+                self._note(place, error, began, may_be_cut=bool(wait))
+                if isinstance(error, AuthenticationError):
+                    raise self._refused(error) from None
+                raise
+            self.outages.answered(place)
+            return answer
 
         def with_token() -> T:
             token = self._tokens.get()
@@ -204,6 +216,14 @@ class ApiSession:
             raise InvalidRequestError(str(error), error.status_code) from None
         self._has_answered = True
         return answer
+
+    def _note(self, place: str, error: ProminenceError, began: float, *, may_be_cut: bool = False) -> None:
+        """Note that a request has failed, which may mean that nobody answers."""
+        if not is_outage(error):
+            if error.status_code is not None:
+                self.outages.answered(place)
+        elif not (self._impatient.is_set() or (may_be_cut and error.may_have_arrived)):
+            self.outages.unanswered(place, error, began)
 
     def _refused(self, error: AuthenticationError) -> AuthenticationError:
         """Say of a token that was refused where it came from."""
@@ -241,16 +261,26 @@ class ApiSession:
         It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
+        place, began = self._place_of(url), time.monotonic()
         with transferring():
             try:
                 response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
             except ServiceUnavailableError as error:
+                self._note(place, error, began)
                 if not error.may_have_arrived and not self._moved and another_port(self.url, url):
                     raise InvalidRequestError(f"{error}: {STORE_PORT}") from None
                 raise
             if response.status_code // 100 != 2:
-                raise refusal(read_error(response))
+                refused = refusal(read_error(response))
+                self._note(place, refused, began)
+                raise refused
+            self.outages.answered(place)
             return response if stream else read_whole(response)
+
+    def _place_of(self, url: str) -> str:
+        """Name the store of an address, which may be the service itself; never by path or query, which are signed."""
+        store = f"{url.partition('://')[0]}://{urlsplit(url).netloc.rpartition('@')[2]}"
+        return self.url if self.url == store or self.url.startswith(store + "/") else store
 
     def _ask_api(
         self, method: str, url: str, token: str, body: bytes | None, headers: Mapping[str, str]

@@ -73,6 +73,7 @@ class Run:
             cancel_running=settings.cancel_running,
             name=settings.name,
             revive=service.revive,
+            patient=attached or settings.warm is not None,
         )
         self.settings = settings
         self.connect = service.connect
@@ -414,6 +415,8 @@ class Run:
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
             self.context.connection.stop_repeating()  # nobody waits for anything that a service away would answer
         else:
+            if not self.context.connection.reached:
+                self.context.connection.stop_repeating()  # nobody has anything that could be deleted
             said = delete(chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
 

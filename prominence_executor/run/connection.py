@@ -12,9 +12,12 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from ..client.client import ProminenceClient
+from ..client.outages import Outages
 from ..errors import ProminenceError, ServiceUnavailableError
 
 T = TypeVar("T")
+
+_FIRST_CONTACT = 10.0  # seconds to wait for a service that has never answered: the URL may be wrong
 
 
 class Connection:
@@ -22,10 +25,15 @@ class Connection:
 
     Args:
         connect: makes a client.
+        patience: says for how many seconds the run asks a service again that does not answer; None: so long as the
+            client does.
     """
 
-    def __init__(self, connect: Callable[[], ProminenceClient]) -> None:
+    def __init__(self, connect: Callable[[], ProminenceClient], patience: Callable[[], float] | None = None) -> None:
         self.client = connect()
+        self._outages = None if patience is None else Outages(patience)
+        if self._outages is not None:
+            self.client.api.outages = self._outages
         self._connect = connect
         self._closed = threading.Event()
 
@@ -43,6 +51,11 @@ class Connection:
             return client.stdout(job_id) if stream == "stdout" else client.stderr(job_id)
 
         return self.call(fetch)
+
+    @property
+    def reached(self) -> bool:
+        """Whether anybody has answered any request of the run, as far as that is known."""
+        return self._outages is None or self._outages.reached
 
     def stop_repeating(self) -> None:
         """Have no request of the run's client tried again, and the waits end that are for that."""
@@ -62,6 +75,7 @@ class ServiceHealth:
         clock: what measures them; see awake.py.
         lasts: it outlives this program, so another one can go on with the run.
         revive: starts it again, blocking, or does nothing when it answers; called in a thread while it is away.
+        at_first: seconds for which it may be away before it has ever answered, if that is less than ``timeout``.
 
     Attributes:
         now: that clock, for what else may take as long.
@@ -76,8 +90,10 @@ class ServiceHealth:
         *,
         lasts: bool = True,
         revive: Callable[[], None] | None = None,
+        at_first: float | None = None,
     ) -> None:
         self.timeout = timeout
+        self._at_first = min(_FIRST_CONTACT if at_first is None else at_first, timeout)
         self.now = clock
         self._lasts, self._revive = lasts, revive
         self._reviving: threading.Thread | None = None
@@ -87,11 +103,10 @@ class ServiceHealth:
         self._reached = False  # True once the service has answered anything in this run
         self._away_since: float | None = None  # on that clock, of the first request without an answer
 
-    @property
-    def reached(self) -> bool:
-        """Whether the service has answered anything in this run."""
+    def patience(self) -> float:
+        """Return the seconds for which the service may be away at present: fewer before it has answered anything."""
         with self._lock:
-            return self._reached
+            return self.timeout if self._reached else self._at_first
 
     @property
     def away(self) -> bool:

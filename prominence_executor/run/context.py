@@ -63,6 +63,7 @@ def new_context(
     cancel_running: bool = False,
     name: str | None = None,
     revive: Callable[[], None] | None = None,
+    patient: bool = False,
 ) -> RunContext:
     """Make the context of a run.
 
@@ -71,13 +72,16 @@ def new_context(
         service_timeout: seconds for which the service may be away.
         clock: what measures them.
         revive: starts the service again.
+        patient: it is also awaited for so long when it has never answered.
     """
     uploads = UploadCache()
+    at_first = service_timeout if patient else None
+    health = ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts, revive=revive, at_first=at_first)
     return RunContext(
         run_id=run_id,
         key=key,
-        connection=Connection(connect),
-        health=ServiceHealth(run_id, service_timeout, LOG, clock, lasts=lasts, revive=revive),
+        connection=Connection(connect, health.patience),
+        health=health,
         journal=journal or NullJournal(),
         objects=Objects(uploads),
         images=LocalImages(uploads),

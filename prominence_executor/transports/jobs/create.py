@@ -18,7 +18,6 @@ from ...run.context import RunContext
 from .table import JobTable
 
 LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which what it made is looked for
-_FIRST_CONTACT = 10.0  # seconds to wait for a service that has never answered: the URL may be wrong
 _REFUSALS = 3  # answers that say that the request is wrong, before that is believed
 _LONGEST = 30.0  # seconds between two attempts
 
@@ -58,7 +57,8 @@ class Attempts:
         if away > self.patience:
             return None
         asked = min(error.retry_after or 0.0, _LONGEST, self.patience)  # whatever the service dictates
-        wait = asked or (0.0 if self.in_doubt else self.pause)
+        left = max(self.patience - away, 0.1)  # a pause that has grown goes not far beyond the patience
+        wait = asked or (0.0 if self.in_doubt else min(self.pause, left))
         self.pause = min(self.pause * 2, _LONGEST)
         return wait
 
@@ -90,8 +90,7 @@ def create_once(
         Unwanted: nothing was created, and nobody wants it.
         ProminenceError: nothing was created, as far as is known.
     """
-    timeout = context.health.timeout
-    attempts = Attempts(bool(table.in_doubt(chunks)), timeout)
+    attempts = Attempts(bool(table.in_doubt(chunks)), context.health.patience())
     description = None
     while True:
         unwanted = not table.are_wanted(chunks)  # so that this is the last attempt
@@ -112,7 +111,7 @@ def create_once(
             description, wait = None, 0.0
         except (ServiceError, TransferError) as error:
             away = context.health.unanswered()
-            attempts.patience = timeout if context.health.reached else min(_FIRST_CONTACT, timeout)
+            attempts.patience = context.health.patience()
             next_in = attempts.after_failure(error, away)
             if attempts.in_doubt:
                 table.doubt()

@@ -131,6 +131,8 @@ class WarmPool:
             return
         try:
             left = self._scheduler.left()
+            if left == [] and not self._context.connection.reached:
+                return  # nobody has anything of it
             young = self._scheduler.stop_young()
             remove_workers(self._context.client, self._context.run_id, left, young)
             self._places.clean()
