@@ -53,6 +53,24 @@ class OutcomeFile:
         open_calls = [call for call in self.started if call not in self.calls]
         return max(open_calls, default=None)
 
+    def streams(self, call: int, size: int) -> tuple[list[int], list[int] | None] | None:
+        """Find where in the output of its job a call's own begins, in bytes of stdout and stderr, and where it ends.
+
+        Of one whose process has ended the supervisor says where; None in the place of the end: nobody does. None:
+        nobody knows anything, or it had not begun.
+
+        Args:
+            size: calls of the job, or chunk.
+        """
+        if call in self.calls:
+            both = self.calls[call].header.get("streams")
+            return (both[0], both[1]) if both else None
+        process = (self.job.header.get("streams") if self.job is not None else None) or (None, None)
+        alone = size == 1 and call not in self.started
+        begun = process[0] if alone else self.started[call].header.get("streams") if call in self.started else None
+        ended = process[1] if alone or call == self.running else None
+        return (begun, ended) if begun else None
+
 
 def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> OutcomeFile:
     """Read and verify every finished record of an outcome file; what a killed runner left half-written is ignored.

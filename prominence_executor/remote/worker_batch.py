@@ -11,6 +11,7 @@ import time
 from http.client import HTTPException
 
 from . import limits, wire
+from .reporting import stream_positions
 from .worker_process import CLOSED, RecordSender
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ class Batch:
         self.extras = extras
         self.current = None  # the chunk that runs
         self.content = b""  # the arguments of its calls
+        self.printed_from = None  # type: Any  # where its output begins in that of the job, if anybody can say
         self.timed = {}  # type: dict[str, Any]  # its call whose time is measured
         self.began = time.monotonic()  # when it began
         self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
@@ -73,6 +75,7 @@ class Batch:
         self.current, self.content = self.waiting.pop(0)
         self.began = time.monotonic()
         self.records[self.current] = b""
+        self.printed_from = stream_positions()
         chunk = self.chunks[self.current]
         self.begin(chunk, self.content)
         return True
@@ -94,7 +97,7 @@ class Batch:
     def take(self, frame):
         """Take what the child has sent, if anything came in time."""
         if frame is CLOSED:
-            self.close("crashed", exit=self.worker.child.exit_code())
+            self.close("crashed", exit=self.worker.child.exit_code())  # nothing is left that could print
             self.worker.child = None
         elif frame is not None and frame[0]["kind"] == "time":
             self.timed = limits.timed(frame[0]["said"], self.chunks[self.current]["limit"])
@@ -160,6 +163,9 @@ class Batch:
 
     def close(self, kind, **facts):
         """Write for the chunk what its process cannot write any more."""
+        until = stream_positions()
+        if self.printed_from and until:
+            facts["streams"] = [self.printed_from, until]
         RecordSender(self.worker.job, self.chunks[self.current], self.add).write(wire.NO_CALL, kind, **facts)
         self.settle()
 

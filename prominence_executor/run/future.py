@@ -28,6 +28,7 @@ from .notebook import fold
 from .retry import Attempt
 
 T = TypeVar("T")
+Streams = tuple[list[int], list[int] | None]
 
 _log = logging.getLogger("prominence_executor")
 
@@ -101,7 +102,7 @@ class ProminenceFuture(Future[T]):
         self._index = index
         self._cancels_running = cancels_running
         self._handle: CallHandle | None = None  # of its last attempt
-        self._streams: list[list[int]] | None = None
+        self._streams: Streams | None = None
         self._files: OutputFiles | None = None
         self._past: tuple[Attempt, ...] = ()  # what was tried before the present attempt
         self._seconds: float | None = None  # that the present one took
@@ -404,7 +405,7 @@ def note_attempt(future: ProminenceFuture[Any], error: BaseException, seconds: f
     if handle is not None:
         took = future._seconds if seconds is None else seconds
         future._past += (Attempt(handle.job_id, handle.resources, took, type(error).__name__, error),)
-        future._seconds = None
+        future._seconds = future._streams = None
 
 
 def failure_of(future: ProminenceFuture[Any]) -> BaseException | None:
@@ -426,8 +427,11 @@ def last_failure(future: ProminenceFuture[Any]) -> BaseException:
     return error or InvalidStateError(f"call {future.index} has not failed")
 
 
-def set_streams(future: ProminenceFuture[Any], streams: list[list[int]] | None) -> None:
-    """Say where in the output of its job a call's own lies: bytes of [stdout, stderr] where it began, and ended."""
+def set_streams(future: ProminenceFuture[Any], streams: Streams | None) -> None:
+    """Say where in the output of its job a call's own lies: bytes of [stdout, stderr] where it began, and ended.
+
+    None in the place of the end: it goes on to the end of the job's.
+    """
     future._streams = streams
 
 
@@ -437,7 +441,7 @@ def own_part(future: ProminenceFuture[Any], stream: Literal["stdout", "stderr"],
         return content
     began, ended = future._streams
     column = 0 if stream == "stdout" else 1
-    return content[began[column] : ended[column]]
+    return content[began[column] : None if ended is None else ended[column]]
 
 
 def need(future: ProminenceFuture[Any]) -> None:

@@ -62,7 +62,7 @@ class Settler:
         for position, call in enumerate(chunk.calls):
             outcome = outcomes.calls.get(position)
             if outcome is not None:
-                set_streams(call, outcome.header.get("streams"))
+                set_streams(call, outcomes.streams(position, chunk.size))
                 set_seconds(call, outcome.header.get("seconds"))
                 self._take_files(call, outcome, chunk, job_id, files_url)
                 stored = None if url is None else reference_to(self._context, call, outcome, job_id, url)
@@ -154,6 +154,8 @@ class Settler:
             p: raised[p] if p in raised else diagnosis.call_error(outcomes, p, chunk.first, dict(job), text)
             for p in missing
         }
+        for position in set(missing) - raised.keys():
+            set_streams(chunk.calls[position], outcomes.streams(position, chunk.size))
         if chunk.terminated and alone:
             chunk.settle_all(JobDeletedError("the call was ended by terminate()", job_id=job.get("id")))
         else:

@@ -40,7 +40,7 @@ class CallEnd:
         seconds: that it took, where that is known.
         message: what it raised, in one line, or why there is no outcome.
         streams: where in the output of its job its own part begins, in bytes of stdout and stderr, and where it ends;
-            of a call that is lost nobody says where it ends.
+            of a call that is lost with its whole job nobody says where it ends.
     """
 
     call: int
@@ -137,22 +137,20 @@ def outcomes_of_worker(
 
 def ends_in(outcomes: OutcomeFile, calls: CallRange, job: dict[str, Any]) -> Iterator[CallEnd]:
     """Say of each call how it has ended; ``job``: what is known of the job."""
-    streams: tuple[tuple[int, int], tuple[int, int] | None] | None
-    begun: Any  # none of both: they are no files there
-    ended: Any
     for position, number in enumerate(calls.numbers()):
-        outcome = outcomes.calls.get(position)
+        outcome, found = outcomes.calls.get(position), outcomes.streams(position, calls.size)
+        streams = None if found is None else (_pair(found[0]), None if found[1] is None else _pair(found[1]))
         if outcome is None:
             why = str(diagnosis.call_error(outcomes, position, calls.first, job))
-            begun = outcomes.started[position].header.get("streams") if position in outcomes.started else None
-            streams = ((begun[0], begun[1]), None) if begun else None
             yield CallEnd(number, "lost", job["id"], calls.attempt, message=_line(why), streams=streams)
         else:
             seconds, kind = outcome.header.get("seconds"), kind_of(outcome.kind)
             message = message_of(outcome.header) if kind == "error" else ""
-            begun, ended = outcome.header.get("streams") or (None, None)
-            streams = ((begun[0], begun[1]), (ended[0], ended[1])) if begun else None
             yield CallEnd(number, kind, job["id"], calls.attempt, seconds, message, streams)
+
+
+def _pair(position: Sequence[int]) -> tuple[int, int]:
+    return position[0], position[1]
 
 
 def kind_of(record: str) -> str:
