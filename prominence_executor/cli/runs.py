@@ -28,6 +28,7 @@ from .terminal import (
     paragraph,
     print_json,
     print_table,
+    ranges,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_to(add: AddParser) -> None:
         default="some",
         help="read how calls have ended: of the 20 newest jobs (the default), all, or none; a request for each",
     )
+    _journal(command)
     for_scripts(command)
     command = add(
         "watch",
@@ -86,8 +88,12 @@ def add_to(add: AddParser) -> None:
     command = add("report", _report, "where the time of a run went", "report px-20260101-120000-abc123 --html run.html")
     _run(command)
     command.add_argument("--html", metavar="FILE", help="write it to a file for a browser")
-    command.add_argument("--journal", metavar="FILE", help="of the run, if it is here: it has what was not sent yet")
+    _journal(command)
     for_scripts(command)
+
+
+def _journal(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--journal", metavar="FILE", help="of the run, if it is here: it has what was not sent yet")
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -148,20 +154,35 @@ def _counts(info: RunInfo) -> str:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from ..runs import call_ends, run_state
+    from ..runs import JournalKept, RunState, call_ends, kept_in_journal, only_kept, run_state
     from ..runs.outcomes import FEW, readable
 
+    asked = arguments.journal is not None
+    kept = kept_in_journal(arguments.journal, arguments.run) if asked else JournalKept()
     with connected(arguments) as client:
-        state = run_state(client, arguments.run)
+        try:
+            state = run_state(client, arguments.run)
+        except RunNotFoundError:
+            if not kept.chunks:
+                raise
+            state = RunState(arguments.run, (), ())
         most = {"some": FEW, "all": None, "none": 0}[arguments.outcomes]
         ends = call_ends(client, arguments.run, state.jobs, most)
     jobs = [job for job in state.jobs if arguments.status in (None, job.status)]
     left = len(readable(state.jobs)) - len(ends)
+    unsent = only_kept(kept, state, chain.from_iterable(ends.values()))
+    if kept.note:
+        print(harmless(kept.note), file=sys.stderr)
     if arguments.json:
         known = sorted(chain.from_iterable(ends.values()), key=lambda end: (end.call, end.attempt))
-        print_json({"run": state.info, "jobs": jobs, "arrays": state.arrays, "ends": known, "ends_missing": left})
+        said = {"run": state.info, "jobs": jobs, "arrays": state.arrays, "ends": known, "ends_missing": left}
+        print_json({**said, "only_in_journal": unsent} if asked and not kept.note else said)
         return 0
     print(paragraph(_title(state, ends)))
+    if unsent:
+        print(paragraph(f"in the journal alone, as far as the service shows: {ranges(unsent)}"))
+    elif asked and not kept.note:
+        print("the journal has nothing that the service does not show")
     if state.info.all_workers and not ends:
         print("calls of warm workers do not show in lists; `results` finds their outcomes")
     if jobs:
@@ -175,6 +196,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _title(state: RunState, ends: Mapping[int, Sequence[CallEnd]] = MappingProxyType({})) -> str:
     info = state.info
+    if not state.jobs and not state.arrays:
+        return f"run {info.run_id}: the service has no jobs of it"
     calls = [counted(info.calls, "call")] if info.calls else []
     calls += [counted(info.all_workers, "warm worker")] if info.all_workers else []
     functions = f" of {', '.join(info.functions)}" if info.functions else ""

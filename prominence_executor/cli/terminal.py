@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..shown import harmless
 
+_ROWS = 10  # of calls that follow one another, which are named
 _GAP = "  "
 _NARROWEST = 8  # characters to which a column is cut
 _READABLE = 20  # characters of a column for which others are left out
@@ -67,6 +68,14 @@ def numbers(calls: Sequence[int]) -> str:
     if not calls:
         return ""
     return str(calls[0]) if len(calls) == 1 else f"{calls[0]}-{calls[-1]}"
+
+
+def ranges(calls: Sequence[int]) -> str:
+    """Name calls by their numbers, those in a row by the first and the last; no more of them than can be read."""
+    starts = [at for at, call in enumerate(calls) if at == 0 or calls[at - 1] != call - 1]
+    rows = [calls[start:end] for start, end in zip(starts, [*starts[1:], len(calls)], strict=True)]
+    shown = ", ".join(numbers(row) for row in rows[:_ROWS]) + (", ..." if len(rows) > _ROWS else "")
+    return f"calls {shown} ({len(calls)})" if len(calls) > 1 else f"call {shown}"
 
 
 def counted(number: int, what: str) -> str:

@@ -277,8 +277,8 @@ class Journal:
                 raise OSError(f"the journal {self._path} cannot be written: {error}") from error
 
 
-def count_kept(path: str | os.PathLike[str]) -> tuple[str, int]:
-    """Return whose journal a file is, and how many jobs are kept in it; it stays as it is.
+def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
+    """Return whose journal a file is, and the names of the jobs that are kept in it; it stays as it is.
 
     Raises:
         RunExistsError: it is in use by another program.
@@ -292,7 +292,7 @@ def count_kept(path: str | os.PathLike[str]) -> tuple[str, int]:
         row = db.execute("SELECT id FROM run").fetchone()
         if row is None:
             raise _emptied(path)
-        return row[0], db.execute("SELECT count(*) FROM chunk").fetchone()[0]
+        return row[0], [name for (name,) in db.execute("SELECT name FROM chunk ORDER BY name")]
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise _emptied(path) from None

@@ -7,6 +7,7 @@ finds a run.
 
 from .cancelling import Cancelled, cancel_run, delete_jobs
 from .describing import described
+from .journals import JournalKept, kept_in_journal, only_kept
 from .listing import ArrayInfo, JobInfo, RunInfo, list_jobs, list_runs
 from .logs import LogPiece, read_calls, read_logs
 from .outcomes import CallEnd, call_ends
@@ -20,6 +21,7 @@ __all__ = [
     "CallOutcome",
     "Cancelled",
     "JobInfo",
+    "JournalKept",
     "LogPiece",
     "RunInfo",
     "RunState",
@@ -28,8 +30,10 @@ __all__ = [
     "delete_jobs",
     "described",
     "fetch_results",
+    "kept_in_journal",
     "list_jobs",
     "list_runs",
+    "only_kept",
     "purge_stored",
     "read_calls",
     "read_logs",

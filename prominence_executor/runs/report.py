@@ -16,18 +16,18 @@ from typing import Any
 
 from ..client.client import ProminenceClient
 from ..client.status import has_ended, is_held
-from ..errors import RunExistsError, RunNotFoundError
+from ..errors import RunNotFoundError
 from ..payload.outcomes import Outcome, OutcomeFile
 from ..public import public
 from ..reports.report import Report, make_report
 from ..run import diagnosis
 from ..run.chunk import HELD
 from ..run.history import Seen
-from ..run.journal import count_kept
 from ..run.keys import key_in
 from ..run.names import COURIER, MOST_CALLS, CallRange, function_in, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..run.phases import ON_SLOT, JobSeen, Sums, phases_of, seen_of
+from .journals import JournalKept, kept_in_journal
 from .outcomes import FEW, LARGEST, kind_of, outcomes_of_job, outcomes_of_worker
 
 IN_DETAIL = 100  # jobs that are described in detail
@@ -56,8 +56,8 @@ def report_of(
         ServiceUnavailableError: the service does not answer.
         ValueError: the journal is another run's, or a newer version has begun the run.
     """
-    notes: list[str] = []
-    unsent = 0 if journal is None else _kept(journal, run, notes)
+    kept = JournalKept() if journal is None else kept_in_journal(journal, run)
+    notes, unsent = [kept.note] * bool(kept.note), len(kept.chunks)
     listed = [job for job in client.list_jobs(constraint=(RUN_LABEL, run), all=True) if _calls_of(run, job) is not None]
     if not listed and not unsent:
         raise RunNotFoundError(f"the service has no jobs of a run {run!r}")
@@ -83,21 +83,6 @@ def report_of(
     running = [_running(run, job) for job in listed if not has_ended(job) and not _is_worker(run, job)]
     whole = all(job["id"] in read or job.get("status") in _GONE for job in ended)
     return make_report(run, seen, running, unsent=unsent, notes=notes, failures_known=whole)
-
-
-def _kept(path: str | os.PathLike[str], run: str, notes: list[str]) -> int:
-    """Count the jobs that only the journal has."""
-    if not os.path.exists(path):
-        notes.append(f"there is no journal {os.fspath(path)}: all that was submitted was accepted, or it is elsewhere")
-        return 0
-    try:
-        owner, kept = count_kept(path)
-    except RunExistsError:
-        notes.append("the program that began the run goes on, and holds the journal")
-        return 0
-    if owner != run:
-        raise ValueError(f"the journal {os.fspath(path)} is one of run {owner!r}, not of {run!r}")
-    return kept
 
 
 def _calls_of(run: str, job: Mapping[str, Any]) -> CallRange | None:

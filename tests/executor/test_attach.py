@@ -26,7 +26,7 @@ from prominence_executor import (
     RunNotFoundError,
 )
 from prominence_executor.local import LocalService
-from prominence_executor.run.journal import count_kept
+from prominence_executor.run.journal import names_kept
 from prominence_executor.run.names import ArrayRange, CallRange, array_name, job_name, parse_array_name, parse_job_name
 
 pytestmark = pytest.mark.once
@@ -335,7 +335,8 @@ def test_an_interrupt_loses_nothing_that_was_on_its_way_to_a_service_that_is_awa
         time.sleep(moment)
         executor._run.interrupt()  # as Ctrl-C in the with block does
         executor.shutdown()
-        assert count_kept(journal) == (executor.run_id, calls)
+        owner, names = names_kept(journal)
+        assert (owner, len(names)) == (executor.run_id, calls)
     assert time.monotonic() - began < 25  # nor is it asked for half a minute whether it is there again
 
 
