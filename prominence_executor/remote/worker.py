@@ -51,6 +51,7 @@ class Worker:
         self.service = Service(job["rate"], job.get("tls"))
         self.depot = Depot(self.key, job.get("tls"))
         self.child = None
+        self.words = {}  # type: dict[str, str]  # what functions are called, as far as that is known
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
@@ -122,6 +123,8 @@ class Worker:
         extras = {}
         for extra in header["extras"]:
             extras[extra["name"]] = body[at : at + extra["size"]]
+            if "word" in extra:
+                self.words[extra["name"]] = extra["word"]
             at += extra["size"]
         del body  # all of it is in pieces now: a large one is not to be there twice
         lacking = needed_for(header["chunks"]) - self.kept.keys() - extras.keys()

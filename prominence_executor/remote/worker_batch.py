@@ -234,9 +234,9 @@ class Batch:
         described = []
         for number in numbers:
             chunk, size = self.chunks[number], len(self.records[number])
-            described.append(
-                {"job": chunk["job"], "attempt": chunk["attempt"], "calls": len(chunk["calls"]), "size": size}
-            )
+            facts = {"job": chunk["job"], "attempt": chunk["attempt"], "calls": len(chunk["calls"]), "size": size}
+            word = self.worker.words.get(chunk["function"])
+            described.append(dict(facts, function=word) if word else facts)
         body = b"".join(self.records[number] for number in numbers)
         return print_line(wire.sign({"chunks": described}, body, self.worker.key, "stdout"))
 

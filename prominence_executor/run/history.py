@@ -16,10 +16,12 @@ from typing import Any
 from ..shown import on_terminal
 from .chunk import Chunk
 from .future import failure_of
+from .names import function_word
 from .phases import CANCELLED, JobSeen, Sums, clock_offset, phases_of, seen_of
 from .short_calls import ShortCalls
 
 MOST = 20_000  # jobs whose facts are kept, each in half a kilobyte
+_FUNCTIONS = 100  # of a warm worker, whose names are kept
 
 
 @dataclass
@@ -36,6 +38,7 @@ class WorkerSeen:
     calls: int = 0
     failed: int = 0
     seconds: float = 0.0  # in its calls
+    functions: dict[str, None] = field(default_factory=dict)  # that they called, in that order; not more than some
 
     def as_job(self, now: float) -> JobSeen:
         """Return it as a job, up to now if it goes on."""
@@ -49,6 +52,7 @@ class WorkerSeen:
             failed=self.failed,
             cpus=self.cpus,
             is_worker=True,
+            function=function_word(self.functions),
             created=self.began,
             started=self.spoke,
             ended=now if open_now else self.ended,
@@ -207,6 +211,8 @@ class History:
                 worker.calls += max(len(each), chunk.size - again)  # a lost one has no seconds
                 worker.failed += failed
                 worker.seconds += took
+                if chunk.function and len(worker.functions) < _FUNCTIONS:
+                    worker.functions[chunk.function] = None
         if self.log.isEnabledFor(logging.DEBUG):
             self.log.debug("run %s: worker %d has run %s in %.3g s", self.run_id, number, what(chunk), took)
 

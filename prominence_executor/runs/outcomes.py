@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..client.client import ProminenceClient
 from ..errors import NotFoundError, OutcomeError, ProminenceError, ServiceError, ServiceUnavailableError
@@ -29,6 +29,14 @@ LARGEST_OF_WORKERS = 1 << 24  # bytes of what a warm worker has printed, its cal
 FEW = 20  # jobs whose outcomes are read without having been asked for
 TOGETHER = 50  # jobs that are described in one request: each costs the service 35 ms and more
 _MESSAGE = 300  # characters
+
+
+class WorkerChunk(NamedTuple):
+    """What a warm worker has printed of a chunk: its calls, their outcomes, and their function, if it is known."""
+
+    calls: CallRange
+    outcomes: OutcomeFile
+    function: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def call_ends(
                     client, run_id, info.id, key, LARGEST_OF_WORKERS if most is not None else None
                 )
                 if said is not None:
-                    found[info.id] = [end for calls, file in said for end in ends_in(file, calls, {"id": info.id})]
+                    found[info.id] = [end for calls, file, _ in said for end in ends_in(file, calls, {"id": info.id})]
     return found
 
 
@@ -116,7 +124,7 @@ def outcomes_of_job(client: ProminenceClient, run_id: str, job: dict[str, Any], 
 
 def outcomes_of_worker(
     client: ProminenceClient, run_id: str, job_id: int, key: bytes, limit: int | None = LARGEST_OF_WORKERS
-) -> list[tuple[CallRange, OutcomeFile]] | None:
+) -> list[WorkerChunk] | None:
     """Read what a warm worker has printed of the calls that it has run; one request. None: that is too much."""
     try:
         content = client.stdout(job_id, retry_for=0.0, limit=limit)
@@ -131,7 +139,8 @@ def outcomes_of_worker(
         calls = CallRange(chunk["job"], chunk["calls"], chunk["attempt"])
         with suppress(OutcomeError):
             identity = Identity(run_id, calls.first, calls.attempt)
-            found.append((calls, read_outcomes(io.BytesIO(OUTCOME_MAGIC + records), key, identity)))
+            outcomes = read_outcomes(io.BytesIO(OUTCOME_MAGIC + records), key, identity)
+            found.append(WorkerChunk(calls, outcomes, str(chunk.get("function") or "")))
     return found
 
 

@@ -24,7 +24,7 @@ from ..run import diagnosis
 from ..run.chunk import HELD
 from ..run.history import Seen
 from ..run.keys import key_in
-from ..run.names import COURIER, MOST_CALLS, CallRange, function_in, parse_job_name, parse_worker_name
+from ..run.names import COURIER, MOST_CALLS, CallRange, function_in, function_word, parse_job_name, parse_worker_name
 from ..run.options import RUN_LABEL
 from ..run.phases import ON_SLOT, JobSeen, Sums, phases_of, seen_of
 from .journals import JournalKept, kept_in_journal
@@ -133,17 +133,22 @@ def _workers(client: ProminenceClient, run: str, listed: Sequence[Mapping[str, A
         key = next((key_in(job, run) for job in client.list_jobs(ids=[min(chosen)], detail=True)), None)
     asked = {number: outcomes_of_worker(client, run, number, key) for number in chosen} if key is not None else {}
     said = {number: files for number, files in asked.items() if files is not None}
-    again = {(number, calls.attempt - 1) for files in said.values() for calls, _ in files for number in calls.numbers()}
+    again = {
+        (number, calls.attempt - 1) for files in said.values() for calls, _, _ in files for number in calls.numbers()
+    }
     found = []
     for job in listed:
         worker, number = _worker(run, job), int(job["id"])
         if number in said:
-            seconds, failed = _seconds([call for _, file in said[number] for call in file.calls.values()])
-            ran = [(call, calls.attempt) for calls, _ in said[number] for call in calls.numbers()]
+            seconds, failed = _seconds([call for _, file, _ in said[number] for call in file.calls.values()])
+            ran = [(call, calls.attempt) for calls, _, _ in said[number] for call in calls.numbers()]
             size = len(ran) - len(again.intersection(ran))
-            lost = max(0, size - sum(len(file.calls) for _, file in said[number]))
+            lost = max(0, size - sum(len(file.calls) for _, file, _ in said[number]))
             longest = max(seconds, default=0.0)
-            worker = replace(worker, size=size, failed=failed + lost, calls=sum(seconds), longest=longest)
+            function = function_word(chunk.function for chunk in said[number])
+            worker = replace(
+                worker, size=size, failed=failed + lost, calls=sum(seconds), longest=longest, function=function
+            )
         found.append(worker)
     return found
 

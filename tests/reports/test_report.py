@@ -161,6 +161,10 @@ def test_a_report_from_elsewhere_knows_functions_and_what_warm_workers_ran(
     assert report.phases["call"] >= 0.8
     assert report.efficiency is not None
     assert not any("warm workers" in note for note in report.notes)
+    for one in (own, report):
+        functions = {row["function"] for row in one.rows()}
+        assert f"{__name__}.nap-and-1-other" in functions
+        assert functions <= {f"{__name__}.nap-and-1-other", f"{__name__}.nap"}
     unread = report_of(client, executor.run_id, sample=0)
     assert any("1 of 1 warm workers" in note for note in unread.notes) or own.workers > 1
 

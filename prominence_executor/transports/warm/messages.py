@@ -15,6 +15,7 @@ from ...payload.blob import Blob
 from ...payload.calls import Payload, calls_body
 from ...remote.wire import verify
 from ...run.chunk import Chunk
+from ...run.names import function_word
 
 Parts = Sequence[tuple[Chunk, Payload]]
 
@@ -37,12 +38,15 @@ def batch_message(parts: Parts, known: Collection[str], rate: float) -> Message:
     described, bodies = [], []
     extras: dict[str, Blob | bytes] = {}
     digests: dict[int, str] = {}  # of functions: the calls of a loop share one
+    words: dict[str, str] = {}  # what functions are called, for whoever reads what the worker has printed
     for chunk, payload in parts:
         part = payload.part(range(chunk.size), chunk.unsettled())
         body = calls_body(part)
         function = digests.get(id(payload.function)) or payload.function.sha256()
         digests[id(payload.function)] = function
         extras.setdefault(function, payload.function)
+        if function not in known and (word := function_word([chunk.function])):
+            words[function] = word
         if payload.modules is not None:
             extras.setdefault(payload.modules.sha256, payload.modules.content)
         for item in payload.objects:
@@ -70,7 +74,10 @@ def batch_message(parts: Parts, known: Collection[str], rate: float) -> Message:
     header = {
         "rate": rate,
         "chunks": described,
-        "extras": [{"name": name, "size": len(content)} for name, content in sent.items()],
+        "extras": [
+            {"name": name, "size": len(content), **({"word": words[name]} if name in words else {})}
+            for name, content in sent.items()
+        ],
     }
     return Message(header, b"".join([*bodies, *sent.values()]), frozenset(sent))
 

@@ -46,6 +46,14 @@ def test_a_function_goes_once_with_a_batch_and_not_to_a_worker_that_has_it() -> 
     assert (header["extras"], body, names) == ([], b"aabccc", frozenset())
 
 
+def test_what_a_function_is_called_goes_with_it_once() -> None:
+    (chunk, payload), *_ = parts_of([b"a"])
+    chunk.function = "__main__.fit.<locals>.<lambda>"
+    header, _, names = batch_message([(chunk, payload)], set(), 7.5)
+    assert [extra.get("word") for extra in header["extras"]] == ["fit.lambda", None]
+    assert "fit" not in str(batch_message([(chunk, payload)], names, 7.5).header)
+
+
 def test_calls_that_are_done_do_not_go() -> None:
     parts = parts_of([b"aa", b"b", b"c"])
     parts[0][0].calls[1].cancel()
