@@ -28,11 +28,14 @@ class Outages:
     Args:
         patience: says for how many seconds the service is asked again.
         clock: what measures seconds.
+
+    Attributes:
+        now: that clock.
     """
 
     def __init__(self, patience: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
-        self._clock = clock
+        self.now = clock
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}  # when each has answered last
         self._away: dict[str, tuple[float, bool]] = {}  # who does not: since when, and whether it has been said
@@ -44,12 +47,12 @@ class Outages:
 
     def answered(self, place: str) -> None:
         """Note an answer of a service, whose address is ``place``."""
-        self._heard[place] = self._clock()
+        self._heard[place] = self.now()
         if place in self._away:  # asked without the lock, since each request comes here
             with self._lock:
                 since, said = self._away.pop(place, (0.0, False))
             if said:
-                _log.info("%s answers again, after %.0f s", place, self._clock() - since)
+                _log.info("%s answers again, after %.0f s", place, self.now() - since)
 
     def unanswered(self, place: str, error: ProminenceError, began: float) -> None:
         """Note that a request had no answer, and say so when that has lasted for a while.
@@ -57,7 +60,7 @@ class Outages:
         Args:
             began: when it was made, by the clock.
         """
-        now = self._clock()
+        now = self.now()
         # What was never sent has met nobody since then; an answer that breaks off came from somebody a moment ago.
         since = now if error.may_have_arrived else max(began, self._heard.get(place, began))
         patience = self._patience()

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import requests
 
@@ -184,7 +184,7 @@ class ApiSession:
         url = self.url + path + ("?" + urlencode(params, safe="/,") if params else "")
 
         def once(token: str) -> T:
-            place, began = self.url, time.monotonic()
+            place, began = self.url, self.outages.now()
             try:
                 with asking(since) if since is not None else nullcontext():
                     answer = read(self._send(method, path, url, token, body, headers, accept, since, limit))
@@ -261,7 +261,7 @@ class ApiSession:
         It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
-        place, began = self._place_of(url), time.monotonic()
+        place, began = self._place_of(url), self.outages.now()
         with transferring():
             try:
                 response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
@@ -279,7 +279,8 @@ class ApiSession:
 
     def _place_of(self, url: str) -> str:
         """Name the store of an address, which may be the service itself; never by path or query, which are signed."""
-        store = f"{url.partition('://')[0]}://{urlsplit(url).netloc.rpartition('@')[2]}"
+        scheme, _, rest = url.partition("://")  # whatever it is like: it may be none
+        store = f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}"
         return self.url if self.url == store or self.url.startswith(store + "/") else store
 
     def _ask_api(

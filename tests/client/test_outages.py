@@ -10,7 +10,7 @@ from peer import TOKEN, unused_port
 
 from prominence_executor.client import ProminenceClient
 from prominence_executor.client.outages import Outages, is_outage, why
-from prominence_executor.errors import NotFoundError, ServiceError, ServiceUnavailableError
+from prominence_executor.errors import NotFoundError, ServiceError, ServiceUnavailableError, TransferError
 
 PLACE = "http://there:8080/v1"
 REFUSED = ServiceUnavailableError(
@@ -123,3 +123,19 @@ def test_a_client_says_that_it_asks_again_and_never_its_token(lines: list[loggin
     warnings = [line.getMessage() for line in lines if line.levelno >= logging.WARNING]
     assert warnings == [f"no answer from {url} (connection refused): asking again for up to 6 s; Ctrl-C ends that"]
     assert not [line for line in lines if TOKEN in line.getMessage()]
+
+
+def test_a_store_is_named_without_path_query_or_password_unless_it_is_the_service(
+    lines: list[logging.LogRecord],
+) -> None:
+    port = unused_port()
+    store = f"http://127.0.0.1:{port}"
+    with ProminenceClient("http://127.0.0.1:9/v1", TOKEN, retry_for=900.0) as client:
+        outages = client.api.outages = Outages(lambda: 900.0, clock := Clock())
+        for _ in range(3):
+            with pytest.raises(TransferError):
+                client.api.call_store("GET", f"http://user:secret@127.0.0.1:{port}/name?Signature=secret")
+            clock.now += 3.0
+        assert not outages.reached
+    warnings = [line.getMessage() for line in lines if line.levelno >= logging.WARNING]
+    assert warnings == [f"no answer from {store} (connection refused): asking again for up to 900 s; Ctrl-C ends that"]
