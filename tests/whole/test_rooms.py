@@ -156,6 +156,7 @@ FOREIGN |= {
     ("remote.clouds", f"_{name}")
     for name in (
         "make_skeleton_class", "make_skeleton_enum", "class_setstate", "function_getstate", "function_getnewargs",
+        "extract_code_globals", "should_pickle_by_reference",
         "DYNAMIC_CLASS_TRACKER_BY_ID", "DYNAMIC_CLASS_TRACKER_BY_CLASS", "DYNAMIC_CLASS_TRACKER_LOCK",
     )
 }  # fmt: skip
