@@ -1,6 +1,6 @@
 """How long does scikit-learn's GridSearchCV of 60 fits take, beside the backends that joblib's users know?
 
-    python benchmarks/gridsearch.py [--fits 60] [--samples 600] [--trees 15]
+    python benchmarks/gridsearch.py [--fits 60] [--folds 5] [--samples 600] [--trees 15]
 
 The same search, here without a backend, with loky, with dask's LocalCluster, and on the embedded service by jobs and by
 warm workers, in one run, as many workers as the machine has cores. What starts a pool is not counted: each has run
@@ -23,8 +23,6 @@ from measuring import CORES, Table, argument_parser, machine, seconds
 
 from prominence_executor import ProminenceExecutor, Resources, Warm
 
-FOLDS = 5
-
 Peer = Callable[[], Any]  # a context in which joblib runs things; it has the executor, if there is one
 
 
@@ -35,9 +33,9 @@ def search(options: Any, fits: int, samples: int, jobs: int | None) -> list[floa
     from sklearn.model_selection import GridSearchCV
 
     data, labels = make_classification(n_samples=samples, n_features=20, n_informative=8, random_state=0)
-    grid = {"max_depth": list(range(2, 2 + max(1, fits // FOLDS)))}
+    grid = {"max_depth": list(range(2, 2 + max(1, fits // options.folds)))}
     forest = RandomForestClassifier(n_estimators=options.trees, random_state=0)
-    found = GridSearchCV(forest, grid, cv=FOLDS, n_jobs=jobs, refit=False).fit(data, labels)
+    found = GridSearchCV(forest, grid, cv=options.folds, n_jobs=jobs, refit=False).fit(data, labels)
     scores: list[float] = found.cv_results_["mean_test_score"].tolist()
     return scores
 
@@ -82,6 +80,7 @@ def ours(workers: Warm | None) -> Iterator[ProminenceExecutor]:
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--fits", type=int, default=60, help="of each search (default: %(default)s)")
+    parser.add_argument("--folds", type=int, default=5, help="of its cross-validation (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=600, help="rows of the data (default: %(default)s)")
     parser.add_argument("--trees", type=int, default=15, help="of each fit's forest (default: %(default)s)")
     options = parser.parse_args()
@@ -102,7 +101,7 @@ def main() -> None:
             continue
         jobs = None if start is nullcontext else -1
         with start() as executor:
-            search(options, FOLDS, 200, jobs)  # the pool has started
+            search(options, options.folds, 200, jobs)  # the pool has started
             first = (0, 0) if executor is None else numbers(executor)
             taken[peer] = seconds(lambda jobs=jobs: scores.append(search(options, options.fits, options.samples, jobs)))  # type: ignore[misc]
             calls, requests = (0, 0) if executor is None else numbers(executor)

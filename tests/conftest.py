@@ -17,11 +17,16 @@ import leftovers
 import one_node_slurm
 import pytest
 import recorded
+from hypothesis import HealthCheck, settings
 from one_node_slurm import OneNodeSlurm
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
 from prominence_executor.service.serving import who_serves
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

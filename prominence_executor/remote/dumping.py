@@ -61,6 +61,15 @@ if hasattr(functools.cached_property(lambda self: None), "lock"):  # before Pyth
     _TABLE[functools.cached_property] = _property_reduce
 
 
+def goes_by_value(module):
+    # type: (object) -> bool
+    """Return whether the program has told cloudpickle that all of a module goes by value: it need not travel itself.
+
+    What one of a package imports by a relative name is found in the package, which travels all the same.
+    """
+    return isinstance(module, str) and "." not in module and module in cloudpickle.list_registry_pickle_by_value()
+
+
 class ScriptPickler(cloudpickle.Pickler):
     """Writes one pickle. It notes the modules that this refers to by name, and the code of the script that is in it.
 
@@ -110,7 +119,9 @@ class ScriptPickler(cloudpickle.Pickler):
         # type: (types.FunctionType) -> Any
         """Reduce a function, the script's own by value."""
         module = func.__module__
-        if isinstance(module, str):
+        if goes_by_value(module):
+            self.code.add(func.__code__)  # what it imports itself
+        elif isinstance(module, str):
             self.modules.add(module)
         is_own = func.__globals__ is self.variables
         if module != "__main__":
@@ -160,7 +171,7 @@ class ScriptPickler(cloudpickle.Pickler):
         # type: (type) -> Any
         """Reduce a class, the script's own by value."""
         module = getattr(kind, "__module__", None)
-        if isinstance(module, str):
+        if isinstance(module, str) and not goes_by_value(module):
             self.modules.add(module)
         reduced = super().reducer_override(kind)
         if type(reduced) is not tuple or len(reduced) < 6:

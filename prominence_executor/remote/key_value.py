@@ -212,7 +212,7 @@ class Watch:
             self.give_up()
         elif not response.stays:
             self.close()
-        return content if response.status == 200 else None
+        return content if response.status == 200 and is_answered(response, content) else None
 
     def end_if_late(self):
         """Give up a request that should have been answered by now: nobody says that a connection is dead."""
@@ -220,8 +220,9 @@ class Watch:
             self.give_up()
 
     def give_up(self):
-        """Ask for nothing for a while."""
+        """Ask for nothing for a while, and then for what there is."""
         self.close()
+        self.since = ""
         self.not_before = time.monotonic() + PAUSE
 
     def close(self):

@@ -251,9 +251,18 @@ class Worker:
 
     def note(self, text):
         """Keep what the client wants ended: it may be a chunk that has not begun."""
-        if text is not None:
+        if text is None:
+            return
+        try:
             header, _ = wire.verify(text.decode("ascii"), self.key, "c%d" % self.number)
-            self.to_end = header["end"]
+        except ValueError:
+            self.damaged += 1  # it may have been damaged on its way, and is asked for again
+            if self.damaged >= DAMAGED:
+                raise
+            self.service.watch.give_up()
+            return
+        self.damaged = 0
+        self.to_end = header["end"]
 
     def is_to_end(self, chunk):
         """Return whether the client wants this chunk ended."""

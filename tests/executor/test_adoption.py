@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor.executor.adoption import AdoptionPlan, RunSnapshot, plan_adoption
@@ -83,7 +83,6 @@ jobs_and_attempts = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(jobs_and_attempts, jobs_and_attempts, st.integers(0, 30))
 def test_every_call_is_in_one_chunk_or_missing(
     at_service: list[tuple[int, int, int]], journal: list[tuple[int, int, int]], next_call: int

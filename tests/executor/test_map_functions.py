@@ -120,6 +120,7 @@ def test_many_calls_are_submitted_at_once_and_come_back_as_futures(either: Promi
     assert either.submit_many(power, [], []) == []
 
 
+@pytest.mark.once
 def test_many_calls_travel_together(service: LocalService) -> None:
     with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.5)) as executor:
         futures = executor.submit_many(power, range(90), [1] * 90, chunksize=3)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
 import time
+import types
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from layouts import members_of
 
 from prominence_executor.payload.modules import LocalModules, ModuleZip, why_missing
+from prominence_executor.payload.pickling import dumps
 
 _numbers = itertools.count()
 
@@ -65,6 +70,44 @@ def test_a_package_travels_whole_under_its_own_name(project: Project) -> None:
     members = project.members(LocalModules().pack({f"pkg{project.suffix}.a"}))
     package = {"pkg@/__init__.py", "pkg@/a.py", "pkg@/sub/__init__.py", "pkg@/sub/b.py", "pkg@/data.txt"}
     assert members == {*package, "other@.py"}
+
+
+@pytest.fixture
+def by_value() -> Iterator[Callable[[str], types.ModuleType]]:
+    """Import a module, and tell cloudpickle to pickle by value what it defines."""
+    told: list[types.ModuleType] = []
+
+    def tell(name: str) -> types.ModuleType:
+        told.append(importlib.import_module(name))
+        cloudpickle.register_pickle_by_value(told[-1])
+        return told[-1]
+
+    yield tell
+    for module in told:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_of_a_module_that_goes_by_value_only_what_its_functions_import_travels(
+    project: Project, by_value: Callable[[str], types.ModuleType]
+) -> None:
+    project.write(
+        "given@.py", "import large@, named@\nclass C:\n def m(self):\n  import inside@\ndef f(): named@.x; C()\n"
+    )
+    for name in ("large@.py", "named@.py", "inside@.py"):
+        project.write(name)
+    pickled = dumps(by_value(f"given{project.suffix}").f)
+    assert project.members(LocalModules().pack(pickled.modules, pickled.code)) == {"named@.py", "inside@.py"}
+
+
+def test_a_package_one_of_whose_modules_goes_by_value_travels_for_its_relative_imports(
+    project: Project, by_value: Callable[[str], types.ModuleType]
+) -> None:
+    project.write("pkg@/__init__.py")
+    project.write("pkg@/given.py", "def f():\n    from . import beside\n")
+    project.write("pkg@/beside.py")
+    pickled = dumps(by_value(f"pkg{project.suffix}.given").f)
+    members = project.members(LocalModules().pack(pickled.modules, pickled.code))
+    assert members == {"pkg@/__init__.py", "pkg@/given.py", "pkg@/beside.py"}
 
 
 def test_a_package_without_init_travels_too(project: Project) -> None:

@@ -71,6 +71,7 @@ def test_a_large_file_is_uploaded_once_for_all_jobs_and_runs(service: LocalServi
             assert executor.client.requests_sent["POST /data/upload"] == (run == 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("content", [b"small", LARGE])
 def test_the_jobs_of_an_array_find_their_files(executor: ProminenceExecutor, content: bytes) -> None:
     view = executor.with_options(files={"in/put": content}, outputs=["out"])

@@ -86,6 +86,7 @@ def task_of(executor: ProminenceExecutor, job_id: int | None) -> dict[str, Any]:
 # -- a file becomes an object --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_uploaded_once_for_all_jobs_and_all_runs(
     kind: str, service: LocalService, proxy: FaultProxy, image: Path

@@ -82,11 +82,13 @@ def test_a_call_of_a_chunk_that_has_ended_has_its_own_output(service: LocalServi
         assert list(call_ends(client, executor.run_id, state.jobs, most=1)) == [single.job_id]
 
 
-def test_a_call_of_a_warm_worker_has_its_own_output(service: LocalService) -> None:
+def test_a_call_of_a_warm_worker_has_its_own_output(service: LocalService, until: Until) -> None:
     options = {"workers": "warm", "max_workers": 1, "poll_interval": (0.05, 0.5)}
     with ProminenceExecutor(service.url, service.token, **options) as executor:  # type: ignore[arg-type]
         assert [future.exception(60) is None for future in executor.submit_many(odd, [0, 1, 3])] == [True, False, True]
         with ProminenceClient(service.url, service.token) as client:
+            # A worker has told what came of a call a moment before it writes that into its own output.
+            until(lambda: sorted(printed_by(client, executor.run_id, [1, 2, 7])) == [1, 2])
             found = printed_by(client, executor.run_id, [1, 2, 7])
     assert found == {
         1: [("stdout", b"out 1\n", 1), ("stderr", b"err 1\n", 1)],

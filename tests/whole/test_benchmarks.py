@@ -138,7 +138,7 @@ def test_start_counts_what_a_plain_call_imports() -> None:
 
 @pytest.mark.slow
 def test_gridsearch_finds_the_same_with_every_backend() -> None:
-    text = printed("gridsearch.py", "--fits", "5", "--samples", "100", "--trees", "2")
+    text = printed("gridsearch.py", "--fits", "2", "--folds", "2", "--samples", "100", "--trees", "2")
     for who in ("one after the other +[\\d.]+ +-", "loky +[\\d.]+ +1.00", r"ProminenceExecutor, jobs( +[\d.]+){4}"):
         assert re.search(rf"^{who}$", text, re.MULTILINE), text
 

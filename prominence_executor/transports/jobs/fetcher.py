@@ -159,8 +159,8 @@ class Fetcher:
 
     def _done(self, chunk: Chunk, job: dict[str, Any] | None) -> None:
         self._context.history.ended(chunk, job)
-        self.progress.forget(chunk)
         self._release(chunk)
+        self.progress.forget(chunk)  # not before: the tracker would find it in flight, and nobody about it
 
     def _is_worth_another(self, chunk: Chunk, error: BaseException) -> bool:
         """Return whether to try again: a silent store is waited for like the service, all else gets a few chances."""

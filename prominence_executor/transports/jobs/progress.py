@@ -85,10 +85,10 @@ class Progress:
 
     # -- fetching it -----------------------------------------------------------------------------------------------
 
-    def is_under_way(self, chunk: Chunk) -> bool:
-        """Return whether somebody is about it."""
+    def under_way(self) -> set[Chunk]:
+        """Return those that somebody is about."""
         with self._lock:
-            return chunk in self._of and self._of[chunk].under_way
+            return {chunk for chunk, progress in self._of.items() if progress.under_way}
 
     def may_begin(self, chunk: Chunk) -> bool:
         """Return whether it did not fail a moment ago."""

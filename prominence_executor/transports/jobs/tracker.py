@@ -112,7 +112,7 @@ class Tracker:
         with breaking(self._registry, "tracker"):
             while not self._registry.finished():
                 soon = self._later()
-                entries = [entry for entry in self._table.in_flight() if not self._progress.is_under_way(entry.chunk)]
+                entries = self._to_ask_about()
                 took = self._tick(entries, soon) if entries else 0.0
                 pauses = [self._pause(took, entries)] if entries else []
                 pauses += [min(soon, self._longest)] if soon is not None else []
@@ -122,6 +122,11 @@ class Tracker:
             self._fetcher.stop()
             self._last_look()
         self._ended()
+
+    def _to_ask_about(self) -> list[JobEntry]:
+        """Return the jobs that nobody is about; what is settled meanwhile is in one of the two, or in none any more."""
+        under_way = self._progress.under_way()
+        return [entry for entry in self._table.in_flight() if entry.chunk not in under_way]
 
     def _pause(self, took: float, entries: list[JobEntry]) -> float:
         """Return the seconds until the next tick, whose list may wait for more; see waits.py. Others have jitter."""

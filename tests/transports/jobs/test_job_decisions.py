@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor import ProminenceFuture, ServiceError, ServiceUnavailableError, TransferError
@@ -64,7 +64,6 @@ def submitted(draw: st.DrawFn) -> list[Chunk]:
     return draw(st.permutations(made))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(submitted())
 def test_every_chunk_is_in_one_group_and_a_group_is_one_array(chunks: list[Chunk]) -> None:
     doubted = set(chunks[:1])
@@ -140,7 +139,6 @@ def test_three_faults_of_the_server_are_the_requests_own() -> None:
     assert attempts.refused
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([LOST, NEVER_SENT, LATER]), max_size=30))
 def test_the_waits_grow_but_are_bounded_and_end_with_the_patience(errors: list[ServiceError]) -> None:
     attempts = Attempts(in_doubt=False, patience=900.0)

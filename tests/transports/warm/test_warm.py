@@ -404,6 +404,26 @@ def test_faults_between_workers_and_service_cost_time_only(fault: Any) -> None:
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("fault", [html(), corrupted()], ids=lambda fault: fault.name)
+def test_what_comes_damaged_to_a_worker_that_waits_to_hear_of_an_end_costs_no_worker(fault: Any, until: Until) -> None:
+    port = unused_port()
+    with (
+        FaultProxy(f"http://127.0.0.1:{port}/prominence/v1", seed=3) as proxy,
+        LocalService(port=port, url_for_jobs=proxy.url) as own,
+        ProminenceExecutor(own.url, own.token, workers="warm", max_workers=1) as executor,
+    ):
+        first = executor.submit(os.getenv, "PROMINENCE_JOB_ID")
+        assert first.result(30)
+        rule = proxy.inject(fault, path="/c/", times=3)
+        ended = executor.submit(time.sleep, 60)
+        until(ended.running)
+        ended.terminate()
+        assert isinstance(ended.exception(30), JobDeletedError)
+        assert executor.submit(os.getenv, "PROMINENCE_JOB_ID").result(30) == first.result()
+        assert rule.injected
+
+
+@pytest.mark.once
 def test_a_store_of_keys_that_is_away_for_a_while(service: LocalService, until: Until) -> None:
     with (
         FaultProxy(service.url, seed=3) as proxy,

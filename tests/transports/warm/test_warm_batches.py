@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prominence_executor import JobFailedError, ServiceError, ServiceUnavailableError
@@ -66,7 +66,6 @@ chunks_drawn = st.lists(
 workers_drawn = st.lists(
     st.tuples(st.sampled_from(["idle", "idle", "busy", "starting", "sending"]), st.sampled_from([0, 0, 1])), max_size=8
 ).map(lambda drawn: [worker_of(n + 1, form, kind) for n, (form, kind) in enumerate(drawn)])
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 states = st.builds(
     state_of, workers_drawn, chunks_drawn, st.integers(0, 8), st.none() | st.sampled_from([1e-6, 0.01, 0.1, 10.0])
 )
@@ -75,7 +74,6 @@ states = st.builds(
 # -- batches -----------------------------------------------------------------------------------------------------------
 
 
-@patient
 @given(states)
 def test_no_chunk_is_dealt_twice_or_to_a_worker_that_cannot_take_it(state: PoolState) -> None:
     waiting = list(state.queue)
@@ -93,7 +91,6 @@ def test_no_chunk_is_dealt_twice_or_to_a_worker_that_cannot_take_it(state: PoolS
         assert order == sorted(order)
 
 
-@patient
 @given(states)
 def test_a_batch_is_one_chunk_or_keeps_within_its_bounds(state: PoolState) -> None:
     most = 1 if state.seconds is None else max(1, int(batches.BATCH_SECONDS / state.seconds))
@@ -105,7 +102,6 @@ def test_a_batch_is_one_chunk_or_keeps_within_its_bounds(state: PoolState) -> No
             assert not any(chunk.losses for chunk, _ in parts)
 
 
-@patient
 @given(states)
 def test_an_idle_worker_stays_so_only_if_it_can_run_nothing_of_what_is_left(state: PoolState) -> None:
     dealt = batches.dispatch_batches(state, NOW)
@@ -163,7 +159,6 @@ def test_what_is_queued_again_comes_first_and_in_its_order(numbers: list[int], d
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
-@patient
 @given(states, st.integers(1, 8), st.floats(0, 40))
 def test_there_are_never_more_workers_than_wanted_at_most(state: PoolState, most: int, idle: float) -> None:
     state.workers = dict(list(state.workers.items())[:most])
