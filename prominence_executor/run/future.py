@@ -390,6 +390,8 @@ def _call_later(fn: Callable[[Future[Any]], object], future: Future[Any]) -> Non
         fn(future)
     except Exception:  # said as the standard library says it of any other
         logging.getLogger("concurrent.futures").exception("exception calling callback for %r", future)
+    except BaseException:  # noqa: BLE001  as in `settle`
+        _log.exception("a callback of call %s raised", getattr(future, "index", None))
 
 
 def set_seconds(future: ProminenceFuture[Any], seconds: float | None) -> None:
