@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import Gate
 
 from prominence_executor import ProminenceError, ProminenceExecutor, ProminenceFuture
 from prominence_executor.local import LocalService
@@ -151,3 +152,21 @@ def test_what_is_in_an_array_of_the_service_is_not_said_to_be_unsent(
             waiting.wait(0.02)
         raise KeyboardInterrupt
     assert "had not been sent" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the names of functions in frames")
+def test_an_attachment_that_is_interrupted_follows_nothing_any_longer(
+    service: LocalService, at_call: Callable[[str, int], None], tmp_path: Path, until: Callable[..., None]
+) -> None:
+    gate = Gate(tmp_path)
+    with ProminenceExecutor(service.url, service.token, poll_interval=(0.05, 0.2)) as executor:
+        future = executor.submit(gate.hold, "held")
+        until(future.running)
+        before = set(threading.enumerate())
+        at_call("JobTransport.adopt", 1)
+        with pytest.raises(KeyboardInterrupt):
+            ProminenceExecutor.attach(executor.run_id, service.url, service.token, poll_interval=(0.05, 0.2))
+        until(lambda: not [thread for thread in threading.enumerate() if thread not in before])
+        assert not future.done()
+        gate.open()
+        assert future.result(60) == "held"
