@@ -20,6 +20,7 @@ from prominence_executor.run.journal import Journal, count_kept, put_in_parts
 from prominence_executor.run.objects import Objects
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.uploads import UploadCache
+from prominence_executor.service import Platform
 
 pytestmark = pytest.mark.once
 
@@ -139,19 +140,19 @@ def test_calls_that_are_divided_are_in_the_journal_once_at_every_moment(tmp_path
 
 
 def test_what_is_in_an_array_of_the_service_is_not_said_to_be_unsent(
-    service: LocalService, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, until: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    executor = ProminenceExecutor(service.url, service.token, on_interrupt="leave", poll_interval=(60, 60))
-    with pytest.raises(KeyboardInterrupt), executor:
-        executor.submit_many(first, range(30), [None] * 30)
-        chunks = executor._run.registry.chunks()
-        waiting = threading.Event()
-        for _ in range(1000):
-            if all(chunk.sent_at for chunk in chunks):
-                break
-            waiting.wait(0.02)
-        raise KeyboardInterrupt
-    assert "had not been sent" not in capsys.readouterr().err
+    slow = Platform(workflow_pace=1, workflow_starts=60)  # it has the array, and none of its jobs yet
+    with LocalService(tmp_path / "service", platform=slow) as service:
+        with pytest.raises(KeyboardInterrupt):
+            with ProminenceExecutor(service.url, service.token, on_interrupt="leave") as executor:
+                executor.submit_many(first, range(30), [None] * 30)
+                chunks = executor._run.registry.chunks()
+                until(lambda: all(chunk.sent_at for chunk in chunks))
+                raise KeyboardInterrupt
+        said = capsys.readouterr().err
+    assert "30 outstanding jobs are left at the service" in said
+    assert "had not been sent" not in said
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the names of functions in frames")
