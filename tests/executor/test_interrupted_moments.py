@@ -114,7 +114,15 @@ def test_calls_that_are_divided_are_in_the_journal_once_at_every_moment(tmp_path
     payload, options, transport = model.payload, model.options, model.transport
     executor._run.interrupt()
 
-    registry, journal = ChunkRegistry("run"), Journal.create(tmp_path / "journal", "run", bytes(32))
+    class LeftMeanwhile(ChunkRegistry):
+        """It opens the parts, of which one is cancelled; and the run is left before the journal hears of them."""
+
+        def replace(self, chunk: Chunk, make: Callable[[], list[Chunk]]) -> list[Chunk]:
+            made = super().replace(chunk, make)
+            self.fail(ProminenceError("left"))
+            return made
+
+    registry, journal = LeftMeanwhile("run"), Journal.create(tmp_path / "journal", "run", bytes(32))
     calls: list[ProminenceFuture[Any]] = [ProminenceFuture(n) for n in range(6)]
     (chunk,) = registry.admit(6, lambda number: [Chunk("run", number, calls, options, payload, transport)])
     journal.put(chunk)
@@ -125,13 +133,6 @@ def test_calls_that_are_divided_are_in_the_journal_once_at_every_moment(tmp_path
         calls[3].cancel()
         return made
 
-    def left(whole: Chunk, divided: Callable[[], list[Chunk]]) -> list[Chunk]:
-        """Open the parts, of which one is cancelled; and have the run left before the journal hears of them."""
-        made = ChunkRegistry.replace(registry, whole, divided)
-        registry.fail(ProminenceError("left"))
-        return made
-
-    registry.replace = left  # type: ignore[method-assign]
     parts, failed = put_in_parts(journal, registry, chunk, make)
     assert (len(parts), failed) == (3, None)
     assert put_in_parts(journal, registry, chunk, make) == ([], None)  # it is over
