@@ -99,9 +99,10 @@ class Dependents:
         payload = chunk.payload
         if payload is None or payload.waits is None:
             return  # it was cancelled a moment ago
-        entry = _Waiting(chunk, payload.waits, self._tell)
         with self._changed:
-            self._waiting[chunk] = entry
+            if chunk.transport is not self:
+                return  # it comes a second time, as whoever queued it was interrupted, and has gone on
+            entry = self._waiting.setdefault(chunk, _Waiting(chunk, payload.waits, self._tell))
             if self._thread is None:
                 name = f"prominence-depend-{self._context.run_id}"
                 self._thread = threading.Thread(target=self._loop, name=name, daemon=True)

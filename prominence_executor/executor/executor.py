@@ -334,7 +334,11 @@ class ProminenceExecutor(MapFunctions):
         executor = cls.__new__(cls)
         executor._take(run, options)
         executor._reads_only = not takes_over
-        executor._found = run.adopt(found, plan, options, owns=takes_over or whole)
+        try:
+            executor._found = run.adopt(found, plan, options, owns=takes_over or whole)
+        except (KeyboardInterrupt, SystemExit):
+            run.interrupt()  # nobody has the executor, and the program's end would wait for all calls
+            raise
         return executor
 
     def leave_on_interrupt(self, how_to_go_on: str = "") -> None:

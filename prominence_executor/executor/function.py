@@ -56,6 +56,7 @@ class PickledFunction:
         if self._failed is not None:
             raise self._failed
         if self._pickled is None:
+            witness = Witness.of(self._whole[:3])  # before: another thread may change a variable at any moment
             try:
                 self._pickled = self._objects.dumps(self._whole, (self._whole,))
             except Exception as error:
@@ -64,9 +65,8 @@ class PickledFunction:
                 name_culprit(error, [*parts, *named_arguments(initargs, {})])
                 self._failed = error  # the search for what it was is not made for each call of a map
                 raise
-            if not self._pickled.objects:
-                self._witness = Witness.of(self._whole[:3])
-            if self._witness is not None:
+            if witness is not None and not self._pickled.objects and witness.holds():
+                self._witness = witness
                 self._keep(self)
         else:
             for reference in self._pickled.objects:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from ..errors import JobDeletedError
 from ..run.chunk import Chunk, Transport
 from ..run.context import RunContext
 
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
+_LOOK = 0.5  # seconds between two looks for calls that have another attempt by now
 
 
 def report_left(
@@ -18,30 +20,45 @@ def report_left(
     """Say what is left at the service, and what continues it; ``jobs`` carries those that no warm worker has."""
     if not context.lasts:
         return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
-    sent = [chunk for chunk in chunks if chunk.job_id is not None]
+    sent = [chunk for chunk in chunks if is_sent(chunk)]
     count = sum(chunk.transport is jobs for chunk in sent)
     said = f"its {count} outstanding jobs are left at the service"
     if has_workers:
         calls = sum(chunk.size for chunk in sent if chunk.transport is not jobs)
         said = f"its warm workers are left at the service with {calls} calls, and {count} other jobs"
-    unsent = sum(chunk.size for chunk in chunks if chunk.job_id is None)
+    unsent = sum(chunk.size for chunk in chunks if not is_sent(chunk))
     if unsent:
         said += f", {unsent} calls had not been sent" + (" and are in the journal" if context.journal else "")
     return said + "; " + (how_to_go_on or f"ProminenceExecutor.attach({context.run_id!r}) continues it")
 
 
-def delete(chunks: Sequence[Chunk], ended: threading.Event) -> str:
+def is_sent(chunk: Chunk) -> bool:
+    """Return whether the service has what a chunk's calls travel in; of an array, the job may still be to come."""
+    return chunk.job_id is not None or chunk.sent_at is not None
+
+
+def delete(open_now: Callable[[], list[Chunk]], ended: threading.Event) -> str:
     """Cancel or end all calls, and delete their jobs; blocks for that for a while. Says what came of it.
 
-    ``ended``: set when nothing is left of the run.
+    ``open_now``: returns the chunks that are open. ``ended``: set when nothing is left of the run.
     """
+    chunks = open_now()
     for chunk in chunks:
-        for call in list(chunk.calls):
-            call.cancel()
-        if not chunk.cancelled():
-            chunk.terminated = True
-            chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
-            chunk.transport.discard(chunk)
-    ended.wait(_INTERRUPTED)
+        _give_up(chunk)
+    until = time.monotonic() + _INTERRUPTED
+    while not ended.wait(min(_LOOK, max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+        for chunk in open_now():  # such as another attempt, which has come into being meanwhile
+            if chunk not in chunks:
+                chunks.append(chunk)
+                _give_up(chunk)
     done = "have been deleted" if ended.is_set() else "are being deleted; the service does not answer"
     return f"its {len(chunks)} outstanding jobs {done}"
+
+
+def _give_up(chunk: Chunk) -> None:
+    for call in list(chunk.calls):
+        call.cancel()
+    if not chunk.cancelled():
+        chunk.terminated = True
+        chunk.settle_all(JobDeletedError("the program was interrupted", job_id=chunk.job_id))
+        chunk.transport.discard(chunk)

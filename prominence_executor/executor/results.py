@@ -31,8 +31,8 @@ class Results(Iterator[T]):
         timeout: seconds from now within which every result must be there.
         return_exceptions: hand out what a call raised in the place of its result.
         progress: show a bar of all calls while the results are taken.
-        leaves: do not cancel when Ctrl-C ends the iteration, nor when the iterator is lost, which may be for Ctrl-C in
-            the body of a loop: the jobs are to stay at the service.
+        leaves: do not cancel when Ctrl-C, or a signal handler's ``sys.exit``, ends the iteration, nor when the iterator
+            is lost, which may be for that in the body of a loop: the jobs are to stay at the service.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Results(Iterator[T]):
             self.close()
             raise RuntimeError("a call raised StopIteration") from error  # as it is, it would end a for loop quietly
         except BaseException as error:
-            if self._leaves and isinstance(error, KeyboardInterrupt) and not raised_by_call(error):
+            if self._leaves and isinstance(error, (KeyboardInterrupt, SystemExit)) and not raised_by_call(error):
                 self._outstanding.clear()
             self.close()
             raise

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -26,6 +26,7 @@ from ..run.context import new_context
 from ..run.future import ProminenceFuture, settle
 from ..run.journal import Journal
 from ..run.options import Options
+from ..run.parts import put_in_parts
 from ..run.registry import ChunkRegistry
 from ..run.retry import Again
 from ..run.settle import Settler
@@ -126,23 +127,37 @@ class Run:
         counts = [len(payload.arguments) for payload in payloads]
         routed = [(payload, self._route(payload, options)) for payload in payloads]
 
+        chunks: list[Chunk] = []
+
         def make(first: int) -> list[Chunk]:
             starts = accumulate(counts, initial=first)
-            return [
+            chunks.extend(
                 Chunk(self.context.run_id, start, self._futures(start, count), options, payload, transport)
                 for start, count, (payload, transport) in zip(starts, counts, routed, strict=False)
-            ]
+            )
+            return chunks
 
         self._start()
-        chunks = self.registry.admit(sum(counts), make)
-        futures = [call for chunk in chunks for call in chunk.calls]
         with self._or_not_at_all(chunks):
+            self.registry.admit(sum(counts), make)
+            futures = [call for chunk in chunks for call in chunk.calls]
             before(futures)
             for chunk in chunks:
                 self._keep(chunk)
-        for chunk in chunks:
-            chunk.transport.submit(chunk)
+        self._hand_over(chunks)
         return futures
+
+    def _hand_over(self, chunks: Sequence[Chunk]) -> None:
+        """Give chunks to those that carry them, all of them even if this is interrupted: the run waits for each."""
+        left = iter(chunks)
+        chunk = None
+        try:
+            for chunk in left:
+                chunk.transport.submit(chunk)
+        except BaseException:
+            for again in [*([] if chunk is None else [chunk]), *left]:  # one that comes twice is known
+                again.transport.submit(again)
+            raise
 
     @contextmanager
     def _or_not_at_all(self, chunks: Sequence[Chunk]) -> Iterator[None]:
@@ -168,24 +183,27 @@ class Run:
         spans = [range(n, n + 1) for n in range(wave)] + ([range(wave, count)] if count > wave else [])
         run_id, jobs = self.context.run_id, self._jobs
 
+        chunks: list[Chunk] = []
+
         def make(first: int) -> list[Chunk]:
-            return [
+            chunks.extend(
                 Chunk(
                     run_id, first + s.start, self._futures(first + s.start, len(s)), options, payload.part(s, s), jobs
                 )
                 for s in spans
-            ]
+            )
+            return chunks
 
         self._start()
-        chunks = self.registry.admit(count, make)
-        futures = [call for chunk in chunks for call in chunk.calls]
         with self._or_not_at_all(chunks):
+            self.registry.admit(count, make)
+            futures = [call for chunk in chunks for call in chunk.calls]
             before(futures)
-        if count > wave:
-            self._held_back.hold(chunks[:wave], chunks[-1], most, patience)
-            self._keep(chunks[-1])
-        for chunk in chunks[:wave]:
-            self._queue(chunk)
+            for chunk in chunks:
+                self._keep(chunk)
+            if count > wave:
+                self._held_back.hold(chunks[:wave], chunks[-1], most, patience)
+        self._hand_over(chunks[:wave])
         return futures
 
     def _divide(self, chunk: Chunk, size: int) -> None:
@@ -198,14 +216,15 @@ class Run:
             spans = [range(start, min(start + size, chunk.size)) for start in range(0, chunk.size, size)]
             return [chunk.part(span, span, chunk.attempt, chunk.transport) for span in spans]
 
-        parts = self.registry.replace(chunk, make)
-        if not parts:
-            return  # the run has broken, and the journal keeps the chunk
+        parts, failed = put_in_parts(self.context.journal, self.registry, chunk, make)
         for part in parts:
-            with suppress(OSError):  # the journal's: its calls have been told
-                self._queue(part)
-        self.context.journal.remove([chunk.name])
-        chunk.release()
+            if failed is None:
+                part.transport.submit(part)
+            else:
+                part.settle_all(failed)
+                self.registry.close(part)
+        if parts:  # else the run has broken
+            chunk.release()
 
     def _futures(self, first: int, count: int) -> list[ProminenceFuture[Any]]:
         return [ProminenceFuture(first + at, self.settings.cancel_running) for at in range(count)]
@@ -216,7 +235,8 @@ class Run:
     def _resend(self, chunk: Chunk, again: list[Again]) -> None:
         """Have calls of a chunk sent once more, now or later."""
         payload, run_id = chunk.payload, self.context.run_id
-        assert payload is not None  # noqa: S101  it may be repeated
+        if payload is None:
+            return  # it may be repeated, but the run has just broken
 
         def make() -> list[Chunk]:
             transport: Transport = self._route(payload, chunk.options)
@@ -233,7 +253,7 @@ class Run:
 
         parts = self.registry.add(make)
         self.context.log.info("run %s: job %s left no outcome; its calls are sent again", run_id, chunk.job_id)
-        for part, group in zip(parts, again, strict=True):
+        for part, group in zip(parts, again, strict=bool(parts)):  # none: the run has broken
             if not self.registry.is_open(part):
                 continue  # it was cancelled meanwhile
             try:
@@ -254,7 +274,8 @@ class Run:
 
     def reroute(self, chunk: Chunk) -> None:
         """Have an open chunk sent that has lost what carried it."""
-        assert chunk.payload is not None  # noqa: S101  it may be repeated
+        if chunk.payload is None:
+            return  # the run has just broken
         chunk.transport = self._route(chunk.payload, chunk.options)
         chunk.transport.submit(chunk)
 
@@ -279,10 +300,6 @@ class Run:
         chunk.transport = transport
         if chunk.calls and chunk.cancelled():  # while nothing carried it
             transport.discard(chunk)
-
-    def _queue(self, chunk: Chunk) -> None:
-        self._keep(chunk)
-        chunk.transport.submit(chunk)
 
     def _keep(self, chunk: Chunk) -> None:
         """Put the chunk into the journal, if there is one."""
@@ -365,12 +382,22 @@ class Run:
         """Start the threads, unless they run; RuntimeError or BrokenRunError when no more calls are taken."""
         with self._starting:
             self.registry.check_open()
-            if not self._started:
-                self._started = True
-                self._clock.start()
-                self._jobs.start()
-                if self._pool is not None:
-                    self._pool.start()
+            if self._started:
+                return
+        # In a thread of its own, to which no signal comes: an interrupt between them would leave half of them.
+        starter = threading.Thread(target=self._start_threads, name=f"prominence-start-{self.context.run_id}")
+        starter.start()
+        starter.join()
+
+    def _start_threads(self) -> None:
+        with self._starting, breaking(self.registry, "start"):
+            if self._started:
+                return  # another thread was quicker, or the run is over
+            self._started = True
+            self._clock.start()
+            if self._pool is not None:
+                self._pool.start()
+            self._jobs.start()
 
     def shutdown(self, *, wait: bool, cancel: bool) -> None:
         """Take no more calls; end when the open ones have ended. Blocks for that if ``wait``."""
@@ -417,7 +444,7 @@ class Run:
         else:
             if not self.context.connection.reached:
                 self.context.connection.stop_repeating()  # nobody has anything that could be deleted
-            said = delete(chunks, self._ended)
+            said = delete(self.registry.chunks, self._ended)
         sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
 
     def _lost_service(self, error: ProminenceError) -> None:

@@ -75,6 +75,9 @@ class NullJournal:
     def put(self, chunk: Chunk, instead_of: Iterable[str] = ()) -> None:
         """Keep nothing."""
 
+    def put_all(self, chunks: Iterable[tuple[Chunk, Payload]], instead_of: Iterable[str] = ()) -> None:
+        """Keep nothing."""
+
     def sending(self, names: Iterable[str]) -> None:
         """Keep nothing."""
 
@@ -174,33 +177,37 @@ class Journal:
 
     def put(self, chunk: Chunk, instead_of: Iterable[str] = ()) -> None:
         """Keep a chunk, in the place of others that are in it. OSError: the journal cannot be written."""
-        payload = chunk.payload
-        assert payload is not None  # noqa: S101  it is put before it is sent
-        modules = payload.modules
+        if chunk.payload is not None:  # else it has just been settled: the run has broken, or it was cancelled
+            self.put_all([(chunk, chunk.payload)], instead_of)
+
+    def put_all(self, chunks: Iterable[tuple[Chunk, Payload]], instead_of: Iterable[str] = ()) -> None:
+        """Keep chunks with these payloads, in the place of others, at once: a kill leaves the ones or the others."""
+        with self._writing():
+            for chunk, payload in chunks:
+                self._put(chunk, payload)
+            self._drop(instead_of)
+
+    def _put(self, chunk: Chunk, payload: Payload) -> None:
+        modules, db = payload.modules, self._db
         options = json.dumps(plain_options(chunk.options))
-        with self._writing() as db:
-            if modules is not None and modules.sha256 not in self._modules:
-                names = json.dumps(sorted(modules.names))
-                db.execute("INSERT OR IGNORE INTO modules VALUES (?, ?, ?)", (modules.sha256, modules.content, names))
-                self._modules.add(modules.sha256)
-            db.execute(
-                "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, 0)",
-                (chunk.name, calls_file(payload).tobytes(), modules and modules.sha256, options),
-            )
-            self._put_needs(chunk.name, kept_needs(self.run_id, payload))
-            for reference in payload.objects:
-                self._has_uses = True
-                use = (chunk.name, reference.sha256, reference.size, reference.shared)
-                db.execute("INSERT INTO uses VALUES (?, ?, ?, ?)", use)
-                if reference.content is not None and reference.sha256 not in self._objects:
-                    rows = (
-                        (reference.sha256, number, piece) for number, piece in enumerate(_pieces(reference.content))
-                    )
-                    db.executemany("INSERT OR IGNORE INTO piece VALUES (?, ?, ?)", rows)
-                    self._objects.add(reference.sha256)
-            db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
-            if instead_of:
-                self._drop(instead_of)
+        if modules is not None and modules.sha256 not in self._modules:
+            names = json.dumps(sorted(modules.names))
+            db.execute("INSERT OR IGNORE INTO modules VALUES (?, ?, ?)", (modules.sha256, modules.content, names))
+            self._modules.add(modules.sha256)
+        db.execute(
+            "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, 0)",
+            (chunk.name, calls_file(payload).tobytes(), modules and modules.sha256, options),
+        )
+        self._put_needs(chunk.name, kept_needs(self.run_id, payload))
+        for reference in payload.objects:
+            self._has_uses = True
+            use = (chunk.name, reference.sha256, reference.size, reference.shared)
+            db.execute("INSERT INTO uses VALUES (?, ?, ?, ?)", use)
+            if reference.content is not None and reference.sha256 not in self._objects:
+                rows = ((reference.sha256, number, piece) for number, piece in enumerate(_pieces(reference.content)))
+                db.executemany("INSERT OR IGNORE INTO piece VALUES (?, ?, ?)", rows)
+                self._objects.add(reference.sha256)
+        db.execute("UPDATE run SET next_call = max(next_call, ?)", (chunk.first + chunk.size,))
 
     def _put_needs(self, name: str, facts: str | None) -> None:
         if facts is not None:
@@ -225,6 +232,8 @@ class Journal:
 
     def _drop(self, names: Iterable[str]) -> None:
         db, rows = self._db, [(name,) for name in names]
+        if not rows:
+            return
         db.executemany("DELETE FROM chunk WHERE name = ?", rows)
         if self._has_needs:
             db.executemany("DELETE FROM needs WHERE chunk = ?", rows)
@@ -305,8 +314,9 @@ def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
 
 def _emptied(path: str | os.PathLike[str]) -> ValueError:
     return ValueError(
-        f"the journal {os.fspath(path)} has been emptied, and calls may be lost that it had kept: one that is not "
-        "needed any more is removed. Without journal=, what the service has of the run is found"
+        f"the journal {os.fspath(path)} has been emptied, and calls may be lost that it had kept (one that is not "
+        "needed any more is removed), or its program was ended before its first call. Without journal=, what the "
+        "service has of the run is found"
     )
 
 

@@ -62,8 +62,10 @@ class ChunkRegistry:
             self._open.update((chunk.name, chunk) for chunk in chunks)
 
     def add(self, make: Callable[[], list[Chunk]]) -> list[Chunk]:
-        """Open more chunks of calls that are open already: another attempt, say."""
+        """Open more chunks of calls that are open already: another attempt, say; nothing if the run has broken."""
         with self.changed:
+            if self._broken is not None:
+                return []
             chunks = make()
             self._open.update((chunk.name, chunk) for chunk in chunks)
             return chunks
@@ -129,6 +131,11 @@ class ChunkRegistry:
         """
         with self.changed:
             return [chunk.name for chunk in chunks if chunk.name in self._open]
+
+    def closed_names(self, chunks: Iterable[Chunk]) -> list[str]:
+        """Return the names of those that are over; none of a run that has broken, as `open_names`."""
+        with self.changed:
+            return [] if self._broken else [chunk.name for chunk in chunks if chunk.name not in self._open]
 
     def get(self, name: str) -> Chunk | None:
         """Return the open chunk of this name, if there is one."""

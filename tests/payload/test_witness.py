@@ -194,6 +194,21 @@ def test_a_function_is_pickled_again_only_if_that_may_be_needed(script: Script) 
     assert len(functions._kept) < 20
 
 
+def test_a_variable_that_another_thread_changes_meanwhile_counts_from_the_next_call_on(script: Script) -> None:
+    functions, names = PickledFunctions(Objects(UploadCache()), None, ()), script("")
+
+    def changes(frame: types.FrameType, event: str, argument: object) -> None:
+        if event == "return" and frame.f_code is Objects.dumps.__code__:
+            names["LIMIT"] = 9
+
+    sys.setprofile(changes)
+    try:
+        functions.get(names["calls"]).for_one_more_call()
+    finally:
+        sys.setprofile(None)
+    assert functions.get(names["calls"]).for_one_more_call().blob.tobytes() == pickled(names["calls"])
+
+
 def test_what_a_closure_holds_is_not_held_any_longer(script: Script) -> None:
     functions = PickledFunctions(Objects(UploadCache()), None, ())
     names = script("class Large: pass\ndef make(large):\n    def f(): return large\n    return f\nf = make(Large())")

@@ -63,8 +63,8 @@ def test_an_outage_in_the_middle_of_a_run_has_one_line_and_its_end_another(
         with ProminenceExecutor(
             proxy.url,
             service.token,
-            workers=workers,
-            poll_interval=(0.05, 0.2),  # type: ignore[arg-type]
+            workers=workers,  # type: ignore[arg-type]
+            poll_interval=(0.05, 0.2),
         ) as executor:
             assert executor.submit(pow, 2, 2).result(60) == 4
             with proxy.refusing():

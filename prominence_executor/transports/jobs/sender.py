@@ -171,20 +171,27 @@ class Sender:
                 chunk.settle_all(error)
             self._release(chunks)
         except Exception as error:  # noqa: BLE001  it may do without arrays
-            if getattr(error, "status_code", None) in _NO_WORKFLOWS:
-                self._arrays = False
-            context.log.info("run %s: sending %d jobs one by one: %s", context.run_id, len(chunks), error)
-            if array.bundle:
-                self._owner.delete_object(array.bundle)
-            behind = turn
-            for chunk in self._table.take_out_of(array):
-                behind = Turn(behind)
-                self._pool().submit(self._send, chunk, behind)
+            self._do_without(array, turn, error)
         else:
             for chunk in chunks:
                 self._owner.accepted(chunk)
         finally:
             turn.end()
+
+    def _do_without(self, array: Array, turn: Turn, error: Exception) -> None:
+        """Have the jobs of an array created one by one, unless the run has broken: its journal keeps them then."""
+        if getattr(error, "status_code", None) in _NO_WORKFLOWS:
+            self._arrays = False
+        if array.bundle:
+            self._owner.delete_object(array.bundle)
+        if self._registry.broken is not None:
+            return
+        chunks, behind = self._table.take_out_of(array), turn
+        text = "run %s: sending %d jobs one by one: %s"
+        self._context.log.info(text, self._context.run_id, len(chunks), error)
+        for chunk in chunks:
+            behind = Turn(behind)
+            self._pool().submit(self._send, chunk, behind)
 
     def _send(self, chunk: Chunk, turn: Turn) -> None:
         context = self._context

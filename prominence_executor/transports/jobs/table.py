@@ -86,6 +86,8 @@ class JobTable:
             if not self._registry.is_open(chunk):
                 self.drop_closed(chunk)
                 return False
+            if self.track(chunk).counts:
+                return False  # it is on its way: whoever queued it was interrupted, and did so again
             self.track(chunk).counts = True
             self._counting.add(chunk.name)
             return True

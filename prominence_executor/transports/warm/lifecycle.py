@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 from ...client.status import is_held
@@ -26,6 +25,7 @@ from ...errors import (
 from ...run import diagnosis, retry
 from ...run.chunk import REFUSED, Chunk
 from ...run.context import RunContext
+from ...run.parts import put_in_parts
 from ...run.registry import ChunkRegistry
 from ...run.slots import Claim, Slots
 from . import batches
@@ -275,15 +275,10 @@ class Lifecycle:
         def make() -> list[Chunk]:
             return [chunk.part(range(at, at + 1), [at], chunk.attempt, chunk.transport) for at in chunk.unsettled()]
 
-        parts = self._registry.replace(chunk, make)
-        if not parts:
-            return []  # the run has broken, and the journal keeps the chunk
-        for part in parts:
-            with suppress(OSError):  # the journal's: the call goes on without
-                self._context.journal.put(part)
-        self._context.journal.remove([chunk.name])
-        self._state.forget(chunk)
-        chunk.release()
+        parts, _ = put_in_parts(self._context.journal, self._registry, chunk, make)  # it may be without the journal
+        if parts:  # else the run has broken
+            self._state.forget(chunk)
+            chunk.release()
         return parts
 
     # -- the jobs --------------------------------------------------------------------------------------------------

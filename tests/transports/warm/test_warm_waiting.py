@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -85,6 +86,24 @@ def test_a_callback_may_wait_for_the_executor_and_fail(
         future.add_done_callback(later.append)
         assert later == [future]
     assert "exception calling callback" in caplog.text
+    assert "in a callback" in caplog.text
+
+
+def test_a_callback_that_exits_does_not_break_the_run(
+    service: LocalService, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        for n in range(4):  # alone each time, as above
+            told: list[object] = []
+
+            def exits(future: Future[int], told: list[object] = told) -> None:
+                told.append(future.result())
+                sys.exit("in a callback")
+
+            future = executor.submit(slowly, n)
+            future.add_done_callback(exits)
+            until(lambda told=told: bool(told))
+        assert executor.submit(pow, 2, 2).result(60) == 4
     assert "in a callback" in caplog.text
 
 
