@@ -17,8 +17,8 @@ from prominence_executor import ProminenceError, ProminenceExecutor, ProminenceF
 from prominence_executor.local import LocalService
 from prominence_executor.run.chunk import Chunk
 from prominence_executor.run.journal import Journal, names_kept
-from prominence_executor.run.parts import put_in_parts
 from prominence_executor.run.objects import Objects
+from prominence_executor.run.parts import put_in_parts
 from prominence_executor.run.registry import ChunkRegistry
 from prominence_executor.run.uploads import UploadCache
 from prominence_executor.service import Platform
