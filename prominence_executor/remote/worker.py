@@ -80,6 +80,8 @@ class Worker:
                     continue
                 header, body = message
                 if header.get("stop"):
+                    self.sweep()
+                    self.service.read_left()
                     return
                 self.work(header, body)
                 self.sweep()

@@ -124,12 +124,19 @@ class WarmPool:
         return self._scheduler.threads()
 
     def close(self, leave: bool) -> None:
-        """End the workers and remove the mailboxes, or leave all to who attaches to the run. Every chunk is settled."""
+        """End the workers and remove the mailboxes, or leave all to who attaches to the run. Every chunk is settled.
+
+        Workers that are left end when they have done what they have: nobody will give them more, and others wait for
+        their slots.
+        """
         self._scheduler.stop()
         self._context.history.all_workers_ended()
-        if leave or not self._scheduler.was_used:
+        if not self._scheduler.was_used:
             return
         try:
+            if leave:
+                self._scheduler.let_end()
+                return
             left = self._scheduler.left()
             if left == [] and not self._context.connection.reached:
                 return  # nobody has anything of it
@@ -137,4 +144,6 @@ class WarmPool:
             remove_workers(self._context.client, self._context.run_id, left, young)
             self._places.clean()
         except ProminenceError as error:
+            if leave:
+                return  # they end by themselves, later
             self._context.log.warning("workers of run %s may be left at the service: %s", self._context.run_id, error)

@@ -188,6 +188,16 @@ class Scheduler:
                         in_doubt = True
         return None if in_doubt else ids
 
+    def let_end(self) -> None:
+        """Have workers end when they have done what they have, after `stop`. Blocks for a request for each.
+
+        Raises:
+            ProminenceError: one could not be told.
+        """
+        for worker in self._state.workers.values():
+            if worker.nonce:
+                self._mailboxes.stop(worker.number, worker.nonce, worker.batch + 1)
+
     def stop_young(self) -> set[int]:
         """Have workers end by themselves that are too young to be deleted, after `left`; return their jobs' ids."""
         now, fresh = time.monotonic(), set(self._born)

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from prominence_executor import JobDeletedError, NotSubmittedError, ProminenceExecutor, RunExistsError, WorkerLostError
+from prominence_executor import (
+    JobDeletedError,
+    NotSubmittedError,
+    ProminenceClient,
+    ProminenceExecutor,
+    RunExistsError,
+    WorkerLostError,
+)
 from prominence_executor.local import LocalService
 from prominence_executor.remote.wire import sign, split, verify
 from prominence_executor.transports.warm.mailboxes import join, outcomes_in, without_outcomes
@@ -67,6 +74,9 @@ class Begun:
         """End the program by a signal; returns what it has written to its standard error."""
         self.program.send_signal(number)
         return self.program.communicate(timeout=30)[1]
+
+    def client(self) -> ProminenceClient:
+        return ProminenceClient(self.service.url, self.service.token)
 
     def attach(self, **options: Any) -> ProminenceExecutor:
         if self.journal is not None:
@@ -149,6 +159,23 @@ def test_interrupted_with_leave_its_workers_stay(begin: Callable[..., Begun]) ->
     assert "are in the journal" in said
     begun.gate.touch()
     with begun.attach() as again:
+        assert [future.result(60) for future in again.futures()[201:]] == [-number for number in range(10)]
+
+
+def test_workers_that_are_left_end_when_they_have_done_what_they_have(
+    begin: Callable[..., Begun], until: Until
+) -> None:
+    begun = begin(journal=True, on_interrupt="leave")
+    begun.end(signal.SIGINT)
+
+    def active() -> list[str]:
+        with begun.client() as client:
+            return [job["name"] for job in client.list_jobs(constraint=("pxwarm", begun.run_id))]
+
+    assert active()  # each still has a call
+    begun.gate.touch()
+    until(lambda: not active())  # though they were to wait for minutes without a program
+    with begun.attach(workers="warm", takeover=True) as again:
         assert [future.result(60) for future in again.futures()[201:]] == [-number for number in range(10)]
 
 
