@@ -56,8 +56,8 @@ class PickledFunction:
         if self._failed is not None:
             raise self._failed
         if self._pickled is None:
-            witness = Witness.of(self._whole[:3])  # before: another thread may change a variable at any moment
             try:
+                witness = Witness.of(self._whole[:3])  # before: another thread may change a variable at any moment
                 self._pickled = self._objects.dumps(self._whole, (self._whole,))
             except Exception as error:
                 function, initializer, initargs, _ = self._whole
