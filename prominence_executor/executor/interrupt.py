@@ -29,7 +29,8 @@ def report_left(
     unsent = sum(chunk.size for chunk in chunks if not is_sent(chunk))
     if unsent:
         said += f", {unsent} calls had not been sent" + (" and are in the journal" if context.journal else "")
-    return said + "; " + (how_to_go_on or f"ProminenceExecutor.attach({context.run_id!r}) continues it")
+    journal = ", journal=..." if context.journal else ""
+    return said + "; " + (how_to_go_on or f"ProminenceExecutor.attach({context.run_id!r}{journal}) continues it")
 
 
 def is_sent(chunk: Chunk) -> bool:
