@@ -264,7 +264,7 @@ with ProminenceExecutor(url, token, run_id=run_id, journal=journal, max_workers=
         client.send_signal(signal.SIGINT)
         said = client.stderr.read()
     assert client.returncode
-    assert f"attach('{run_id}')" in said
+    assert f"attach('{run_id}', journal=...)" in said
     assert "are in the journal" in said
     with attach(service, run_id, journal=tmp_path / "journal") as again:
         assert [future.result(30) for future in again.futures()] == list(range(12))
