@@ -84,7 +84,7 @@ class Worker:
                     self.service.read_left()
                     return
                 self.work(header, body)
-                self.sweep()
+                self.sweep()  # of the batch before, if this one was given back and nothing of it has run
                 self.read = self.batch
                 if not self.service.waits:
                     self.sweep()

@@ -7,6 +7,7 @@ from .store import Store
 _AROUND = 24  # bytes in such an answer around a key and its value
 _FEW = 128  # keys that SQLite reads in a moment,
 _SHORT = 128 << 10  # if their values have no more characters together
+_UNDER = "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key"
 _LAST = "\U0010ffff"  # sorts after every other character
 
 
@@ -28,10 +29,7 @@ class Pairs:
         """
         found: list[tuple[str, str]] = []
         size = 0
-        for row in self._store.iterate(
-            "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key",
-            user, prefix, prefix + _LAST,
-        ):  # fmt: skip
+        for row in self._store.iterate(_UNDER, user, prefix, prefix + _LAST):
             size += len(row["value"])
             if size >= _SHORT or len(found) == _FEW - 1:
                 return None
@@ -83,8 +81,5 @@ class Pairs:
 
     def under(self, user: str, prefix: str) -> list[tuple[str, str]]:
         """Return the keys that begin so, in order, with their values."""
-        rows = self._store.rows(
-            "SELECT key, value FROM pairs WHERE user = ? AND key >= ? AND key < ? ORDER BY key",
-            user, prefix, prefix + _LAST,
-        )  # fmt: skip
+        rows = self._store.rows(_UNDER, user, prefix, prefix + _LAST)
         return [(row["key"], row["value"]) for row in rows]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from ...errors import ProminenceError
@@ -133,10 +134,11 @@ class WarmPool:
         self._context.history.all_workers_ended()
         if not self._scheduler.was_used:
             return
-        try:
-            if leave:
+        if leave:
+            with suppress(ProminenceError):  # then they end by themselves, later
                 self._scheduler.let_end()
-                return
+            return
+        try:
             left = self._scheduler.left()
             if left == [] and not self._context.connection.reached:
                 return  # nobody has anything of it
@@ -144,6 +146,4 @@ class WarmPool:
             remove_workers(self._context.client, self._context.run_id, left, young)
             self._places.clean()
         except ProminenceError as error:
-            if leave:
-                return  # they end by themselves, later
             self._context.log.warning("workers of run %s may be left at the service: %s", self._context.run_id, error)
