@@ -327,19 +327,23 @@ class ApiSession:
 
     def _exchange(self, kind: str, method: str, url: str, send: Callable[[], requests.Response]) -> requests.Response:
         """Exchange one request; the body of the answer is left to be read."""
-        what = f"{method} {path_of(url)}"  # never the query: it may hold a signature
+
+        def what() -> str:
+            return f"{method} {path_of(url)}"  # never the query: it may hold a signature
+
         if self._closed.is_set():
-            raise ServiceUnavailableError(f"{what}: this client has been closed", request_sent=False)
+            raise ServiceUnavailableError(f"{what()}: this client has been closed", request_sent=False)
         with self._counted:
             self._counts[kind] += 1
         began = time.monotonic()
         try:
             response = send()
         except requests.RequestException as error:
-            raise unreachable(error, what) from error
+            raise unreachable(error, what()) from error
         except ValueError as error:  # of an address that requests cannot take apart
-            raise InvalidRequestError(f"{what}: {error}") from error
-        _log.debug("%s: HTTP %d after %.3f s", what, response.status_code, time.monotonic() - began)
+            raise InvalidRequestError(f"{what()}: {error}") from error
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: HTTP %d after %.3f s", what(), response.status_code, time.monotonic() - began)
         return response
 
     def retry(self, once: Callable[[], T], repeat: bool = True) -> T:
@@ -377,7 +381,9 @@ class ApiSession:
 
 def kind_of(method: str, path: str) -> str:
     """Return the kind under which a request is counted: without the numbers and names in its path."""
-    path = re.sub(r"^/(kv|data)/(?!(?:upload|output)$).*", r"/\1", path)
+    _, root, *rest = path.split("/", 2)
+    if root in ("kv", "data") and rest not in ([], ["upload"], ["output"]):
+        return f"{method} /{root}"
     return f"{method} " + re.sub(r"/\d+", "/id", path)
 
 

@@ -13,10 +13,10 @@ The mailboxes are keys of the service's key-value store (see transports/warm, wh
 Where the service lets requests wait, the worker waits for its next batch, and while it is busy for a call that is to be
 ended; else it looks, ever less often.
 
-A mailbox is emptied once it has been read. Outcomes are in the job's standard output, too, each in a line that begins
-with a record separator, so that a program that attaches later finds them. A batch, or outcomes, that are too large
-for a mailbox lie in the object store (depot.py), and the message only says where; where that is not to be had, large
-outcomes are in the standard output only.
+A mailbox is emptied when all is said of what was in it, small ones ten at a time. Outcomes are in the job's standard
+output, too, each in a line that begins with a record separator, so that a program that attaches later finds them. A
+batch, or outcomes, that are too large for a mailbox lie in the object store (depot.py), and the message only says
+where; where that is not to be had, large outcomes are in the standard output only.
 
 All that comes is signed with the run's key, and verified before it is unpickled; all that goes is signed, too.
 """
@@ -33,9 +33,11 @@ from .supervisor import seconds_left
 from .worker_batch import Batch
 from .worker_process import Child
 
+BATCH = "%09d"  # a batch's part of its keys, so that one request empties the mailboxes of ten
+SMALL = 1 << 12  # bytes of a message that may stay for a moment when it has been read
+SOON = 1  # seconds of that moment, if no other batch comes
 DAMAGED = 5  # times in a row that a message may not be as it was signed
 ENDING = 20.0  # seconds in which a process of calls may end by itself
-SOON = 1  # seconds after which a mailbox is emptied though no other batch has come
 IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch
 
 
@@ -47,6 +49,7 @@ class Worker:
         self.key = bytes.fromhex(job["key"])
         self.number = job["worker"]
         self.place = job["place"]
+        self.inbox = "%s/i/%05d/" % (self.place, self.number)
         self.nonce = os.urandom(8).hex()  # a job that the platform starts again is another worker
         self.service = Service(job["rate"], job.get("tls"))
         self.depot = Depot(self.key, job.get("tls"))
@@ -55,7 +58,7 @@ class Worker:
         self.kept = {}  # type: dict[str, bytes]  # functions, modules and objects that came, for another child
         self.reports = 0
         self.batch = 0
-        self.read = 0  # the batch that is still in its mailbox, though it has been read; 0: there is none
+        self.unswept = []  # type: list[str]  # batches that are still in their mailboxes, though all is said of them
         self.asked = 0.0  # seconds that the last request for a batch has taken
         self.to_end = None  # type: list[int] | None  # what the client has last wanted ended
         self.damaged = 0  # times in a row that a message was not as it was signed
@@ -83,11 +86,8 @@ class Worker:
                     self.sweep()
                     self.service.read_left()
                     return
-                self.work(header, body)
-                self.sweep()  # of the batch before, if this one was given back and nothing of it has run
-                self.read = self.batch
-                if not self.service.waits:
-                    self.sweep()
+                is_done = self.work(header, body)
+                self.empty(later=is_done and len(body) < SMALL)
                 self.batch += 1
                 idle_since = time.monotonic()
         finally:
@@ -107,7 +107,10 @@ class Worker:
         return False
 
     def work(self, header, body):
-        """Run a batch, and report what came of it: soon, if it takes long, and at the end."""
+        """Run a batch, and report what came of it: soon, if it takes long, and at the end.
+
+        Returns whether nothing of it was given back.
+        """
         self.service.rate = header["rate"]
         self.forget(header.get("forget", ()))
         try:
@@ -117,7 +120,7 @@ class Worker:
                 body = self.depot.fetch(header["stored"])
         except (OSError, ValueError, HTTPException):
             self.give_back(header["chunks"], unreached=True)
-            return
+            return False
         contents, at = [], 0
         for chunk in header["chunks"]:
             contents.append(body[at : at + chunk["size"]])
@@ -132,8 +135,10 @@ class Worker:
         lacking = needed_for(header["chunks"]) - self.kept.keys() - extras.keys()
         if lacking:
             self.give_back(header["chunks"])
-            return
-        Batch(self, header["chunks"], contents, extras, header.get("place")).run()
+            return False
+        batch = Batch(self, header["chunks"], contents, extras, header.get("place"))
+        batch.run()
+        return not batch.returned
 
     def give_back(self, chunks, **why):
         """Leave a whole batch to others, or to a message that has what is missing here."""
@@ -175,9 +180,10 @@ class Worker:
 
     def receive(self):
         """Return the next batch, or None while there is none."""
-        place = "%s/i/%05d/%d/" % (self.place, self.number, self.batch)
+        place = self.inbox + BATCH % self.batch + "/"
         began = time.monotonic()
-        first = self.service.call("GET", place + "0", wait=min(self.patience(), SOON) if self.read else self.patience())
+        wait = min(self.patience(), SOON) if self.unswept else self.patience()
+        first = self.service.call("GET", place + "0", wait=wait)
         self.asked = time.monotonic() - began
         if first is None:
             self.sweep()
@@ -192,15 +198,29 @@ class Worker:
         self.damaged = 0
         return message
 
-    def sweep(self):
-        """Empty the mailbox of a batch that has been read.
+    def empty(self, later):
+        """Empty the mailbox of the present batch, of which all is said; nobody waits for that, nor for the answer.
 
-        Where the service lets requests wait that is done while the next one runs, or when none comes: the answer to
-        this request is nothing that a call should wait for.
+        ``later``: where the service lets requests wait, that is done for ten together.
         """
-        if self.read:
-            self.service.leave("DELETE", "%s/i/%05d/%d?prefix=true" % (self.place, self.number, self.read))
-            self.read = 0
+        text = BATCH % self.batch
+        if text.endswith("9"):  # none whose name begins as those of the ten is still to come
+            self.unswept = []
+            self.remove(text[:-1])
+        elif later and self.service.waits:
+            self.unswept.append(text)
+        else:
+            self.remove(text)
+
+    def sweep(self):
+        """Empty the mailboxes that are still to be emptied; the next batch may be in its own already."""
+        for text in self.unswept:
+            self.remove(text)
+        self.unswept = []
+
+    def remove(self, batches):
+        """Remove all messages of batches that begin so."""
+        self.service.leave("DELETE", self.inbox + batches + "?prefix=true")
 
     def patience(self):
         """Return for how many seconds a request may wait: it must not keep this worker from ending in time."""

@@ -54,7 +54,6 @@ class Batch:
     def run(self):
         """Run the batch, and report its progress and its end to the client."""
         while self.current is not None or self.start_next():
-            self.worker.sweep()  # of the batch before
             self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic()), self.worker.listen()))
             self.end_at_limit()
             self.end_at_walltime()

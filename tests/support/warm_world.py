@@ -157,14 +157,14 @@ class MemoryWorker:
                 return
             self._work(*message)
             if not self._killed:
-                self._service.remove(f"{self.inbox}/{self._batch}/")
+                self._service.remove(f"{self.inbox}/{self._batch:09d}/")
             self._batch += 1
 
     def _receive(self) -> tuple[dict[str, Any], bytes] | None:
         parts: list[str] = []
         total = 1
         while len(parts) < total:
-            value = self._service.get(f"{self.inbox}/{self._batch}/{len(parts)}")
+            value = self._service.get(f"{self.inbox}/{self._batch:09d}/{len(parts)}")
             nonce, number, part = value.split(":", 2) if value is not None else ("", "0", "")
             if nonce != self._nonce:
                 return None

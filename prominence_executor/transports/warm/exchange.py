@@ -283,7 +283,7 @@ class Exchange:
             and ended.place is None
             and len(ended.records) < _QUICK
             and not self._state.queue
-            and not any(worker.chunks for worker in self._state.workers.values())
+            and not self._state.is_busy()
         )
 
     def _settle_here(self, ran: Ran, items: list[tuple[Chunk, Ended]]) -> None:

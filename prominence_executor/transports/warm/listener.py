@@ -17,7 +17,7 @@ from ...errors import ProminenceError
 from .events import Deaf, Event, Heard
 from .mailboxes import Mailboxes
 
-_AFTER = 0.002  # seconds after which it asks again though it was not told that the scheduler is done with an answer
+_AFTER = 0.02  # seconds after which it asks again though it was not told to: no worker has a call
 _WAIT = 50.0  # seconds that a request may wait; the service, or half the client's timeout, may make it less
 
 
@@ -58,7 +58,7 @@ class Listener:
         self._wanted.clear()
 
     def go_on(self) -> None:
-        """Ask again: what the last answer led to is on its way, and this thread's work is in nobody's way."""
+        """Ask again: a worker has something to say soon, and this thread's work is in nobody's way."""
         self._goes_on.set()
 
     def stop(self) -> None:

@@ -117,7 +117,7 @@ class Mailboxes:
             while True:
                 self._hold_back()
                 try:
-                    self._client.kv_set(f"{self.place}/i/{worker:05d}/{batch}/{part}", values[part])
+                    self._client.kv_set(f"{self.place}/i/{worker:05d}/{batch:09d}/{part}", values[part])
                     break
                 except ServiceError as error:
                     refusals += not isinstance(error, ServiceUnavailableError)

@@ -374,6 +374,8 @@ class Scheduler:
             case Heard(said, at):
                 if not self._exchange.hear(said, at):
                     self._listen(False)
+                if state.is_busy():
+                    self._listener.go_on()
                 self._context.health.answered()
             case Deaf():
                 state.listening = False

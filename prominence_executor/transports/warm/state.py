@@ -167,6 +167,10 @@ class PoolState:
             mean = sum(taken) / len(taken)
             self.seconds = mean if self.seconds is None else 0.8 * self.seconds + 0.2 * mean
 
+    def is_busy(self) -> bool:
+        """Return whether a worker has calls."""
+        return any(worker.chunks for worker in self.workers.values())
+
     def idle(self) -> list[Worker]:
         """Return the workers that can be given a batch now."""
         return [worker for worker in self.workers.values() if worker.is_idle]

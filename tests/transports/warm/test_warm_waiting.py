@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import pairwise
 
 import pytest
 
@@ -30,8 +31,8 @@ def test_where_requests_wait_a_call_needs_few_and_nobody_asks_meanwhile(
         assert [executor.submit(pow, n, 2).result(60) for n in range(20)] == [n * n for n in range(20)]
         asked = made() - before - executor.client.requests_sent["GET /jobs"] + watched
         if waits:
-            # A call, its report, both heard, the mailbox emptied; a message that is read in pieces is asked for again.
-            assert asked <= 20 * 7
+            # A call, its report, both heard, mailboxes emptied; a message that is read in pieces is asked for again.
+            assert asked <= 20 * 6
         time.sleep(1.5)  # what it has said is removed
         before = sum(executor.client.requests_sent.values())
         time.sleep(3)
@@ -117,3 +118,33 @@ def test_a_mailbox_is_empty_a_moment_after_its_last_batch(service: LocalService,
         assert [executor.submit(pow, n, 2).result(60) for n in range(3)] == [0, 1, 4]
         until(lambda: not [key for key in executor.client.kv_list("", values=False) if executor.run_id in str(key)])
         assert executor.submit(pow, 3, 2).result(60) == 9
+
+
+def test_mailboxes_of_small_batches_are_emptied_together(service: LocalService, request: pytest.FixtureRequest) -> None:
+    waits = request.node.callspec.params["service"] == "waits"
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        kept = []
+        for n in range(25):
+            assert executor.submit(pow, n, 2).result(60) == n * n
+            kept.append(len(executor.client.kv_list(f"pxwarm/{executor.run_id}/box/i")))
+        assert max(kept) <= 10
+        if waits:
+            assert max(kept) >= 5
+            assert sum(after < before for before, after in pairwise(kept)) <= 8  # ten at a time, or after a pause
+
+
+def test_a_batch_that_was_given_back_does_not_stay_in_its_mailbox(service: LocalService, until: Until) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(pow, 2, 2).result(60) == 4
+        futures = executor.submit_many(slowly, range(12))  # those that wait for a slow one are given back
+        assert [future.result(60) for future in futures] == list(range(12))
+        with ProminenceExecutor.attach(executor.run_id, service.url, service.token) as other:
+            assert [future.result(20) for future in other.futures()] == [4, *range(12)]
+
+
+def test_what_has_been_done_is_found_though_it_lies_in_a_mailbox(service: LocalService) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert [executor.submit(pow, n, 2).result(60) for n in range(4)] == [0, 1, 4, 9]
+        with ProminenceExecutor.attach(executor.run_id, service.url, service.token) as other:
+            assert [future.result(20) for future in other.futures()] == [0, 1, 4, 9]
+            assert {future.attempts for future in other.futures()} == {1}
