@@ -72,6 +72,7 @@ class Worker:
     def run(self):
         """Work until the client says that it is enough, is gone, or the walltime is nearly over."""
         idle_since = time.monotonic()
+        self.remove("")  # what a worker that had this number before has left would look like a batch
         self.batch = 1
         self.report({"final": True}, b"")
         try:

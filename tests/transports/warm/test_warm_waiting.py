@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import pairwise
@@ -148,3 +149,21 @@ def test_what_has_been_done_is_found_though_it_lies_in_a_mailbox(service: LocalS
         with ProminenceExecutor.attach(executor.run_id, service.url, service.token) as other:
             assert [future.result(20) for future in other.futures()] == [0, 1, 4, 9]
             assert {future.attempts for future in other.futures()} == {1}
+
+
+def test_a_worker_that_is_started_again_does_not_find_what_the_one_before_has_left(
+    service: LocalService, request: pytest.FixtureRequest
+) -> None:
+    run_id = f"run-{uuid.uuid4()}"
+    inbox = f"pxwarm/{run_id}/box/i/00001"
+    with ProminenceExecutor(service.url, service.token, run_id=run_id, workers="warm", max_workers=1) as executor:
+        for batch in range(1, 9):
+            executor.client.kv_set(f"{inbox}/{batch:09d}/0", "0123456789abcdef:1:left")
+        assert executor.submit(pow, 2, 2).result(60) == 4
+        assert len(executor.client.kv_list(inbox)) <= 1
+        if request.node.callspec.params["service"] == "waits":
+            time.sleep(1.5)
+            before = executor.workers()[0].requests
+            time.sleep(2)
+            assert executor.submit(pow, 3, 2).result(60) == 9
+            assert executor.workers()[0].requests - before <= 6
