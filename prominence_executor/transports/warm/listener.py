@@ -40,9 +40,10 @@ class Listener:
         self._post = post
         self._guard = guard
         self._watch = Watch()
+        self._lock = threading.Lock()  # of the next two together: who rests may still be ended
         self._wanted = threading.Event()
-        self._goes_on = threading.Event()
         self._stopping = False
+        self._goes_on = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"prominence-hearing-{run_id}", daemon=True)
 
     def start(self) -> None:
@@ -55,7 +56,9 @@ class Listener:
 
     def rest(self) -> None:
         """Ask no more once the present request is answered."""
-        self._wanted.clear()
+        with self._lock:
+            if not self._stopping:
+                self._wanted.clear()
 
     def go_on(self) -> None:
         """Ask again: a worker has something to say soon, and this thread's work is in nobody's way."""
@@ -63,9 +66,11 @@ class Listener:
 
     def stop(self) -> None:
         """End the thread, and the request that it makes."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
+            self._wanted.set()
+        self._goes_on.set()
         self._watch.interrupt()
-        self._wanted.set()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -81,5 +86,5 @@ class Listener:
                 except ProminenceError:  # the scheduler finds out what is wrong
                     hears = False
                 if not hears and not self._stopping:
-                    self._wanted.clear()
+                    self.rest()
                     self._post(Deaf())

@@ -63,6 +63,23 @@ def test_the_thread_that_hears_ends_with_the_executor(service: LocalService, unt
     until(lambda: not [thread for thread in threading.enumerate() if "hearing" in thread.name])
 
 
+def test_the_thread_that_hears_ends_though_it_is_told_to_rest_then(service: LocalService) -> None:
+    """As by a scheduler whose last worker ends while the run does."""
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(pow, 2, 2).result(60) == 4
+        pool = executor._run._pool
+        assert pool is not None
+        listener = pool._scheduler._listener
+        stopping = threading.Thread(target=listener.stop, daemon=True)
+        stopping.start()
+        until = time.monotonic() + 10
+        while stopping.is_alive() and time.monotonic() < until:
+            listener.rest()
+        ended = not stopping.is_alive()
+        listener._wanted.set()  # else the executor would not end either
+        assert ended
+
+
 def test_a_callback_may_wait_for_the_executor_and_fail(
     service: LocalService, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
