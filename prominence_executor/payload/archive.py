@@ -32,6 +32,8 @@ _PARTS = {  # what only some jobs need
     "worker": (
         "worker",
         "worker_batch",
+        "worker_child",
+        "worker_pipes",
         "worker_process",
         "key_value",
         "bare",

@@ -1,7 +1,7 @@
 """A warm worker: a job that stays, takes batches of calls from a mailbox, and answers there.
 
 This is its supervisor, which talks to the service and runs nothing of the user's: a child does that
-(worker_process.py), one chunk of calls at a time. So a call that takes its process down costs itself; and chunks that
+(worker_child.py), one chunk of calls at a time. So a call that takes its process down costs itself; and chunks that
 wait behind a long call can be given back.
 
 The mailboxes are keys of the service's key-value store (see transports/warm, which is the other side):
@@ -31,7 +31,7 @@ from .inputs import check_digest
 from .key_value import WAIT, Service
 from .supervisor import seconds_left
 from .worker_batch import Batch
-from .worker_process import Child
+from .worker_child import Child
 
 BATCH = "%09d"  # a batch's part of its keys, so that one request empties the mailboxes of ten
 SMALL = 1 << 12  # bytes of a message that may stay for a moment when it has been read
@@ -60,7 +60,7 @@ class Worker:
         self.batch = 0
         self.unswept = []  # type: list[str]  # batches that are still in their mailboxes, though all is said of them
         self.asked = 0.0  # seconds that the last request for a batch has taken
-        self.to_end = None  # type: list[int] | None  # what the client has last wanted ended
+        self.to_end = []  # type: list[list[int]]  # the chunks that the client wants ended
         self.damaged = 0  # times in a row that a message was not as it was signed
         if job["modules"]:
             check_digest(job["modules"]["name"], job["modules"]["sha256"])
@@ -289,7 +289,7 @@ class Worker:
 
     def is_to_end(self, chunk):
         """Return whether the client wants this chunk ended."""
-        return self.to_end == [chunk["job"], chunk["attempt"]]
+        return [chunk["job"], chunk["attempt"]] in self.to_end
 
 
 def needed_for(chunks):

@@ -1,22 +1,29 @@
 """A batch of calls at a warm worker: its chunks go to the child one after the other, what comes of them to the client.
 
-It decides when to report, to give waiting chunks back, and to end the child; how, is the worker's business.
+It decides when to report, to give waiting chunks back, and to end the child; how, is the worker's business. Where they
+are short, the child has some ahead of the one that runs, since each would wait for this process otherwise; before
+anything is decided about them, they are taken back. The standard output is written to only while the child has nothing
+to do: what is between two positions in it is a call's own.
 """
 
 import fcntl
+import json
 import os
 import signal
 import stat
 import time
+from collections import deque
 from http.client import HTTPException
 
 from . import limits, wire
 from .reporting import stream_positions
-from .worker_process import CLOSED, RecordSender
+from .worker_child import CLOSED
+from .worker_pipes import END, TIME
+from .worker_process import RecordSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any  # noqa: F401  in comments
+    from typing import Any, Deque  # noqa: F401  in comments
 
 FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
 REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
@@ -24,6 +31,9 @@ PRINTED = [0]  # bytes
 PRINTS = 3  # times that a line may be cut short before it goes to the client in another way
 LARGE = 16 << 20  # bytes of large records that wait for the end of a batch
 LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
+SHORT = 0.005  # seconds; after a chunk that took no longer the child is given others ahead
+AHEAD = 32  # chunks that it has so at most
+NAP = 0.001  # seconds in which nobody looks at what comes of them, while it has many: each look costs as much as a call
 
 
 class Batch:
@@ -32,15 +42,19 @@ class Batch:
     def __init__(self, worker, chunks, contents, extras, place=None):
         self.worker = worker
         self.chunks = chunks  # elsewhere known by their numbers in this list
-        self.waiting = list(enumerate(contents))
+        self.waiting = deque(enumerate(contents))
+        self.ahead = deque()  # type: Deque[tuple[int, tuple[int, bytes]]]  # that the child has, too, by its numbers
         self.extras = extras
         self.current = None  # the chunk that runs
+        self.number = -1  # the child's number for it
         self.content = b""  # the arguments of its calls
         self.printed_from = None  # type: Any  # where its output begins in that of the job, if anybody can say
         self.timed = {}  # type: dict[str, Any]  # its call whose time is measured
         self.began = time.monotonic()  # when it began
+        self.goes_ahead = False  # the last one was short
         self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
         self.records = {}  # type: dict[object, bytes]  # by chunk
+        self.held, self.held_large = 0, 0  # bytes of these, without and in what is large
         self.places = {}  # type: dict[object, object]  # where they are, if not in a report
         self.unprinted = []  # type: list[object]  # chunks whose records are not in it yet
         self.printed_at = time.monotonic()
@@ -54,7 +68,12 @@ class Batch:
     def run(self):
         """Run the batch, and report its progress and its end to the client."""
         while self.current is not None or self.start_next():
-            self.take(self.worker.child.receive(max(0.0, self.next_event() - time.monotonic()), self.worker.listen()))
+            self.go_ahead()
+            if len(self.ahead) > AHEAD // 2:
+                time.sleep(NAP)
+            self.take_all(
+                self.worker.child.receive(max(0.0, self.next_event() - time.monotonic()), self.worker.listen())
+            )
             self.end_at_limit()
             self.end_at_walltime()
             self.end_if_wanted()
@@ -64,20 +83,20 @@ class Batch:
         self.report(final=True)
         self.print_all()  # the client does not wait for that
 
+    # -- what the child has to run -------------------------------------------------------------------------------------
+
     def start_next(self):
-        """Give the next chunk to the child; return False when there is none, or the client has first to read."""
-        held = sum(len(data) for number, data in self.records.items() if number not in self.large)
-        if self.waiting and (held > self.room or sum(len(self.records[number]) for number in self.large) > LARGE):
+        """Give the idle child the next chunk; return False when there is none, or the client has first to read."""
+        self.print_due()
+        if self.is_full():
             self.give_back()
-        if not self.waiting:
-            return False
-        self.current, self.content = self.waiting.pop(0)
-        self.began = time.monotonic()
-        self.records[self.current] = b""
-        self.printed_from = stream_positions()
-        chunk = self.chunks[self.current]
-        self.begin(chunk, self.content)
-        return True
+        while self.waiting:
+            self.present(*self.waiting.popleft(), stream_positions())
+            if not self.is_wanted_ended():
+                self.begin(self.chunks[self.current], self.content)
+                return True
+            self.close("crashed", exit=-signal.SIGKILL)  # before it has begun
+        return False
 
     def begin(self, chunk, content):
         """Give the child a chunk; a new child, if the last one was ended."""
@@ -85,7 +104,57 @@ class Batch:
         if "limit" in chunk:
             limits.adopt_orphans()
             limits.bury_orphans(child.pid)
-        child.send({"kind": "chunk", "chunk": chunk}, content)
+        self.number = child.run([chunk], [content])
+
+    def present(self, number, content, position):
+        """Note that a chunk is the one that runs, from now on."""
+        self.current, self.content = number, content
+        self.began = time.monotonic()
+        self.records[number] = b""
+        self.printed_from = position
+
+    def go_ahead(self):
+        """Give the child short chunks behind the one that runs, so that it need not wait for the next one."""
+        if not self.goes_ahead or not self.waiting or len(self.ahead) > AHEAD // 2 or self.is_to_rest():
+            return
+        child = self.worker.child
+        taken = []  # type: list[tuple[int, bytes]]
+        while self.waiting and len(self.ahead) + len(taken) < AHEAD:
+            chunk = self.chunks[self.waiting[0][0]]
+            if "limit" in chunk or not child.has(chunk):
+                break
+            taken.append(self.waiting.popleft())
+        if taken:
+            first = child.run([self.chunks[number] for number, _ in taken], [content for _, content in taken])
+            self.ahead.extend(enumerate(taken, first))
+
+    def is_to_rest(self):
+        """Return whether the child is to have nothing ahead: its time is measured, or something is to be printed."""
+        printing = self.large or self.stored or self.is_due()
+        return bool(printing) or self.is_full() or "limit" in self.chunks[self.current]
+
+    def is_full(self):
+        """Return whether the client has first to read what there is."""
+        return self.held > self.room or self.held_large > LARGE
+
+    def recall(self):
+        """Take back from the child what it has not begun."""
+        numbers = self.worker.child.take_back() if self.worker.child is not None else ()
+        self.waiting.extendleft(item for number, item in reversed(self.ahead) if number in numbers)
+        self.ahead = deque(pair for pair in self.ahead if pair[0] not in numbers)
+        if self.current is not None and self.number in numbers:
+            del self.records[self.current]
+            self.waiting.appendleft((self.current, self.content))
+            self.current = None
+
+    def hold(self):
+        """Have the child begin nothing more, and take in what it has done, so that ``current`` is what it does."""
+        self.recall()
+        while self.worker.child is not None:
+            reply = self.worker.child.receive(0.0)
+            if reply is None:
+                return
+            self.take(reply)
 
     def next_event(self):
         """Return when there is something to do though the child says nothing, by time.monotonic()."""
@@ -93,24 +162,46 @@ class Batch:
             self.report_at, self.look_at, self.worker.until or self.report_at, self.timed.get("until", self.report_at)
         )
 
-    def take(self, frame):
-        """Take what the child has sent, if anything came in time."""
-        if frame is CLOSED:
-            self.close("crashed", exit=self.worker.child.exit_code())  # nothing is left that could print
+    # -- what comes of it ----------------------------------------------------------------------------------------------
+
+    def take_all(self, reply):
+        """Take what the child has sent, if anything came in time, and all that came with it."""
+        while reply is not None:
+            self.take(reply)
+            reply = self.worker.child.received() if self.worker.child is not None else None
+
+    def take(self, reply):
+        """Take what the child has sent."""
+        if reply is CLOSED:
+            child = self.worker.child
+            if child.proven:
+                self.recall()  # what it has not begun is not to blame
             self.worker.child = None
-        elif frame is not None and frame[0]["kind"] == "time":
-            self.timed = limits.timed(frame[0]["said"], self.chunks[self.current]["limit"])
-        elif frame is not None:
-            self.add(frame[1])
-            if frame[0]["kind"] == "end":
-                self.settle()
+            code = child.exit_code()  # nothing is left that could print
+            if self.current is not None:
+                self.close("crashed", exit=code)
+            return
+        kind, body, position = reply
+        if kind == TIME:
+            self.timed = limits.timed(json.loads(body.decode("utf-8")), self.chunks[self.current]["limit"])
+            return
+        self.add(body)
+        if kind == END:
+            self.worker.child.proven = True
+            self.goes_ahead = time.monotonic() - self.began <= SHORT
+            self.settle()
+            if self.ahead:
+                self.number, item = self.ahead.popleft()
+                self.present(*item, position)
+                if self.is_to_rest():
+                    self.recall()
 
     def end_at_limit(self):
         """End the call whose time is up, when all has been heard; those behind it go on in a new process."""
         while self.timed and time.monotonic() >= self.timed["until"]:
-            frame = self.worker.child.receive(0.0)
-            if frame is not None:
-                self.take(frame)
+            reply = self.worker.child.receive(0.0)
+            if reply is not None:
+                self.take(reply)
                 continue
             call, self.timed = self.timed, {}
             limits.end_descendants(self.worker.child.pid)
@@ -127,8 +218,10 @@ class Batch:
         """End the present chunk, and give the others back, when the worker's time is up."""
         now = time.monotonic()
         if self.current is not None and self.worker.until is not None and now >= self.worker.until:
-            self.worker.end_child()
-            self.close("walltime", seconds=now - self.began)
+            self.hold()
+            if self.current is not None:
+                self.worker.end_child()
+                self.close("walltime", seconds=now - self.began)
             self.give_back()
 
     def end_if_wanted(self):
@@ -140,11 +233,17 @@ class Batch:
             self.worker.hear()
         elif now >= self.look_at:
             self.worker.look()
-        if self.worker.is_to_end(self.chunks[self.current]):
+        if self.is_wanted_ended():
+            self.hold()
+        if self.is_wanted_ended():
             self.worker.end_child()
             self.close("crashed", exit=-signal.SIGKILL)
         if now >= self.look_at:
             self.look_at = time.monotonic() + min(max((now - self.began) / 10, LOOK[0]), LOOK[1])
+
+    def is_wanted_ended(self):
+        """Return whether the client wants the present chunk ended."""
+        return self.current is not None and self.worker.is_to_end(self.chunks[self.current])
 
     def report_progress(self):
         """Report what has ended so far, now and then; after a while give back what waits."""
@@ -157,8 +256,9 @@ class Batch:
 
     def give_back(self):
         """Leave to other workers the chunks that have not begun."""
+        self.recall()
         self.returned += [number for number, _ in self.waiting]
-        self.waiting = []
+        self.waiting.clear()
 
     def close(self, kind, **facts):
         """Write for the chunk what its process cannot write any more."""
@@ -166,6 +266,7 @@ class Batch:
         if self.printed_from and until:
             facts["streams"] = [self.printed_from, until]
         RecordSender(self.worker.job, self.chunks[self.current], self.add).write(wire.NO_CALL, kind, **facts)
+        self.goes_ahead = False  # another process has first to run one
         self.settle()
 
     def add(self, data):
@@ -173,18 +274,28 @@ class Batch:
         self.records[self.current] += data
 
     def settle(self):
-        """Keep what an ended chunk left; its child writes nothing to the standard output now."""
+        """Keep what an ended chunk left."""
         number, self.current = self.current, None
-        self.print_stored()
         self.content, self.timed = b"", {}
-        if len(self.records[number]) > self.room:
+        size = len(self.records[number])
+        if size > self.room or self.held + size > 2 * self.room:
             self.large.append(number)
-            if self.place is None:
-                self.print_large()
+            self.held_large += size
         else:
             self.unprinted.append(number)
-            if time.monotonic() > self.printed_at + FIRST_REPORT:
-                self.print_all()
+            self.held += size
+
+    def print_due(self):
+        """Put into the standard output what should be there by now."""
+        self.print_stored()
+        if self.large and self.place is None:
+            self.print_large()
+        if self.is_due():
+            self.print_all()
+
+    def is_due(self):
+        """Return whether something has waited long enough to be put into the standard output."""
+        return bool(self.unprinted) and time.monotonic() > self.printed_at + FIRST_REPORT
 
     def print_all(self):
         """Put into the standard output what is not there yet."""
@@ -198,7 +309,7 @@ class Batch:
             before = printed()
             self.places[number] = self.print_chunks([number]) or [before, 0]  # somewhere from there on
             self.records[number] = b""
-        self.large = []
+        self.large, self.held_large = [], 0
 
     def store_large(self):
         """Put large records into the object store, all together."""
@@ -217,7 +328,7 @@ class Batch:
                 self.places[number] = dict(described, at=at, length=len(data), printed=before)
                 self.stored[number] = data
                 at += len(data)
-            self.large = []
+            self.large, self.held_large = [], 0
         self.place = None
 
     def print_stored(self):

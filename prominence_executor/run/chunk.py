@@ -213,9 +213,10 @@ class Chunk:
         """What its job asks for."""
         return self.options.resources
 
-    def call_cancelled(self) -> None:
+    def call_cancelled(self, *, terminated: bool = False) -> None:
         """Have the job deleted when the last future of the chunk was cancelled."""
         if self.cancelled():
+            self.terminated = self.terminated or terminated
             self.transport.discard(self)
 
     def terminate(self) -> bool:

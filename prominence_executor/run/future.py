@@ -59,8 +59,8 @@ class CallHandle(Protocol):
     def resources(self) -> Resources:
         """What the job asks for."""
 
-    def call_cancelled(self) -> None:
-        """Take note that the call was cancelled; return at once."""
+    def call_cancelled(self, *, terminated: bool = False) -> None:
+        """Take note that the call was cancelled; return at once. If it is ``terminated``, it is not to run at all."""
 
     def terminate(self) -> bool:
         """End the job though it runs, in the background; False if it is over."""
@@ -209,13 +209,14 @@ class ProminenceFuture(Future[T]):
     def terminate(self) -> bool:
         """End the call even if it is running: its job is deleted, and the future ends with `JobDeletedError`.
 
-        A call that has not started is cancelled. The other calls of a chunk share the job and end with it. A job is
-        deleted once it has run for two seconds, since the slot of a younger one would stay blocked; a call that ends
-        before that has its outcome. Returns at once; False when the call is done already.
+        A call that has not started is cancelled, and ended if it begins just then. The other calls of a chunk share the
+        job and end with it. A job is deleted once it has run for two seconds, since the slot of a younger one would
+        stay blocked; a call that ends before that has its outcome. Returns at once; False when the call is done
+        already.
         """
         if self._cancel_pending():
             if self._handle:
-                self._handle.call_cancelled()
+                self._handle.call_cancelled(terminated=True)  # it may have begun a moment ago
             return True
         return not self.done() and self._handle is not None and self._handle.terminate()
 

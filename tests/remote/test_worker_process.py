@@ -13,7 +13,8 @@ import atexit, sys, threading, time
 from pathlib import Path
 
 import cloudpickle
-from prominence_executor.remote.worker_process import Child
+from prominence_executor.remote.worker_child import Child
+from prominence_executor.remote.worker_pipes import END
 
 def call(folder):
     def late():
@@ -28,8 +29,8 @@ chunk = {"job": 0, "attempt": 0, "calls": [len(content)], "function": "f", "modu
 job = {"run": "r", "job": 0, "attempt": 0, "key": "00" * 32}
 child = Child(job, [], {"f": cloudpickle.dumps((call, None, ()))})
 child.prepare(chunk, {})
-child.send({"kind": "chunk", "chunk": chunk}, content)
-while child.receive(10.0)[0]["kind"] != "end":
+child.run([chunk], [content])
+while child.receive(10.0)[0] != END:
     pass
 child.finish(10.0)
 print(sorted(path.name for path in Path(sys.argv[1]).iterdir()))

@@ -218,13 +218,14 @@ class Exchange:
     def terminate(self, chunk: Chunk) -> None:
         """Have the process ended that runs a chunk; its worker goes on."""
 
-        def request(number: int) -> list[Event]:
-            self._mailboxes.request_end(number, chunk)
+        def request(number: int, chunks: list[Chunk]) -> list[Event]:
+            self._mailboxes.request_end(number, chunks)
             return []
 
         for worker in self._state.workers.values():
             if chunk in worker.chunks.values():
-                self._in_background(request, worker.number)
+                ending = [each for each in worker.chunks.values() if each.terminated]
+                self._in_background(request, worker.number, ending)
 
     # -- what the workers say --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -59,6 +60,7 @@ class WorkerFollower:
         self._reroute = reroute
         self._mailboxes = Mailboxes(context, _RATE)
         self._to_end: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()  # None: the thread itself
+        self._ending: defaultdict[int, list[Chunk]] = defaultdict(list)  # by worker; the thread's alone
         self._chunks: dict[CallRange, Chunk] = {}  # the thread's alone, too
         self._unseen: dict[CallRange, int] = {}  # likewise
         self._working_at = context.health.now()  # when a worker was last seen active, and not held; likewise
@@ -92,8 +94,8 @@ class WorkerFollower:
         return {self._thread}
 
     def discard(self, chunk: Chunk) -> None:
-        """Close a chunk all of whose calls were cancelled: it may still run, but nobody will know."""
-        if self._context.cancel_running:
+        """Close a chunk all of whose calls were cancelled: it may still run, but nobody will know; see `WarmPool`."""
+        if self._context.cancel_running or chunk.terminated:
             self._to_end.put(chunk)
         self._context.journal.remove([chunk.name])
         self.release(chunk)
@@ -147,7 +149,8 @@ class WorkerFollower:
                 return False
             place = self._scan.held.get(chunk.numbers)
             if place is not None:
-                self._mailboxes.request_end(place.worker, chunk)
+                self._ending[place.worker].append(chunk)
+                self._mailboxes.request_end(place.worker, self._ending[place.worker])
         return not self._context.stopping.is_set()
 
     def _settle(self) -> None:

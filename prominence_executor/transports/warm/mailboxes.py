@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -143,9 +143,12 @@ class Mailboxes:
             said[number_in(box.rpartition("/")[2]) or 0] = text
         return said
 
-    def request_end(self, worker: int, chunk: Chunk) -> None:
-        """Have the process ended that runs a chunk; its worker goes on. What cannot be written is not."""
-        text = sign({"end": [chunk.first, chunk.attempt]}, b"", self._context.key, f"c{worker}")
+    def request_end(self, worker: int, chunks: Iterable[Chunk]) -> None:
+        """Have the process ended that runs one of these chunks; its worker goes on, and begins none of them.
+
+        This takes the place of what was requested before. What cannot be written is not.
+        """
+        text = sign({"end": [[chunk.first, chunk.attempt] for chunk in chunks]}, b"", self._context.key, f"c{worker}")
         with suppress(ProminenceError):
             self._client.kv_set(f"{self.place}/c/{worker:05d}", text)
 

@@ -84,9 +84,10 @@ class WarmPool:
     def discard(self, chunk: Chunk) -> None:
         """Close a chunk all of whose calls were cancelled; a worker that has it may run it, but nobody will know.
 
-        With ``cancel_running`` that is not enough: the process is ended.
+        With ``cancel_running``, or where a call was to be terminated, that is not enough: the process is ended.
         """
-        if self._context.cancel_running:
+        if self._context.cancel_running or chunk.terminated:
+            chunk.terminated = True
             self._scheduler.post(Terminated(chunk))
         self._context.journal.remove([chunk.name])
         self.release(chunk)
