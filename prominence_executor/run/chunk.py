@@ -90,11 +90,13 @@ class Chunk:
     logged: Literal["", "started", "ended"] = ""  # what the run's history has heard of its job
     function: str = field(init=False)  # its name, as far as it is known
     size: int = field(init=False)  # how many calls it has, or had
+    name: str = field(init=False)  # the job's, or the one that it would have outside of an array
 
     def __post_init__(self) -> None:
         self.size = len(self.calls)
-        name = self.payload.name if self.payload is not None else ""
-        self.function = name.removeprefix("__main__.").removeprefix("builtins.")
+        self.name = job_name(self.run_id, self.numbers)
+        function = self.payload.name if self.payload is not None else ""
+        self.function = function.removeprefix("__main__.").removeprefix("builtins.")
         for call in self.calls:
             if not call.done():
                 bind(call, self)
@@ -108,11 +110,6 @@ class Chunk:
     def numbers(self) -> CallRange:
         """Which calls of the run it has."""
         return CallRange(self.first, self.size, self.attempt)
-
-    @property
-    def name(self) -> str:
-        """The job's, or the one that it would have outside of an array."""
-        return job_name(self.run_id, self.numbers)
 
     def part(
         self,
