@@ -20,7 +20,8 @@ class ChunkRegistry:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.changed = threading.Condition()  # its lock guards all below
+        self._lock = threading.RLock()  # guards all below
+        self.changed = threading.Condition(self._lock)
         self.on_change: Callable[[], None] = lambda: None  # called when there may be nothing more to do
         self._open: dict[str, Chunk] = {}
         self._closing = False
@@ -30,12 +31,12 @@ class ChunkRegistry:
     @property
     def broken(self) -> BaseException | None:
         """What has broken the run, if anything has."""
-        with self.changed:
+        with self._lock:
             return self._broken
 
     def check_open(self) -> None:
         """Raise what ``submit`` must raise when the run takes no more calls."""
-        with self.changed:
+        with self._lock:
             if self._broken is not None:
                 raise BrokenRunError(f"run {self.run_id} is broken: {self._broken}") from self._broken
             if self._closing:
@@ -48,7 +49,7 @@ class ChunkRegistry:
             RuntimeError: after shutdown.
             BrokenRunError: the run is broken.
         """
-        with self.changed:
+        with self._lock:
             self.check_open()
             chunks = make(self._next_call)
             self._next_call += calls
@@ -57,13 +58,13 @@ class ChunkRegistry:
 
     def adopt(self, chunks: Iterable[Chunk], next_call: int) -> None:
         """Take the chunks of a run that another program has begun."""
-        with self.changed:
+        with self._lock:
             self._next_call = next_call
             self._open.update((chunk.name, chunk) for chunk in chunks)
 
     def add(self, make: Callable[[], list[Chunk]]) -> list[Chunk]:
         """Open more chunks of calls that are open already: another attempt, say; nothing if the run has broken."""
-        with self.changed:
+        with self._lock:
             if self._broken is not None:
                 return []
             chunks = make()
@@ -72,14 +73,14 @@ class ChunkRegistry:
 
     def replace(self, chunk: Chunk, make: Callable[[], list[Chunk]]) -> list[Chunk]:
         """Open other chunks in the place of one, which is closed; nothing if that is not open any more."""
-        with self.changed:
+        with self._lock:
             if self._open.pop(chunk.name, None) is None:
                 return []
             return self.add(make)
 
     def merge(self, chunks: Sequence[Chunk], make: Callable[[], Chunk]) -> Chunk | None:
         """Open one chunk in the place of several, which are closed; None if one of these is not open any more."""
-        with self.changed:
+        with self._lock:
             if not all(self._open.get(chunk.name) is chunk for chunk in chunks):
                 return None
             for chunk in chunks:
@@ -88,7 +89,7 @@ class ChunkRegistry:
 
     def close(self, chunk: Chunk) -> None:
         """Close a chunk that is over; it lets go of its calls."""
-        with self.changed:
+        with self._lock:
             self._open.pop(chunk.name, None)
             self.changed.notify_all()
             last = self._closing and not self._open
@@ -98,14 +99,14 @@ class ChunkRegistry:
 
     def stop_admitting(self) -> None:
         """Take no more calls."""
-        with self.changed:
+        with self._lock:
             self._closing = True
             self.changed.notify_all()
         self.on_change()
 
     def fail(self, error: BaseException) -> None:
         """Give up: every open future gets to know, and so does the next submit."""
-        with self.changed:
+        with self._lock:
             if self._broken is None:
                 self._broken = error
             self._closing = True
@@ -121,7 +122,7 @@ class ChunkRegistry:
 
     def is_open(self, chunk: Chunk) -> bool:
         """Return whether the chunk is not over."""
-        with self.changed:
+        with self._lock:
             return chunk.name in self._open
 
     def open_names(self, chunks: Iterable[Chunk]) -> list[str]:
@@ -129,30 +130,30 @@ class ChunkRegistry:
 
         None of a run that has broken, or was left: its calls are settled, and who attaches is to find them.
         """
-        with self.changed:
+        with self._lock:
             return [chunk.name for chunk in chunks if chunk.name in self._open]
 
     def closed_names(self, chunks: Iterable[Chunk]) -> list[str]:
         """Return the names of those that are over; none of a run that has broken, as `open_names`."""
-        with self.changed:
+        with self._lock:
             return [] if self._broken else [chunk.name for chunk in chunks if chunk.name not in self._open]
 
     def get(self, name: str) -> Chunk | None:
         """Return the open chunk of this name, if there is one."""
-        with self.changed:
+        with self._lock:
             return self._open.get(name)
 
     def chunks(self) -> list[Chunk]:
         """Return the open chunks, in the order in which they were opened."""
-        with self.changed:
+        with self._lock:
             return list(self._open.values())
 
     def finished(self) -> bool:
         """Return whether the run takes no more calls and none is open."""
-        with self.changed:
+        with self._lock:
             return self._closing and not self._open
 
     def futures(self) -> list[ProminenceFuture[Any]]:
         """Return the calls that are open."""
-        with self.changed:
+        with self._lock:
             return [call for chunk in self._open.values() for call in chunk.calls if not call.done()]
