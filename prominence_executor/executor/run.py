@@ -11,10 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 from ..errors import ProminenceError
@@ -124,26 +122,28 @@ class Run:
             BrokenRunError: the run is broken.
             OSError: the journal cannot be written.
         """
-        counts = [len(payload.arguments) for payload in payloads]
+        run_id = self.context.run_id
         routed = [(payload, self._route(payload, options)) for payload in payloads]
 
         chunks: list[Chunk] = []
 
         def make(first: int) -> list[Chunk]:
-            starts = accumulate(counts, initial=first)
-            chunks.extend(
-                Chunk(self.context.run_id, start, self._futures(start, count), options, payload, transport)
-                for start, count, (payload, transport) in zip(starts, counts, routed, strict=False)
-            )
+            for payload, transport in routed:
+                calls = self._futures(first, len(payload.arguments))
+                chunks.append(Chunk(run_id, first, calls, options, payload, transport))
+                first += len(calls)
             return chunks
 
         self._start()
-        with self._or_not_at_all(chunks):
-            self.registry.admit(sum(counts), make)
+        try:
+            self.registry.admit(sum(len(payload.arguments) for payload in payloads), make)
             futures = [call for chunk in chunks for call in chunk.calls]
             before(futures)
             for chunk in chunks:
                 self._keep(chunk)
+        except BaseException as error:
+            self._take_back(chunks, error)
+            raise
         self._hand_over(chunks)
         return futures
 
@@ -159,17 +159,12 @@ class Run:
                 again.transport.submit(again)
             raise
 
-    @contextmanager
-    def _or_not_at_all(self, chunks: Sequence[Chunk]) -> Iterator[None]:
-        """Whatever goes wrong in here, these chunks end with it."""
-        try:
-            yield
-        except BaseException as error:
-            self.context.journal.remove([chunk.name for chunk in chunks])
-            for chunk in chunks:
-                chunk.settle_all(error)
-                self.registry.close(chunk)
-            raise
+    def _take_back(self, chunks: Sequence[Chunk], error: BaseException) -> None:
+        """End chunks with what went wrong before they were queued."""
+        self.context.journal.remove([chunk.name for chunk in chunks])
+        for chunk in chunks:
+            chunk.settle_all(error)
+            self.registry.close(chunk)
 
     def submit_held(
         self, payload: Payload, options: Options, patience: float, before: Announce = lambda calls: None
@@ -195,7 +190,7 @@ class Run:
             return chunks
 
         self._start()
-        with self._or_not_at_all(chunks):
+        try:
             self.registry.admit(count, make)
             futures = [call for chunk in chunks for call in chunk.calls]
             before(futures)
@@ -203,6 +198,9 @@ class Run:
                 self._keep(chunk)
             if count > wave:
                 self._held_back.hold(chunks[:wave], chunks[-1], most, patience)
+        except BaseException as error:
+            self._take_back(chunks, error)
+            raise
         self._hand_over(chunks[:wave])
         return futures
 
@@ -379,11 +377,11 @@ class Run:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Start the threads, unless they run; RuntimeError or BrokenRunError when no more calls are taken."""
+        """Start the threads, unless they run, or no more calls are taken: RuntimeError or BrokenRunError then."""
         with self._starting:
-            self.registry.check_open()
             if self._started:
-                return
+                return  # whether calls are taken, `admit` says
+            self.registry.check_open()
         # In a thread of its own, to which no signal comes: an interrupt between them would leave half of them.
         starter = threading.Thread(target=self._start_threads, name=f"prominence-start-{self.context.run_id}")
         starter.start()
