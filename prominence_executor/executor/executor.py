@@ -16,8 +16,8 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -25,6 +25,7 @@ from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..client.profiles import find_profile
 from ..environments.store import LIMIT
+from ..payload.dependencies import Value
 from ..payload.modules import DATA_LIMIT
 from ..public import public
 from ..reports.report import Report
@@ -634,9 +635,11 @@ class ProminenceExecutor(MapFunctions):
         together: int | None,
         known: RefCache | None = None,
     ) -> PackedCalls:
+        return pack(function, calls, options.package_data, known, value_of=self._value_of, together=together or 1)
+
+    def _value_of(self, future: Future[Any]) -> Value:
         context = self._run.context
-        values = partial(value_of, context.objects, context.client.url)
-        return pack(function, calls, options.package_data, known, value_of=values, together=together or 1)
+        return value_of(context.objects, context.client.url, future)
 
     def _send(
         self,

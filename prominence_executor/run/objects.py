@@ -216,8 +216,7 @@ class Objects:
 
     def are_here(self, references: Collection[ObjectRef]) -> bool:
         """Tell whether the contents of all of these are here, so that a warm worker can be given them."""
-        with self._changed:
-            return all(item.content is not None for item in references)
+        return all(item.content is not None for item in references)
 
     def _is_shared(self, reference: ObjectRef) -> bool:
         """Return whether several calls use the object; waits a moment for the second."""
