@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..payload.calls import Payload
 from ..payload.dependencies import Value, Waits, joined
@@ -37,8 +37,7 @@ class PackedCalls:
     failed: list[ProminenceFuture[Any] | None]
 
 
-@dataclass(frozen=True)
-class _PickledCall:
+class _PickledCall(NamedTuple):
     """A call whose futures are known, or waited for."""
 
     arguments: Pickled
@@ -100,16 +99,16 @@ def _with_values(arguments: Pickled, value_of: ValueOf) -> _PickledCall:
 def _payload(function: Pickled, calls: Sequence[_PickledCall], name: str, data_limit: float) -> Payload:
     """Pack calls that can be sent."""
     values = [value for call in calls for value in call.known.values()]
-    parts: list[Pickled | Value] = [function, *(call.arguments for call in calls), *values]
-    modules, code = frozenset[str]().union(*(part.modules for part in parts)), {c for part in parts for c in part.code}
-    blobs = [joined(call.arguments.blob, call.known) if call.known else call.arguments.blob for call in calls]
+    parts: list[Pickled | Value] = [*(call.arguments for call in calls), *values]
+    modules = function.modules.union(*[part.modules for part in parts])
+    code = function.code.union(*[part.code for part in parts])
     return Payload(
         function.blob,
-        list(blobs),
+        [joined(call.arguments.blob, call.known) if call.known else call.arguments.blob for call in calls],
         MODULES.pack(modules, code, data_limit),
-        frozenset(item for part in parts for item in part.objects),
+        function.objects.union(*[part.objects for part in parts]),
         name,
-        frozenset(value.stored for value in values if value.stored is not None),
+        frozenset([value.stored for value in values if value.stored is not None]),
     )
 
 

@@ -72,7 +72,7 @@ class LocalModules:
             data_limit: megabytes of data that may go with the packages. If they have more, none goes, and a warning
                 says so.
         """
-        path = tuple(entry for entry in sys.path if isinstance(entry, str))
+        path = tuple([entry for entry in sys.path if isinstance(entry, str)])
         asked, now = (frozenset(modules), frozenset(code), path, data_limit), time.monotonic()
         with self._lock:
             if self._last is not None and self._last[0] == asked and now - self._last[1] < _SAME:
@@ -84,7 +84,7 @@ class LocalModules:
 
     def sources(self, modules: Iterable[str], code: Iterable[types.CodeType] = ()) -> dict[str, bytes]:
         """Return the sources that would be packed, by their names."""
-        path = tuple(entry for entry in sys.path if isinstance(entry, str))
+        path = tuple([entry for entry in sys.path if isinstance(entry, str)])
         files = _closure(_roots(frozenset(modules), frozenset(code)), path)
         return {file.name: file.read() for file in files.values() if file.kind == "source"}
 
