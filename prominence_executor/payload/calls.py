@@ -14,7 +14,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..formats import newer_file
 from ..remote.wire import CALLS_MAGIC
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from .modules import ModuleZip
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Which attempt of which job of which run: what an outcome's signature is bound to."""
 
     run: str

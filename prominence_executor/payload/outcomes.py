@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from ..errors import OutcomeError, SignatureError
 from ..formats import newer, newer_file
-from ..remote.wire import FORMAT, OUTCOME_MAGIC, PREFIX, mac_of
+from ..remote.wire import FORMAT, OUTCOME_MAGIC, PREFIX
 from .calls import Identity
 
 _BLOCK = 1 << 20  # bytes
@@ -108,9 +108,9 @@ def read_outcomes(file: BinaryIO, key: bytes, identity: Identity) -> OutcomeFile
 
 
 def _verified_header(text: bytes, mac: bytes, key: bytes, identity: Identity, size: int) -> dict[str, Any]:
-    if not hmac.compare_digest(mac_of(key, text), mac):
+    if not hmac.compare_digest(hmac.digest(key, text, "sha256"), mac):
         raise SignatureError("an outcome is not signed with this run's key; it was not unpickled")
-    header: dict[str, Any] = json.loads(text)
+    header: dict[str, Any] = json.loads(text.decode("utf-8"))
     if header["format"] > FORMAT:
         raise OutcomeError(newer(f"an outcome of run {identity.run!r}", header["format"], FORMAT))
     found = Identity(header["run"], header["job"], header["attempt"])
