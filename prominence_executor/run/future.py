@@ -304,7 +304,7 @@ class ProminenceFuture(Future[T]):
         Returns True when the future is running, False when it is cancelled or done.
         """
         with self._condition:  # the base class's own lock, reentrant
-            if self.running():
+            if self._state == "RUNNING":
                 return True
             if self._state in ("CANCELLED_AND_NOTIFIED", "FINISHED"):
                 return False

@@ -227,11 +227,16 @@ def what(chunk: Chunk) -> str:
 
 def _failures(chunk: Chunk) -> tuple[int, int, str]:
     """Count the calls that have failed, and that go again; say why in a few words, without what an exception says."""
-    errors = [failure_of(call) for call in chunk.calls if call.done() and not call.cancelled()]
-    names = sorted({type(error).__name__ for error in errors if error is not None})
-    failed = sum(error is not None for error in errors)
-    again = sum(not call.done() for call in chunk.calls)
-    cancelled = sum(call.cancelled() for call in chunk.calls)
+    again = cancelled = 0
+    errors: list[BaseException] = []
+    for call in chunk.calls:
+        if not call.done():
+            again += 1
+        elif call.cancelled():
+            cancelled += 1
+        elif (error := failure_of(call)) is not None:
+            errors.append(error)
+    failed, names = len(errors), sorted({type(error).__name__ for error in errors})
     parts = [f"{failed} of {chunk.size} calls failed ({on_terminal(', '.join(names))})"] if failed else []
     parts += [f"{again} to be sent again"] if again else []
     parts += [f"{cancelled} cancelled"] if cancelled else []

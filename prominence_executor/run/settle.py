@@ -227,7 +227,7 @@ class Settler:
             outcomes = read_outcomes(file, self._context.key, chunk.identity)
             chunk.job_id = job_id
             self.settle_from(file, outcomes, chunk, job_id)
-            if is_final(outcomes):
+            if is_final(outcomes) and chunk.is_wanted():
                 job = {"id": job_id, "status": "running", "tasks": [{"image": self._image_of(chunk)}]}
                 self.finish_unsettled(chunk, outcomes, job, lambda: "", alone=True)
         except Exception as error:  # noqa: BLE001  whatever happened, no future may hang

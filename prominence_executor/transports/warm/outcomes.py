@@ -80,7 +80,7 @@ class OutcomeSettler:
 
         outcomes = self._settler.settle_warm(chunk, records, worker.job_id, is_final)
         ended = outcomes.calls.values() if outcomes is not None else ()
-        seconds = tuple(float(outcome.header["seconds"]) for outcome in ended)
+        seconds = tuple([float(outcome.header["seconds"]) for outcome in ended])
         self._context.history.worker_did(worker.number, chunk, seconds)
         if not needed:
             return self._close(chunk, seconds)
