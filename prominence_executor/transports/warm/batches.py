@@ -50,8 +50,10 @@ def can_run(state: PoolState, worker: Worker, chunk: Chunk, now: float) -> bool:
         return False
     if modules and len(modules.content) > MODULES_SIZE and modules.sha256 not in worker.known:
         return False
+    if worker.batch == 0:
+        return True
     needed = max(state.needs.get(chunk, 0.0), min(_CALLS_LEFT * (state.seconds or 0.0), WHOLE * worker.total))
-    return worker.batch == 0 or worker.until - now > needed
+    return worker.until - now > needed
 
 
 def request_share(state: PoolState, options: WarmOptions) -> float:
@@ -226,7 +228,7 @@ def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: f
             passed.append(chunk)
             break
         parts.append((chunk, payload))
-        has |= {item.sha256 for item in payload.objects}
+        has.update([item.sha256 for item in payload.objects])
         size, calls, losses = size + weight, calls + chunk.size, chunk.losses
     line.put_back(passed)
     return parts

@@ -24,8 +24,8 @@ def load_of(payload: Payload, known: Collection[str] = ()) -> int:
     Args:
         known: digests of what it has.
     """
-    size = sum(blob.size + 100 for blob in payload.arguments if blob is not None)
-    size += sum(item.size for item in payload.objects if item.sha256 not in known)
+    size = sum([blob.size + 100 for blob in payload.arguments if blob is not None])
+    size += sum([item.size for item in payload.objects if item.sha256 not in known])
     function = payload.function
     if function.size > _FUNCTION and not (known and function.sha256() in known):
         size += function.size

@@ -40,13 +40,14 @@ def batch_message(parts: Parts, known: Collection[str], rate: float) -> Message:
     digests: dict[int, str] = {}  # of functions: the calls of a loop share one
     words: dict[str, str] = {}  # what functions are called, for whoever reads what the worker has printed
     for chunk, payload in parts:
-        part = payload.part(range(chunk.size), chunk.unsettled())
+        wanted = chunk.unsettled()
+        part = payload if len(wanted) == chunk.size else payload.part(range(chunk.size), wanted)
         body = calls_body(part)
         function = digests.get(id(payload.function)) or payload.function.sha256()
         digests[id(payload.function)] = function
         extras.setdefault(function, payload.function)
-        if function not in known and (word := function_word([chunk.function])):
-            words[function] = word
+        if function not in known and function not in words:
+            words[function] = function_word([chunk.function])
         if payload.modules is not None:
             extras.setdefault(payload.modules.sha256, payload.modules.content)
         for item in payload.objects:
@@ -75,7 +76,7 @@ def batch_message(parts: Parts, known: Collection[str], rate: float) -> Message:
         "rate": rate,
         "chunks": described,
         "extras": [
-            {"name": name, "size": len(content), **({"word": words[name]} if name in words else {})}
+            {"name": name, "size": len(content), **({"word": words[name]} if words.get(name) else {})}
             for name, content in sent.items()
         ],
     }

@@ -367,6 +367,9 @@ class Scheduler:
                 if not chunk.ended:
                     state.queue[chunk] = None
                     state.large.update([chunk] if is_too_large_for_keys(chunk) else ())
+            case ChunkSettled(chunk, seconds):
+                state.learn(seconds)
+                state.forget(chunk)
             case Discarded(chunk):
                 state.forget(chunk)
             case Terminated(chunk):
@@ -404,9 +407,6 @@ class Scheduler:
                 pass  # the next round looks
             case WorkersEnded(count):
                 state.ending -= count
-            case ChunkSettled(chunk, seconds):
-                state.learn(seconds)
-                state.forget(chunk)
             case ChunkUnread(chunk, error):
                 chunk.lost(error)
                 self._lifecycle.requeue([chunk])
