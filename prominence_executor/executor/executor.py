@@ -609,23 +609,11 @@ class ProminenceExecutor(MapFunctions):
     def _function(self, fn: Callable[..., Any]) -> PickledFunction:
         return self._functions.get(fn)
 
-    def _submit(
-        self,
-        function: PickledFunction,
-        calls: Sequence[Call],
-        patience: float | None = None,
-        known: RefCache | None = None,
-        together: int | None = 1,
-    ) -> list[ProminenceFuture[Any]]:
-        """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places.
-
-        With ``patience`` the calls are not a chunk: see `Run.submit_held`. ``known``: see `Objects.dumps`.
-        ``together``: see `pack`.
-        """
+    def _submit(self, function: PickledFunction, calls: Sequence[Call]) -> list[ProminenceFuture[Any]]:
+        """Pickle and queue one chunk; calls that cannot be pickled come back as failed futures in their places."""
         self._check_usable()
         options = self._options.fresh()
-        packed = self._pack(function, calls, options, together, known)
-        return self._send([packed], options, None, patience)
+        return self._send([self._pack(function, calls, options, 1)], options, None)
 
     def _pack(
         self,
@@ -648,7 +636,10 @@ class ProminenceExecutor(MapFunctions):
         before: BeforeSending | None,
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
-        """Queue chunks that have been pickled; return the futures of all their calls in their order."""
+        """Queue chunks that have been pickled; return the futures of all their calls in their order.
+
+        With ``patience`` the calls are not a chunk: see `Run.submit_held`.
+        """
         warn_of_short_calls(self._run.context.history)
         payloads = [payload for chunk in packed for payload in chunk.payloads]
         if patience is not None and any(payload.waits for payload in payloads):

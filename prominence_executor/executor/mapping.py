@@ -25,6 +25,7 @@ T = TypeVar("T")
 BeforeSending = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
 _TOGETHER = 500  # chunks that `submit_many` queues at once
+_AT_ONCE = 20  # calls that `map` queues at once, where none has to be waited for: the first are to begin soon
 _PATIENCE = 60.0  # seconds: see `probe_timeout` of `map`
 _STILL = (
     list,
@@ -272,10 +273,17 @@ class MapFunctions(Executor):
         check_buffersize(buffersize, chunksize)
         function = self._function(fn)
         patience = probe_timeout if size is None else None
+        together = 1 if known is None or size is None else max(1, _AT_ONCE // size)
 
         def submit() -> list[ProminenceFuture[T]]:
-            chunk = list(islice(calls, size))
-            return self._submit(function, [(args, {}) for args in chunk], patience, known, size) if chunk else []
+            taken: Iterator[list[Call]] = ([(args, {}) for args in islice(calls, size)] for _ in range(together))
+            chunks = list(takewhile(bool, taken))
+            if not chunks:
+                return []
+            self._check_usable()
+            options = self._options.fresh()
+            packed = [self._pack(function, chunk, options, size, known) for chunk in chunks]
+            return self._send(packed, options, None, patience)
 
         return Results(
             submit,
@@ -293,17 +301,6 @@ class MapFunctions(Executor):
 
     def _check_usable(self) -> None:
         """Raise RuntimeError or BrokenRunError where no more calls are taken."""
-        raise NotImplementedError
-
-    def _submit(
-        self,
-        function: PickledFunction,
-        calls: Sequence[Call],
-        patience: float | None = None,
-        known: RefCache | None = None,
-        together: int | None = 1,
-    ) -> list[ProminenceFuture[Any]]:
-        """Pickle and queue one chunk; with ``patience`` as `Run.submit_held`. ``known``, ``together``: see `pack`."""
         raise NotImplementedError
 
     def _pack(
@@ -324,7 +321,10 @@ class MapFunctions(Executor):
         before: BeforeSending | None,
         patience: float | None = None,
     ) -> list[ProminenceFuture[Any]]:
-        """Queue chunks that have been pickled; return the futures of all their calls in their order."""
+        """Queue chunks that have been pickled; return the futures of all their calls in their order.
+
+        With ``patience`` the calls are not a chunk: see `Run.submit_held`.
+        """
         raise NotImplementedError
 
 

@@ -25,7 +25,7 @@ class Results(Iterator[T]):
     look at the results is how calls are run for what they do. It keeps no reference to a result that was handed out.
 
     Args:
-        submit: submits the next chunk of calls; returns no futures when there are none left.
+        submit: submits the next chunk of calls, or several; returns no futures when there are none left.
         ordered: in the order of the calls.
         buffersize: at most so many chunks of which not every result was handed out; None submits everything at once.
         timeout: seconds from now within which every result must be there.
