@@ -72,7 +72,7 @@ def calls_file(payload: Payload, with_function: bool = True) -> Blob:
 
 def calls_body(payload: Payload) -> bytes:
     """Return the pickles of the wanted calls, one after the other."""
-    return b"".join(blob.tobytes() for blob in payload.arguments if blob is not None)
+    return b"".join([blob.tobytes() for blob in payload.arguments if blob is not None])
 
 
 def read_calls_file(content: bytes, modules: ModuleZip | None, objects: frozenset[ObjectRef]) -> Payload:

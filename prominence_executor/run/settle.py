@@ -237,6 +237,9 @@ class Settler:
 
 def _ran(outcomes: OutcomeFile) -> Ran | None:
     """Return how long the calls of a job took; None where no record says."""
-    said = [outcome.header.get("seconds") for outcome in outcomes.calls.values()]
-    seconds = [float(second) for second in said if isinstance(second, (int, float)) and 0 <= second < math.inf]
+    seconds = [
+        float(said)
+        for outcome in outcomes.calls.values()
+        if isinstance(said := outcome.header.get("seconds"), (int, float)) and 0 <= said < math.inf
+    ]
     return Ran(len(seconds), sum(seconds), max(seconds)) if seconds else None
