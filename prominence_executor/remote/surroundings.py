@@ -8,6 +8,7 @@ import fcntl
 import os
 import sys
 import time
+from operator import is_
 
 # Its functions make no enumerations of what they return, which would cost ten times as much.
 from .lean import signals as signal
@@ -34,7 +35,8 @@ class Surroundings:
         """Take for the surroundings what is now; the files behind the standard streams stay those of the beginning."""
         self._directory = os.getcwd()
         self._environment = dict(environment())
-        self._handlers = [(int(number), signal.getsignal(number)) for number in signal.valid_signals()]
+        self._numbers = [int(number) for number in signal.valid_signals()]
+        self._handlers = list(map(signal.getsignal, self._numbers))
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in TIMERS if signal.getitimer(timer) == (0.0, 0.0)]  # those that do not run
         self._umask = os.umask(0o077)
@@ -50,9 +52,11 @@ class Surroundings:
             self._put_back_environment()
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._blocked:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-        for number, handler in self._handlers:
-            if handler is not None and signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+        present = list(map(signal.getsignal, self._numbers))
+        if not all(map(is_, present, self._handlers)):
+            for number, handler, now in zip(self._numbers, self._handlers, present):
+                if handler is not None and now is not handler:
+                    signal.signal(number, handler)
         os.umask(self._umask)
 
     def put_back_streams(self):
