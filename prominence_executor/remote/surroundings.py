@@ -35,8 +35,7 @@ class Surroundings:
         """Take for the surroundings what is now; the files behind the standard streams stay those of the beginning."""
         self._directory = os.getcwd()
         self._environment = dict(environment())
-        self._numbers = [int(number) for number in signal.valid_signals()]
-        self._handlers = list(map(signal.getsignal, self._numbers))
+        self._handlers = {int(number): signal.getsignal(number) for number in signal.valid_signals()}
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in TIMERS if signal.getitimer(timer) == (0.0, 0.0)]  # those that do not run
         self._umask = os.umask(0o077)
@@ -52,10 +51,9 @@ class Surroundings:
             self._put_back_environment()
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self._blocked:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-        present = list(map(signal.getsignal, self._numbers))
-        if not all(map(is_, present, self._handlers)):
-            for number, handler, now in zip(self._numbers, self._handlers, present):
-                if handler is not None and now is not handler:
+        if not all(map(is_, map(signal.getsignal, self._handlers), self._handlers.values())):
+            for number, handler in self._handlers.items():
+                if handler is not None and signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
         os.umask(self._umask)
 
