@@ -139,6 +139,8 @@ class Batch:
 
     def recall(self):
         """Take back from the child what it has not begun."""
+        if self.current is not None and "limit" in self.chunks[self.current]:
+            return  # it has nothing ahead; and what a new process has not begun of this one, another one may have
         numbers = self.worker.child.take_back() if self.worker.child is not None else ()
         self.waiting.extendleft(item for number, item in reversed(self.ahead) if number in numbers)
         self.ahead = deque(pair for pair in self.ahead if pair[0] not in numbers)

@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from prominence_executor import CallCrashedError, JobDeletedError, ProminenceExecutor
+from prominence_executor import CallCrashedError, JobDeletedError, ProminenceExecutor, TimeLimitExceededError
 from prominence_executor.local import LocalService
 
 Until = Callable[..., None]
@@ -89,6 +90,19 @@ def test_the_output_of_a_call_is_its_own_among_short_ones(warm: ProminenceExecut
 def test_large_results_of_short_calls_come_whole(warm: ProminenceExecutor) -> None:
     futures = [warm.submit(os.urandom, 100_000 if n % 3 else 10) for n in range(90)]
     assert [len(future.result(60)) for future in futures] == [100_000 if n % 3 else 10 for n in range(90)]
+
+
+def test_a_chunk_that_goes_on_behind_a_time_limit_does_not_begin_again(service: LocalService, tmp_path: Path) -> None:
+    with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
+        assert executor.submit(negative, 1).result(30) == -1
+        for n in range(10):  # the first report comes after 0.2 s, just when a new process starts
+            path = tmp_path / str(n)
+            limited = executor.with_options(time_limit=0.18 + 0.002 * n)
+            call = partial(noted, path=str(path), long=(0,), seconds=60.0)
+            results = list(limited.map(call, range(4), chunksize=4, return_exceptions=True))
+            assert isinstance(results[0], TimeLimitExceededError)
+            assert results[1:] == [1, 2, 3]
+            assert begun(path) == [0, 1, 2, 3]
 
 
 def test_a_process_that_dies_between_calls_costs_none(service: LocalService) -> None:
