@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -33,13 +33,16 @@ def printed(client: ProminenceClient, run_id: str, calls: set[int]) -> dict[int,
     return {call: [(piece.stream, piece.content, piece.call) for piece in pieces] for call, pieces in found.items()}
 
 
-def test_a_warm_call_that_crashed_has_its_own_output_alone(executor: ProminenceExecutor) -> None:
+def test_a_warm_call_that_crashed_has_its_own_output_alone(
+    executor: ProminenceExecutor, until: Callable[..., None]
+) -> None:
     futures = [executor.submit(speak, number) for number in range(4)]  # each in a message of its own, or together
     assert isinstance(futures[2].exception(60), CallCrashedError)
     assert [futures[number].result(60) for number in (0, 1, 3)] == [0, 1, 3]
     for number, future in enumerate(futures):
         words = "last words\n" * (number == 2)
         assert (future.stdout(), future.stderr()) == (f"out {number}\n{words}", f"err {number}\n")
+    until(lambda: 3 in printed(executor.client, executor.run_id, {3}))  # a worker reports before it prints outcomes
     found = printed(executor.client, executor.run_id, {2, 3})
     assert found[2] == [("stdout", b"out 2\nlast words\n", 2), ("stderr", b"err 2\n", 2)]
     assert found[3] == [("stdout", b"out 3\n", 3), ("stderr", b"err 3\n", 3)]
