@@ -110,6 +110,13 @@ class MailboxCleared:
 
 
 @dataclass(frozen=True)
+class EndsTold:
+    """A worker has been told which of its chunks are to end."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class RoomChanged:
     """Calls want jobs of their own, or no longer do."""
 
@@ -178,6 +185,7 @@ Event: TypeAlias = (
     | CourierCreated
     | CourierLooked
     | MailboxCleared
+    | EndsTold
     | RoomChanged
     | WorkersEnded
     | EndFailed

@@ -19,7 +19,7 @@ from ...run.context import RunContext
 from ...run.future import held_callbacks
 from ...run.registry import ChunkRegistry
 from . import batches
-from .events import BatchFailed, BatchSent, BatchUnstored, Event
+from .events import BatchFailed, BatchSent, BatchUnstored, EndsTold, Event
 from .lifecycle import InBackground, Lifecycle
 from .loads import BY_KEYS, MOST_BY_KEYS, load_of, make_room_for
 from .mailboxes import Mailboxes
@@ -118,6 +118,7 @@ class Exchange:
                     self._in_background(self._send, *batch)
         for worker in batches.resting(state, time.monotonic()):
             self._lifecycle.clear(worker)
+        self._tell_ends()
         return bool(dealt)
 
     def _send_here(self, *batch: Any) -> None:
@@ -216,15 +217,21 @@ class Exchange:
         self._lifecycle.requeue(chunks.values())
 
     def terminate(self, chunk: Chunk) -> None:
-        """Have the process ended that runs a chunk; its worker goes on."""
+        """Have the process ended that runs a chunk; its worker goes on. It is told with the next `dispatch`."""
+        for worker in self._state.workers.values():
+            worker.ends = worker.ends or chunk in worker.chunks.values()
+
+    def _tell_ends(self) -> None:
+        """Tell workers which chunks are to end: of each all together, and in one thread, as the last word counts."""
 
         def request(number: int, chunks: list[Chunk]) -> list[Event]:
             self._mailboxes.request_end(number, chunks)
-            return []
+            return [EndsTold(number)]
 
         for worker in self._state.workers.values():
-            if chunk in worker.chunks.values():
-                ending = [each for each in worker.chunks.values() if each.terminated]
+            if worker.ends and not worker.telling:
+                worker.ends, worker.telling = False, True
+                ending = [chunk for chunk in worker.chunks.values() if chunk.terminated]
                 self._in_background(request, worker.number, ending)
 
     # -- what the workers say --------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ class WorkerFollower:
                 return False
             place = self._scan.held.get(chunk.numbers)
             if place is not None:
-                self._ending[place.worker].append(chunk)
+                self._ending[place.worker].insert(0, chunk)
                 self._mailboxes.request_end(place.worker, self._ending[place.worker])
         return not self._context.stopping.is_set()
 

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from ...client.watching import Watch
@@ -23,6 +24,7 @@ from .rate import RateLimiter
 ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 
 
+_MOST_ENDS = 3000  # chunks named in one value, which holds 16,000 bytes
 _REFUSALS = 10  # answers that make no sense to one value, before it is given up
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
@@ -146,9 +148,11 @@ class Mailboxes:
     def request_end(self, worker: int, chunks: Iterable[Chunk]) -> None:
         """Have the process ended that runs one of these chunks; its worker goes on, and begins none of them.
 
-        This takes the place of what was requested before. What cannot be written is not.
+        This takes the place of what was requested before. Of very many only the first are named, as a value holds no
+        more. What cannot be written is not.
         """
-        text = sign({"end": [[chunk.first, chunk.attempt] for chunk in chunks]}, b"", self._context.key, f"c{worker}")
+        ends = [[chunk.first, chunk.attempt] for chunk in islice(chunks, _MOST_ENDS)]
+        text = sign({"end": ends}, b"", self._context.key, f"c{worker}")
         with suppress(ProminenceError):
             self._client.kv_set(f"{self.place}/c/{worker:05d}", text)
 

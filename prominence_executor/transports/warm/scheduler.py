@@ -44,6 +44,7 @@ from .events import (
     Deaf,
     Discarded,
     EndFailed,
+    EndsTold,
     Event,
     Heard,
     MailboxCleared,
@@ -401,6 +402,9 @@ class Scheduler:
             case MailboxCleared(number):
                 if number in state.workers:
                     state.workers[number].sending = False
+            case EndsTold(number):
+                if number in state.workers:
+                    state.workers[number].telling = False
             case EndFailed():
                 self._lifecycle.in_doubt = True
             case RoomChanged():

@@ -75,6 +75,8 @@ class Worker:
     places: list[str] = field(default_factory=list)  # in the object store, for the batch that it has
     result_place: str | None = None  # that of them which its results may go to
     sending: bool = False  # a thread writes its mailbox, or clears it
+    ends: bool = False  # it is to be told which of its chunks are to end
+    telling: bool = False  # a thread tells it that
 
     def begin(self, nonce: str, left: float, now: float) -> None:
         """Note that its job has started, or has been started again: it has what it was born with.

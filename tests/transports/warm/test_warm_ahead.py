@@ -116,8 +116,10 @@ def test_all_that_a_worker_has_can_be_terminated_at_once(service: LocalService, 
     path = tmp_path / "begun"
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         assert list(executor.map(negative, range(100)))[-1] == -99
-        futures = [executor.submit(noted, n, str(path), (n,), 60.0) for n in range(20)]
+        futures = [executor.submit(noted, n, str(path), (n,), 60.0) for n in range(200)]
         until(path.exists, 30)
+        before = executor.client.requests_sent["POST /kv"]
         assert all(future.terminate() for future in futures)
         assert executor.submit(negative, 3).result(30) == -3
+        assert executor.client.requests_sent["POST /kv"] - before < 20  # not one for each
     assert begun(path) == [0]
