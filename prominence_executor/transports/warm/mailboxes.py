@@ -24,7 +24,7 @@ from .rate import RateLimiter
 ALL_MAILBOXES = "pxwarm"  # the keys of all runs begin with this
 
 
-_MOST_ENDS = 3000  # chunks named in one value, which holds 16,000 bytes
+_MOST_ENDS = 2000  # chunks named in one value, which holds 16,000 bytes
 _REFUSALS = 10  # answers that make no sense to one value, before it is given up
 
 _SAID = re.compile(rb"\x1e([A-Za-z0-9+/=]+)\n")  # a line in a worker's standard output that is not the calls' own
