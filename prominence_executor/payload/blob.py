@@ -1,14 +1,20 @@
-"""Bytes in pieces, so that what is large is not copied to be joined, hashed or sent. It knows no pickles."""
+"""Bytes in pieces, so that what is large is not copied to be joined, hashed or sent. It knows no pickles.
+
+One thread writes them; then any may read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
 from collections.abc import Iterable, Iterator
 
 from ..remote.wire import LARGE_BUFFER
 
 Piece = bytes | memoryview
+
+_FLUSHING = threading.Lock()  # the function of a loop is read by several threads at once, and by none before
 
 
 class Blob:
@@ -34,8 +40,10 @@ class Blob:
 
     def _flush(self) -> None:
         if self._small:
-            self.pieces.append(bytes(self._small))
-            self._small.clear()
+            with _FLUSHING:
+                if self._small:
+                    self.pieces.append(bytes(self._small))
+                    self._small.clear()
 
     def __iter__(self) -> Iterator[bytes]:
         self._flush()
