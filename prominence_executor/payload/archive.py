@@ -33,6 +33,7 @@ _PARTS = {  # what only some jobs need
         "worker",
         "worker_batch",
         "worker_child",
+        "worker_outcomes",
         "worker_pipes",
         "worker_process",
         "key_value",

@@ -6,18 +6,15 @@ anything is decided about them, they are taken back. The standard output is writ
 to do: what is between two positions in it is a call's own.
 """
 
-import fcntl
 import json
-import os
 import signal
-import stat
 import time
 from collections import deque
-from http.client import HTTPException
 
 from . import limits, wire
 from .reporting import stream_positions
 from .worker_child import CLOSED
+from .worker_outcomes import Outcomes
 from .worker_pipes import END, TIME
 from .worker_process import RecordSender
 
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
 FIRST_REPORT = 0.2  # seconds after which a batch that still runs is reported, with what has ended of it
 REPORT = 10.0  # seconds between two reports of a long call: the client sees that the worker lives
-PRINTED = [0]  # bytes
-PRINTS = 3  # times that a line may be cut short before it goes to the client in another way
-LARGE = 16 << 20  # bytes of large records that wait for the end of a batch
 LOOK = (0.5, 5.0)  # seconds between two looks whether a call is to be ended
 SHORT = 0.005  # seconds; after a chunk that took no longer the child is given others ahead
 AHEAD = 32  # chunks that it has so at most
@@ -53,17 +47,8 @@ class Batch:
         self.began = time.monotonic()  # when it began
         self.goes_ahead = False  # the last one was short
         self.report_at, self.look_at = self.began + FIRST_REPORT, self.began + LOOK[0]
-        self.records = {}  # type: dict[object, bytes]  # by chunk
-        self.held, self.held_large = 0, 0  # bytes of these, without and in what is large
-        self.places = {}  # type: dict[object, object]  # where they are, if not in a report
-        self.unprinted = []  # type: list[object]  # chunks whose records are not in it yet
-        self.printed_at = time.monotonic()
+        self.outcomes = Outcomes(worker, chunks, place)
         self.returned = []  # type: list[int]
-        self.room = worker.job["room"]
-        self.place = place  # in the object store, for what is too large for a report; good for one use
-        self.large = []  # type: list[object]  # chunks whose records are to go there
-        self.unreached = False  # the object store could not be reached
-        self.stored = {}  # type: dict[object, bytes]  # such that lie there, and are not in the standard output yet
 
     def run(self):
         """Run the batch, and report its progress and its end to the client."""
@@ -78,17 +63,16 @@ class Batch:
             self.end_at_walltime()
             self.end_if_wanted()
             self.report_progress()
-        if self.place is None:
-            self.print_large()
+        self.outcomes.print_large()
         self.report(final=True)
-        self.print_all()  # the client does not wait for that
+        self.outcomes.print_all()  # the client does not wait for that
 
     # -- what the child has to run -------------------------------------------------------------------------------------
 
     def start_next(self):
         """Give the idle child the next chunk; return False when there is none, or the client has first to read."""
-        self.print_due()
-        if self.is_full():
+        self.outcomes.print_due()
+        if self.outcomes.is_full():
             self.give_back()
         while self.waiting:
             self.present(*self.waiting.popleft(), stream_positions())
@@ -110,7 +94,7 @@ class Batch:
         """Note that a chunk is the one that runs, from now on."""
         self.current, self.content = number, content
         self.began = time.monotonic()
-        self.records[number] = b""
+        self.outcomes.begin(number)
         self.printed_from = position
 
     def go_ahead(self):
@@ -130,12 +114,8 @@ class Batch:
 
     def is_to_rest(self):
         """Return whether the child is to have nothing ahead: its time is measured, or something is to be printed."""
-        printing = self.large or self.stored or self.is_due()
-        return bool(printing) or self.is_full() or "limit" in self.chunks[self.current]
-
-    def is_full(self):
-        """Return whether the client has first to read what there is."""
-        return self.held > self.room or self.held_large > LARGE
+        measured = "limit" in self.chunks[self.current]
+        return measured or self.outcomes.is_full() or self.outcomes.is_to_print()
 
     def recall(self):
         """Take back from the child what it has not begun."""
@@ -145,7 +125,7 @@ class Batch:
         self.waiting.extendleft(item for number, item in reversed(self.ahead) if number in numbers)
         self.ahead = deque(pair for pair in self.ahead if pair[0] not in numbers)
         if self.current is not None and self.number in numbers:
-            del self.records[self.current]
+            self.outcomes.drop(self.current)
             self.waiting.appendleft((self.current, self.content))
             self.current = None
 
@@ -273,132 +253,20 @@ class Batch:
 
     def add(self, data):
         """Keep records of the present chunk."""
-        self.records[self.current] += data
+        self.outcomes.add(self.current, data)
 
     def settle(self):
         """Keep what an ended chunk left."""
         number, self.current = self.current, None
         self.content, self.timed = b"", {}
-        size = len(self.records[number])
-        if size > self.room or self.held + size > 2 * self.room:
-            self.large.append(number)
-            self.held_large += size
-        else:
-            self.unprinted.append(number)
-            self.held += size
-
-    def print_due(self):
-        """Put into the standard output what should be there by now."""
-        self.print_stored()
-        if self.large and self.place is None:
-            self.print_large()
-        if self.is_due():
-            self.print_all()
-
-    def is_due(self):
-        """Return whether something has waited long enough to be put into the standard output."""
-        return bool(self.unprinted) and time.monotonic() > self.printed_at + FIRST_REPORT
-
-    def print_all(self):
-        """Put into the standard output what is not there yet."""
-        if self.unprinted:
-            self.print_chunks(self.unprinted)
-        self.unprinted, self.printed_at = [], time.monotonic()
-
-    def print_large(self):
-        """Put large records into the standard output: there is no other place for them."""
-        for number in self.large:
-            before = printed()
-            self.places[number] = self.print_chunks([number]) or [before, 0]  # somewhere from there on
-            self.records[number] = b""
-        self.large, self.held_large = [], 0
-
-    def store_large(self):
-        """Put large records into the object store, all together."""
-        if not self.large:
-            return
-        try:
-            described = self.worker.depot.put(self.place, b"".join(self.records[number] for number in self.large))
-        except (OSError, ValueError, HTTPException):
-            self.unreached = True
-            if self.current is None:
-                self.print_large()  # else when the child writes nothing
-        else:
-            at, before = 0, printed()
-            for number in self.large:
-                data, self.records[number] = self.records[number], b""
-                self.places[number] = dict(described, at=at, length=len(data), printed=before)
-                self.stored[number] = data
-                at += len(data)
-            self.large, self.held_large = [], 0
-        self.place = None
-
-    def print_stored(self):
-        """Put into the standard output, too, what the client has been told of: who attaches later looks there."""
-        for number, data in self.stored.items():
-            self.records[number] = data
-            self.print_chunks([number])
-            self.records[number] = b""
-        self.stored = {}
-
-    def print_chunks(self, numbers):
-        """Put chunks' records into the standard output; return where they are, or None when nobody can say."""
-        described = []
-        for number in numbers:
-            chunk, size = self.chunks[number], len(self.records[number])
-            facts = {"job": chunk["job"], "attempt": chunk["attempt"], "calls": len(chunk["calls"]), "size": size}
-            word = self.worker.words.get(chunk["function"])
-            described.append(dict(facts, function=word) if word else facts)
-        body = b"".join(self.records[number] for number in numbers)
-        return print_line(wire.sign({"chunks": described}, body, self.worker.key, "stdout"))
+        self.outcomes.settle(number)
 
     def report(self, final):
         """Publish what has ended, what runs, and what is given back."""
-        if self.place is not None:
-            self.store_large()
-        waiting = {self.current, *self.large}
-        ready = {number: data for number, data in self.records.items() if number not in waiting}
-        header = {
-            "final": final,
-            "ended": [[number, len(data), self.places.get(number)] for number, data in ready.items()],
-            "running": self.current,
-            "returned": self.returned,
-        }
-        if self.unreached:
+        ended, body = self.outcomes.for_report(self.current)
+        header = {"final": final, "ended": ended, "running": self.current, "returned": self.returned}
+        if self.outcomes.unreached:
             header["unreached"] = True
-        self.worker.report(header, b"".join(ready.values()))
+        self.worker.report(header, body)
         if self.current is None:
-            self.print_stored()
-
-
-def printed():
-    """Return how many bytes this process has written to the standard output; there may be more in it."""
-    return PRINTED[0]
-
-
-def print_line(text):
-    """Write a line to the job's standard output; return where it is: [offset, length], or None when nobody can say.
-
-    Threads and processes that calls have left may write to it at the same time. So all append, whoever shares the
-    file with this process; and the line is written in one piece, through an opening of its own, whose position is then
-    behind it, and nobody else's.
-    """
-    data = b"\x1e" + text.encode("ascii") + b"\n"
-    PRINTED[0] += len(data)
-    try:
-        if not stat.S_ISREG(os.fstat(1).st_mode):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(1, view) :]
-            return None
-        fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_APPEND)
-        own = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_APPEND)
-        try:
-            for _ in range(PRINTS):
-                if os.write(own, data) == len(data):
-                    return [os.lseek(own, 0, os.SEEK_CUR) - len(data), len(data)]
-        finally:
-            os.close(own)
-    except OSError:
-        pass
-    return None
+            self.outcomes.print_stored()

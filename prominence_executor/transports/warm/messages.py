@@ -90,7 +90,7 @@ class Ended(NamedTuple):
     records: bytes
     place: list[int] | dict[str, Any] | None
     """Where they are when not here: [offset, length] in the job's standard output, the length 0 where it is not known;
-    or in the object store (see remote/worker_batch.py, `store_large`)."""
+    or in the object store (see remote/worker_outcomes.py, `store_large`)."""
 
 
 @dataclass(frozen=True)
