@@ -14,7 +14,7 @@ import pickle
 import types
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .blob import Blob
@@ -91,10 +91,6 @@ class Waits:
     data_limit: float  # megabytes of data that may go with the user's packages
     together: int = 1  # calls of its function that may travel in one job
     group: object = None  # the same for those
-
-    def without_futures(self) -> Waits:
-        """Return what a journal can keep of it."""
-        return replace(self, futures={}, code=frozenset(), group=None)
 
 
 def joined(arguments: Blob, values: Mapping[int, Value]) -> Blob:
