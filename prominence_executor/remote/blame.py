@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any  # noqa: F401  likewise
 
 SECONDS = 1.0  # of the search: what is large is pickled several times
+MOST = 8  # parts, one in the other, that are named
 SIMPLE = (int, float, complex, bool, str, bytes, bytearray, type(None), range)
 HIDDEN = (  # attributes that are in no dictionary
     (types.MethodType, ("__self__", "__func__")),
@@ -42,7 +43,14 @@ def culprit(dumps, value):
                 words.append(name)
                 value, found = part, True
                 break
-    return " in ".join(reversed(words))
+    return " in ".join(shortened(words[::-1]))
+
+
+def shortened(words):
+    # type: (list[str]) -> list[str]
+    """Return the innermost and the outermost of some parts, as many as a message should have."""
+    half = MOST // 2
+    return words if len(words) <= MOST else [*words[:half], "%d more" % (len(words) - 2 * half), *words[-half:]]
 
 
 def fails(dumps, value):

@@ -171,6 +171,18 @@ def test_attributes_that_cannot_be_pickled_are_left_behind_and_named() -> None:
     assert not {"guard", "state"} & set(vars(back))
 
 
+def test_of_a_value_that_is_nested_deeply_a_few_parts_are_named() -> None:
+    value: Any = LOCK
+    for _ in range(100):
+        value = [value]
+    fine, error = returned({"mesh": value})
+    assert not fine
+    said = str(error)
+    assert "cannot pickle '_thread.lock' object: it is the item 0 of a list in the item 0 of a list in" in said
+    assert "in 93 more in the item 0 of a list in" in said
+    assert "in the item 'mesh' of a dict" in said
+
+
 @pytest.mark.skipif(GROUP is None, reason="Python 3.10 has no exception groups")
 def test_a_group_comes_back_with_its_members_their_causes_and_notes_whatever_one_of_them_holds() -> None:
     class Several(GROUP):  # type: ignore[misc]
