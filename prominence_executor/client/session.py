@@ -262,6 +262,8 @@ class ApiSession:
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
         place, began = self._place_of(url), self.outages.now()
+        # Where the service is its own store, it may well answer all other requests in between.
+        files = f"{place} for files" if place == self.url else place
         with transferring():
             try:
                 response = self._exchange(kind, method, url, lambda: self._ask_store(method, url, data, headers))
@@ -272,9 +274,13 @@ class ApiSession:
                 raise
             if response.status_code // 100 != 2:
                 refused = refusal(read_error(response))
-                self._note(place, refused, began)
+                if refused.status_code is None or refused.status_code < 500 or self._impatient.is_set():
+                    self.outages.answered(place)
+                else:  # a full disk, for example: who asks again does so for as long as without an answer
+                    self.outages.unanswered(files, refused, began)
                 raise refused
             self.outages.answered(place)
+            self.outages.answered(files)
             return response if stream else read_whole(response)
 
     def _place_of(self, url: str) -> str:

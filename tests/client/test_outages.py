@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from peer import TOKEN, unused_port
+from peer import TOKEN, Answer, a_peer, unused_port
 
 from prominence_executor.client import ProminenceClient
 from prominence_executor.client.outages import Outages, is_outage, why
@@ -139,3 +139,21 @@ def test_a_store_is_named_without_path_query_or_password_unless_it_is_the_servic
         assert not outages.reached
     warnings = [line.getMessage() for line in lines if line.levelno >= logging.WARNING]
     assert warnings == [f"no answer from {store} (connection refused): asking again for up to 900 s; Ctrl-C ends that"]
+
+
+def test_a_service_that_answers_but_takes_no_files_is_told_too(lines: list[logging.LogRecord]) -> None:
+    full = Answer(507, {"error": "no space is left on the service's disk"})
+    with a_peer() as peer, ProminenceClient(peer.url, TOKEN) as client:
+        client.api.outages = Outages(lambda: 900.0, clock := Clock())
+        peer.answers.extend([*[full, Answer(200, [])] * 3, Answer(200, b""), Answer(200, [])])
+        for _ in range(3):
+            with pytest.raises(TransferError):
+                client.api.call_store("PUT", peer.url + "/uploads/name?Signature=secret", b"x")
+            clock.now += 1.5
+            client.list_jobs()
+        client.api.call_store("PUT", peer.url + "/uploads/name", b"x")
+    assert [line.getMessage() for line in lines if "for files" in line.getMessage()] == [
+        f"no answer from {peer.url} for files (no space is left on the service's disk (HTTP 507)): "
+        "asking again for up to 900 s; Ctrl-C ends that",
+        f"{peer.url} for files answers again, after 4 s",
+    ]
