@@ -64,7 +64,7 @@ def check_up(profile: str | None = None) -> Iterator[Fact]:
     yield Fact("executable", sys.executable)
     found = find_profile(profile)
     chosen = f"{found.name} ({found.chosen_by or 'the usual one'})" if found.name else "none"
-    yield Fact("profile", f"{chosen}; file {profiles_file()}")
+    yield _profile(found, f"{chosen}; file {profiles_file()}")
     url = service_url(profile)
     yield _url(url, found)
     tokens = TokenSource(None, profile, url)
@@ -75,6 +75,14 @@ def check_up(profile: str | None = None) -> Iterator[Fact]:
     yield token
     if url and token.error is None:
         yield from _service(url, tokens)
+
+
+def _profile(profile: Profile, text: str) -> Fact:
+    try:
+        profile.resources()
+    except ProminenceError as error:
+        return Fact("profile", f"{text}: {error}", error)
+    return Fact("profile", text)
 
 
 def _url(url: str | None, profile: Profile) -> Fact:

@@ -120,6 +120,18 @@ def test_the_status_says_who_is_missing(said: Said, service: LocalService, monke
     assert said("check")[0] == 0
 
 
+def test_a_check_finds_what_programs_would_not_take_of_a_profile(said: Said, home: Path) -> None:
+    assert said("config", "set", "url=local")[0] == 0
+    file = home / ".prominence" / "config.ini"
+    file.write_text(file.read_text() + "cpus = two\n")
+    status, shown, _ = said("check")
+    assert status == 1
+    assert [line for line in shown.splitlines() if line.startswith("problem")] == [
+        f"problem profile             default (the usual one); file {file}: "
+        "cpus of profile 'default' must be a whole number, not 'two'"
+    ]
+
+
 def test_a_listing_starts_no_service_of_slurm(said: Said, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMINENCE_URL", "slurm")
     for arguments in (["runs"], ["list", "--all"], ["show", "some"]):
