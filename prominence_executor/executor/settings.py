@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,7 +17,7 @@ from weakref import WeakSet
 from ..client.auth import TokenSource
 from ..client.client import ProminenceClient
 from ..client.model import Resources
-from ..client.profiles import Profile, service_url
+from ..client.profiles import Profile, checked_url, service_url
 from ..errors import AuthenticationError, InvalidRequestError, ProminenceError, ServiceUnavailableError
 from ..run.engine import ENGINE_LABEL, engine_label
 from ..transports.warm.options import Warm, WarmOptions, resolved
@@ -128,7 +129,11 @@ def check_buffersize(buffersize: int | None, chunksize: int | str) -> None:
 
 
 def _check_workers(most: int | None) -> None:
-    if most is not None and most < 1:
+    if most is None:
+        return
+    if not isinstance(most, Real):  # those of numpy are
+        raise TypeError(f"max_workers must be a number, not {most!r}")
+    if not most >= 1:
         raise ValueError(f"max_workers must be greater than 0, not {most!r}")
 
 
@@ -180,7 +185,7 @@ def find_service(
     Raises:
         ServiceUnavailableError: it is not, and is not to be started.
         AuthenticationError: there is no token, or it has expired; the sentence says whether the URL is missing, too.
-        ValueError: there is no URL, or it is not valid.
+        ValueError: there is no URL, or it is not valid; this is said first.
         ImportError: ``"local"`` without the extra ``local``.
         RuntimeError: the service of ``"slurm"`` did not start, or runs on another host.
     """
@@ -189,6 +194,8 @@ def find_service(
     if url == "slurm":
         return _lasting(url, dict(engine or {}), min(_REPEAT_LASTING, service_timeout), start)
     if url != "local":
+        if url:
+            checked_url(url)
         tokens = TokenSource(token, profile, url)
         # What is missing is better said here than by the first future.
         _check_set_up(url, tokens, f"; {_TRY}" if start else "")

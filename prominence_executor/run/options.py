@@ -96,9 +96,13 @@ class Options:
         return most(self.retries)
 
     def check(self) -> None:
-        """Raise ValueError for what the service would not take, naming the field."""
+        """Raise ValueError for what the service would not take, or TypeError, naming the field."""
         if not self.image or not isinstance(self.image, str):
             raise ValueError(f"image must name a container image, not {self.image!r}")
+        if not isinstance(self.resources, Resources):
+            raise TypeError(f"resources must be Resources(cpus=..., memory=...), not {self.resources!r}")
+        if not isinstance(self.env, Mapping):
+            raise TypeError(f"env must be a mapping of names to values, not {self.env!r}")
         check_labels(self.labels)
         for own in (RUN_LABEL, WORKER_LABEL, FUNCTION_LABEL, NAME_LABEL):
             if own in self.labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calls import square
@@ -47,6 +48,29 @@ def test_only_what_is_missing_is_said(nothing_set: pytest.MonkeyPatch) -> None:
     with pytest.raises(AuthenticationError, match="holds no token: it must be one word") as refused:
         ProminenceExecutor("https://host/prominence/v1")
     assert "url='local'" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["Local", "host.org/prominence/v1", "ftp://host/prominence/v1"])
+def test_what_is_no_url_is_said_before_a_missing_token(nothing_set: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="URL must look like https://host/prominence/v1, not"):
+        ProminenceExecutor(url)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resources": {"cpus": 2}},
+        {"env": ["OMP_NUM_THREADS=1"]},
+        {"max_workers": "4"},
+        {"workers": "warm", "max_workers": "4"},
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_field(wrong: dict[str, Any]) -> None:
+    field, value = list(wrong.items())[-1]
+    with pytest.raises(TypeError) as caught:
+        ProminenceExecutor("http://127.0.0.1:9/v1", "token", **wrong)
+    assert str(caught.value).startswith(f"{field} must be ")
+    assert str(caught.value).endswith(f", not {value!r}")
 
 
 def test_a_run_has_a_name_and_an_id(service: LocalService) -> None:
