@@ -78,6 +78,8 @@ class Store(StoreReader):
 
     @classmethod
     def _open(cls, folder: Path, trust: bool) -> Store:
+        if folder.is_file():
+            raise StoreError(f"{folder} is no store of a sweep, which is a directory: it is a file")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         others = {item.name for item in folder.iterdir()} - {"sweep.db", "sweep.db-journal", "files", "lock"}
         if others and not (folder / "sweep.db").exists():

@@ -285,7 +285,10 @@ def test_what_is_no_store_is_left_alone(threads: Executor, tmp_path: Path) -> No
         sweep(lambda x: x, {"x": [1]}, executor=threads, store=tmp_path)
     with pytest.raises(StoreError, match="there is no store"):
         open_sweep(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="it is a file"):
+        sweep(lambda x: x, {"x": [1]}, executor=threads, store=tmp_path / "data.csv")
     assert os.listdir(tmp_path) == ["data.csv"]
+    assert (tmp_path / "data.csv").read_text() == "1,2"
 
 
 def test_a_damaged_result_is_an_error_of_its_point_alone(threads: Executor, tmp_path: Path) -> None:
