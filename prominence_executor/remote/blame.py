@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SECONDS = 1.0  # of the search: what is large is pickled several times
 MOST = 8  # parts, one in the other, that are named
 SIMPLE = (int, float, complex, bool, str, bytes, bytearray, type(None), range)
+OWN = ("__reduce_ex__", "__reduce__", "__getstate__")
 HIDDEN = (  # attributes that are in no dictionary
     (types.MethodType, ("__self__", "__func__")),
     (functools.partial, ("func", "args", "keywords")),
@@ -65,9 +66,21 @@ def fails(dumps, value):
 def parts_of(value):
     """List what a value is pickled with: what to call it, and the part itself."""
     try:
-        return list(contents(value)) or list(reduced(value))
+        return [] if refuses(value) else list(contents(value)) or list(reduced(value))
     except BaseException:  # likewise
         return []
+
+
+def refuses(value):
+    """Return whether an object's own class says that it cannot be pickled, so that its parts are not to blame."""
+    kind = type(value)
+    if all(getattr(kind, name, None) is getattr(object, name, None) for name in OWN):
+        return False
+    try:
+        value.__reduce_ex__(4)
+        return False
+    except BaseException:  # likewise
+        return True
 
 
 def contents(value):

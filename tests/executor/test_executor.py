@@ -44,6 +44,14 @@ def square(x: float) -> float:
     return x * x
 
 
+class Model:
+    def __init__(self, executor: ProminenceExecutor) -> None:
+        self.executor = executor
+
+    def step(self) -> int:
+        return 1
+
+
 def test_a_submitted_call_comes_back_as_the_futures_result(executor: ProminenceExecutor) -> None:
     future = executor.submit(pow, 2, 10)
     assert future.result(timeout=30) == 1024
@@ -368,8 +376,11 @@ def test_executors_and_futures_do_not_pickle(executor: ProminenceExecutor) -> No
         pickle.dumps(executor)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(future)
-    with pytest.raises(TypeError, match="'ProminenceExecutor'.*the enclosed variable 'executor' of the function"):
+    with pytest.raises(TypeError, match="'ProminenceExecutor'.*: it is the enclosed variable 'executor' of the"):
         executor.submit(lambda: executor).result(timeout=5)
+    model = Model(executor)
+    with pytest.raises(TypeError, match="'ProminenceExecutor'.*: it is the attribute 'executor' of a Model in the"):
+        executor.submit(model.step).result(timeout=5)
 
 
 @pytest.mark.slow
