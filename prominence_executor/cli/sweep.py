@@ -32,6 +32,7 @@ def add_to(add: AddParser) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     from ..sweeps.stored import open_sweep
+    from ..sweeps.values import written
 
     scan = open_sweep(arguments.store)
     plan = scan.plan
@@ -40,9 +41,11 @@ def _show(arguments: argparse.Namespace) -> int:
         values = {tuple(repr(point.params.get(name)) for name in names) for point in scan.points}
         sys.stdout.write(harmless(f"  axis {', '.join(names)}: {len(values)} values") + "\n")
     for name, value in plan.constants.items():
-        sys.stdout.write(harmless(f"  constant {name} = {value!r}") + "\n")
-    if plan.repeat > 1 or plan.seed is not None:
-        sys.stdout.write(f"  each {plan.repeat} times" + (f", root of the seeds {plan.seed}\n" if plan.seed else "\n"))
+        sys.stdout.write(harmless(f"  constant {name} = {written(value)}") + "\n")
+    if plan.repeat > 1:
+        sys.stdout.write(f"  each {plan.repeat} times\n")
+    if plan.seed is not None:
+        sys.stdout.write(f"  root of the seeds: {plan.seed}\n")
     sys.stdout.write("  " + ", ".join(f"{number} {word}" for word, number in scan.counts().items()) + "\n")
     return 0
 
@@ -57,10 +60,11 @@ def _results(arguments: argparse.Namespace) -> int:
 
 def _failed(arguments: argparse.Namespace) -> int:
     from ..sweeps.stored import open_sweep
+    from ..sweeps.values import written
 
     scan: StoredSweep = open_sweep(arguments.store)
     for row in scan.failed_rows():
-        params = ", ".join(f"{name}={value!r}" for name, value in row.params.items())
+        params = ", ".join(f"{name}={written(value)}" for name, value in row.params.items())
         which = f", repeat {row.identity[1]}" if scan.has_repeats else ""
         where = f" (job {row.job_id}, run {row.run_id})" if row.job_id is not None else ""
         sys.stdout.write(harmless(f"{params}{which}: {row.error}{where}") + "\n")

@@ -109,7 +109,7 @@ def _ratio(value: Any) -> Any:
 
 
 def _unknown(value: Any) -> NoCanonicalFormError:
-    return NoCanonicalFormError(f"a {type(value).__name__} has no canonical form")
+    return NoCanonicalFormError(f"{type(value).__name__} has no canonical form")
 
 
 def _text(form: Any) -> str:

@@ -202,6 +202,12 @@ def _decode_array(tag: str, inside: Any, files: Files) -> Any:
     return numpy.frombuffer(base64.b64decode(inside[1]), dtype)[0]
 
 
+def written(value: Any) -> str:
+    """Return how a person writes a value: as `repr` does, but a number of numpy as any other."""
+    numpy = sys.modules.get("numpy")
+    return repr(value.item() if numpy is not None and isinstance(value, numpy.number) else value)
+
+
 def named_parts(value: Any) -> dict[str, Any] | None:
     """Return the parts of a mapping, a dataclass or a named tuple by their names; None for anything else."""
     if isinstance(value, Mapping):

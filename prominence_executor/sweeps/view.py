@@ -13,6 +13,7 @@ from ..shown import facts, on_terminal
 from .pictures import plot
 from .records import FAILED, Plan, Rows
 from .tables import to_csv, to_dataframe, to_xarray
+from .values import written
 
 
 class View:
@@ -33,7 +34,7 @@ class View:
     def _repr_html_(self) -> str:
         counts = self.counts()
         axes = {", ".join(names): None for names in self.plan.axes}
-        shown = {name: on_terminal(repr(value), 80) for name, value in self.plan.constants.items()}
+        shown = {name: on_terminal(written(value), 80) for name, value in self.plan.constants.items()}
         return facts(
             f"{type(self).__name__} of {self.plan.function}, {sum(counts.values())} points",
             [

@@ -164,3 +164,16 @@ def test_the_command_line_shows_a_store(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[0] == "energy=2, gamma=0.2, repeat 0: ValueError: no such"
     assert cli.main(["sweep", "show", str(tmp_path / "nothing")]) == 1
     assert "there is no store of a sweep" in capsys.readouterr().err
+
+
+def test_numbers_of_numpy_are_shown_as_any_other_and_a_seed_of_0_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, axes = tmp_path / "scan.sweep", {"energy": np.array([1, 2])}
+    with run(simulate, axes, store, constants={"gamma": np.float64(0.2)}, seed=0) as scan:
+        assert sorted(map(repr, scan)) == ["<Point energy=1: done>", "<Point energy=2: failed>"]
+        assert "gamma=0.2" in scan._repr_html_()
+    cli.main(["sweep", "show", str(store)])
+    assert "constant gamma = 0.2\n  root of the seeds: 0\n" in capsys.readouterr().out
+    cli.main(["sweep", "failed", str(store)])
+    assert capsys.readouterr().out.startswith("energy=2: ValueError")
