@@ -7,6 +7,7 @@ needs another's type knows of it.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -75,7 +76,10 @@ def imports_of(module: str) -> Iterator[str]:
                 inside.pop()
 
 
-ARROWS = {(module, other) for module in FILES for other in imports_of(module) if module != other}
+@functools.cache
+def all_arrows() -> set[tuple[str, str]]:
+    """Who imports whom; made when a test asks, and not by each process that collects the tests."""
+    return {(module, other) for module in FILES for other in imports_of(module) if module != other}
 
 
 def room_of(module: str, inside: str = "") -> str:
@@ -105,19 +109,19 @@ def test_every_file_is_in_a_room_that_has_its_place() -> None:
 
 def test_a_room_imports_only_from_rooms_to_its_left() -> None:
     outside = GUESTS | {"service", "__init__"}
-    arrows = {(a, b) for a, b in ARROWS if not {room_of(a), room_of(b)} & outside}
+    arrows = {(a, b) for a, b in all_arrows() if not {room_of(a), room_of(b)} & outside}
     assert not wrong_ways(DIRECTION, arrows)
     assert len(DIRECTION) <= 10
 
 
 def test_a_room_of_the_embedded_service_imports_only_from_rooms_to_its_left() -> None:
-    arrows = {(a, b) for a, b in ARROWS if is_of_service(a) and is_of_service(b)}
+    arrows = {(a, b) for a, b in all_arrows() if is_of_service(a) and is_of_service(b)}
     assert not wrong_ways(SERVICE_DIRECTION, arrows, "service.")
     assert len(SERVICE_DIRECTION) <= 10
 
 
 def test_the_embedded_service_and_the_rest_know_nothing_of_each_other() -> None:
-    across = {(a, b) for a, b in ARROWS if is_of_service(a) != is_of_service(b) and room_of(a) != "local"}
+    across = {(a, b) for a, b in all_arrows() if is_of_service(a) != is_of_service(b) and room_of(a) != "local"}
     assert across == LAZY
 
 
@@ -132,20 +136,20 @@ def test_the_embedded_service_is_imported_only_when_it_is_needed(module: str, ot
 def test_there_is_no_circle_of_files() -> None:
     """A package's ``__init__`` only gathers names, and does not count."""
     graph: dict[str, set[str]] = {module: set() for module in FILES}
-    for module, other in ARROWS - LAZY:
+    for module, other in all_arrows() - LAZY:
         if not other.endswith("__init__"):
             graph[module].add(other)
     assert list(TopologicalSorter(graph).static_order())  # CycleError names the circle
 
 
 def test_transports_know_nothing_of_each_other() -> None:
-    for module, other in ARROWS:
+    for module, other in all_arrows():
         if module.startswith("transports.") and other.startswith("transports."):
             assert not {"jobs", "warm"} <= {module.split(".")[1], other.split(".")[1]}, (module, other)
 
 
 def test_what_travels_to_jobs_imports_nothing_outside_of_itself() -> None:
-    assert {room_of(other) for module, other in ARROWS if room_of(module) == "remote"} <= {"remote"}
+    assert {room_of(other) for module, other in all_arrows() if room_of(module) == "remote"} <= {"remote"}
 
 
 # Names with a leading underscore that others define, and that there is no other way to.
