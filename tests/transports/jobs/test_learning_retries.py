@@ -330,12 +330,16 @@ def test_of_a_chunk_only_the_calls_that_raised_go_again(make: Make, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_after_its_walltime_a_call_has_more_time(make: Make, tmp_path: Path) -> None:
-    executor = make(retries=Retry(max_retries=1, max_walltime=2), resources=Resources(walltime=1))
-    future = executor.submit(takes_long_once, str(tmp_path / "runs"))
-    assert future.result(240) == 2
-    assert [attempt.resources.walltime for attempt in future.history] == [1, 2]
-    assert ends(future) == ["WalltimeExceededError", "result"]
+def test_after_its_walltime_a_call_has_more_time(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"retries": Retry(max_retries=1, max_walltime=2), "resources": Resources(walltime=1)}
+    with (
+        LocalService(cpus=2, memory=8, seconds_per_minute=4) as hasty,
+        ProminenceExecutor(hasty.url, hasty.token, poll_interval=(0.05, 0.5), **options) as executor,
+    ):
+        future = executor.submit(takes_long_once, str(tmp_path / "runs"))
+        assert future.result(240) == 2
+        assert [attempt.resources.walltime for attempt in future.history] == [1, 2]
+        assert ends(future) == ["WalltimeExceededError", "result"]
 
 
 # -- pauses ------------------------------------------------------------------------------------------------------------
