@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import container_images
@@ -18,7 +18,7 @@ def person(service: LocalService) -> Person:
     return Person(service.url, service.token_for("person"))
 
 
-@pytest.fixture(scope="module", params=container_images.RUNTIMES)
+@pytest.fixture(scope="session", params=container_images.RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
     reason = container_images.missing(request.param)
     if reason:
@@ -32,11 +32,25 @@ def image(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return container_images.built(folder if worker_id == "master" else folder.parent)
 
 
+@contextmanager
+def secret() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(container_images.SECRET, "of the host")
+        yield
+
+
+@pytest.fixture(scope="session")
+def one_for_all_modules(nothing_is_left: None, runtime: str) -> Iterator[LocalService]:
+    """A service that runs tasks in containers; of all modules, so that an image is unpacked once."""
+    with ExitStack() as stack:
+        with secret():
+            service = LocalService(cpus=4, memory=16, seconds_per_minute=10, containers="real")
+            stack.enter_context(service)
+        yield service
+
+
 @pytest.fixture(scope="module")
-def containers(nothing_is_left: None, runtime: str) -> Iterator[LocalService]:
-    os.environ[container_images.SECRET] = "of the host"
-    try:
-        with LocalService(cpus=4, memory=16, seconds_per_minute=10, containers="real") as service:
-            yield service
-    finally:
-        del os.environ[container_images.SECRET]
+def containers(one_for_all_modules: LocalService) -> Iterator[LocalService]:
+    """That service, on a host with a secret."""
+    with secret():
+        yield one_for_all_modules
