@@ -123,7 +123,7 @@ def test_pickling_compares_in_one_run() -> None:
 
 @pytest.mark.slow
 def test_latency_tells_where_the_milliseconds_go() -> None:
-    text = printed("latency.py", "--calls", "10", "--many", "100", "--idle", "0.1", "--ours")
+    text = printed("latency.py", "--calls", "5", "--many", "20", "--idle", "0.1", "--ours")
     for who in ("ours, waiting", "ours, not waiting, 12 ms late", "ours, a job a call"):
         assert re.search(rf"^{who} +([\d.]+ +){{5}}[\d.]+$", text, re.MULTILINE), text
     assert re.search(r"^floor of a job a call: [\d.]+/s", text, re.MULTILINE), text
