@@ -45,6 +45,11 @@ class Outages:
         """Whether anything has been answered."""
         return bool(self._heard)
 
+    def silence(self, since: float) -> tuple[float, bool]:
+        """Return the seconds since the last answer, counted from ``since`` at most, and whether anybody is away."""
+        with self._lock:
+            return self.now() - max([since, *self._heard.values()]), bool(self._away)
+
     def answered(self, place: str) -> None:
         """Note an answer of a service, whose address is ``place``."""
         self._heard[place] = self.now()

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -38,7 +37,7 @@ from .connections import STORE_PORT, Connections, Known, another_port, no_creden
 from .outages import Outages, is_outage
 from .responses import refusal
 from .transfers import transferring
-from .watching import Watch, asking, preference, seen, take
+from .watching import Cuts, Watch, preference, seen, take
 
 T = TypeVar("T")
 
@@ -81,6 +80,7 @@ class ApiSession:
         self._has_answered = False  # as the service does, once
         self._closed = threading.Event()
         self._impatient = threading.Event()  # nothing is tried again
+        self._cuts = Cuts()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -134,6 +134,11 @@ class ApiSession:
         self._session.close()
         self._bare.close()
 
+    def abandon(self) -> None:
+        """Close it, and have requests fail that still wait for an answer: nobody needs that any more."""
+        self.close()
+        self._cuts.cut()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
@@ -186,8 +191,7 @@ class ApiSession:
         def once(token: str) -> T:
             place, began = self.url, self.outages.now()
             try:
-                with asking(since) if since is not None else nullcontext():
-                    answer = read(self._send(method, path, url, token, body, headers, accept, since, limit))
+                answer = read(self._send(method, path, url, token, body, headers, accept, since, limit))
             except ProminenceError as error:
                 # One that waits may have been cut by whoever needs it no more.
                 self._note(place, error, began, may_be_cut=bool(wait))
@@ -246,7 +250,7 @@ class ApiSession:
         """Exchange one request with the API; return a whole response of status 2xx, or of the accepted one."""
         # Redirects are not followed: the token is for this address and no other.
         kind = kind_of(method, path)
-        response = self._exchange(kind, method, url, lambda: self._ask_api(method, url, token, body, headers))
+        response = self._exchange(kind, method, url, lambda: self._ask_api(method, url, token, body, headers), since)
         if since is not None:
             take(since, response.headers)
         if response.status_code // 100 != 2 and response.status_code != accept:
@@ -331,23 +335,26 @@ class ApiSession:
             allow_redirects=redirects,
         )
 
-    def _exchange(self, kind: str, method: str, url: str, send: Callable[[], requests.Response]) -> requests.Response:
+    def _exchange(
+        self, kind: str, method: str, url: str, send: Callable[[], requests.Response], since: Watch | None = None
+    ) -> requests.Response:
         """Exchange one request; the body of the answer is left to be read."""
 
         def what() -> str:
             return f"{method} {path_of(url)}"  # never the query: it may hold a signature
 
-        if self._closed.is_set():
-            raise ServiceUnavailableError(f"{what()}: this client has been closed", request_sent=False)
-        with self._counted:
-            self._counts[kind] += 1
-        began = time.monotonic()
-        try:
-            response = send()
-        except requests.RequestException as error:
-            raise unreachable(error, what()) from error
-        except ValueError as error:  # of an address that requests cannot take apart
-            raise InvalidRequestError(f"{what()}: {error}") from error
+        with self._cuts.reaching(since):
+            if self._closed.is_set():
+                raise ServiceUnavailableError(f"{what()}: this client has been closed", request_sent=False)
+            with self._counted:
+                self._counts[kind] += 1
+            began = time.monotonic()
+            try:
+                response = send()
+            except requests.RequestException as error:
+                raise unreachable(error, what()) from error
+            except ValueError as error:  # of an address that requests cannot take apart
+                raise InvalidRequestError(f"{what()}: {error}") from error
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s: HTTP %d after %.3f s", what(), response.status_code, time.monotonic() - began)
         return response
@@ -368,8 +375,10 @@ class ApiSession:
                 if not (repeat and heals) or time.monotonic() + wait > deadline or self._impatient.is_set():
                     raise
                 _log.info("trying again in %.1f s: %s", wait, error)
-                if self._impatient.wait(wait):
-                    raise
+                failed = error
+            # Not in the handler: Ctrl-C here is to show no failures of requests, which say nothing about it.
+            if self._impatient.wait(wait):
+                raise failed
         raise AssertionError("unreachable")
 
     def retry_while_not_found(self, seconds: float, call: Callable[[], T]) -> T:

@@ -74,6 +74,34 @@ def asking(watch: Watch) -> Iterator[None]:
         _present.watch = None
 
 
+class Cuts:
+    """The requests of a session that are on their way; any thread may cut them all. A lock guards it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: set[Watch] = set()
+
+    @contextmanager
+    def reaching(self, watch: Watch | None) -> Iterator[None]:
+        """Within this, the thread makes a request that `cut` ends; so does the watch's `interrupt`, if it has one."""
+        watch = watch or Watch()
+        with self._lock:
+            self._under_way.add(watch)
+        try:
+            with asking(watch):
+                yield
+        finally:
+            with self._lock:
+                self._under_way.discard(watch)
+
+    def cut(self) -> None:
+        """Have all requests fail that wait for an answer."""
+        with self._lock:
+            watches = list(self._under_way)
+        for watch in watches:
+            watch.interrupt()
+
+
 def interruptible(connection: Any, get: Callable[[], Any]) -> Any:
     """Get an answer from an HTTP connection; it is cut if the thread asks for a watch that is interrupted."""
     watch: Watch | None = getattr(_present, "watch", None)

@@ -11,7 +11,8 @@ from ..run.chunk import Chunk, Transport
 from ..run.context import RunContext
 
 _INTERRUPTED = 30.0  # seconds in which an interrupted program's jobs are deleted
-_LOOK = 0.5  # seconds between two looks for calls that have another attempt by now
+_ENDING = 2.0  # seconds in which the threads of a run end that has no service any more
+_LOOK = 0.25  # seconds between two looks for calls that have another attempt by now
 
 
 def report_left(
@@ -38,22 +39,50 @@ def is_sent(chunk: Chunk) -> bool:
     return chunk.job_id is not None or chunk.sent_at is not None
 
 
-def delete(open_now: Callable[[], list[Chunk]], ended: threading.Event) -> str:
+def delete(context: RunContext, open_now: Callable[[], list[Chunk]], ended: threading.Event) -> str:
     """Cancel or end all calls, and delete their jobs; blocks for that for a while. Says what came of it.
 
-    ``open_now``: returns the chunks that are open. ``ended``: set when nothing is left of the run.
+    A service that does not answer is not waited for: what it has is left there. So it is on a second Ctrl-C.
+
+    Args:
+        open_now: returns the chunks that are open.
+        ended: set when nothing is left of the run.
     """
     chunks = open_now()
+    calls = sum(chunk.size for chunk in chunks)
     for chunk in chunks:
         _give_up(chunk)
-    until = time.monotonic() + _INTERRUPTED
-    while not ended.wait(min(_LOOK, max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+
+    def look() -> None:
         for chunk in open_now():  # such as another attempt, which has come into being meanwhile
             if chunk not in chunks:
                 chunks.append(chunk)
                 _give_up(chunk)
-    done = "have been deleted" if ended.is_set() else "are being deleted; the service does not answer"
-    return f"its {len(chunks)} outstanding jobs {done}"
+
+    if await_end(context, ended, look):
+        return f"its {len(chunks)} outstanding jobs have been deleted"
+    if not context.lasts:
+        return f"its {len(chunks)} outstanding jobs end with the service, which does not answer"
+    left = f"what it has of the run, up to {calls} calls, is left there"
+    return f"the service does not answer: {left}; prominence-executor cancel {context.run_id} deletes it later"
+
+
+def await_end(context: RunContext, ended: threading.Event, look: Callable[[], None] = lambda: None) -> bool:
+    """Wait until nothing is left of a run; give its service up that does not answer, and return False then.
+
+    ``look``: called now and then.
+    """
+    began = time.monotonic()
+    try:
+        while not ended.wait(_LOOK):
+            look()
+            if context.connection.is_silent(began) or time.monotonic() > began + _INTERRUPTED:
+                return False
+        return True
+    finally:
+        if not ended.is_set():
+            context.connection.give_up()
+            ended.wait(_ENDING)
 
 
 def _give_up(chunk: Chunk) -> None:

@@ -37,7 +37,7 @@ from ..transports.warm.state import WorkerInfo
 from .adoption import AdoptedChunk, AdoptionPlan, RunSnapshot, make_chunks
 from .auto_chunks import AutoChunks, first_wave
 from .dependents import Dependents
-from .interrupt import delete, report_left
+from .interrupt import await_end, delete, report_left
 from .settings import RunSettings, Service
 
 Announce = Callable[[Sequence[ProminenceFuture[Any]]], None]
@@ -439,11 +439,13 @@ class Run:
             said = report_left(self.context, chunks, self._jobs, self.is_warm, self._how_to_go_on)
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
             self.context.connection.stop_repeating()  # nobody waits for anything that a service away would answer
+            sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
+            await_end(self.context, self._ended)
         else:
             if not self.context.connection.reached:
                 self.context.connection.stop_repeating()  # nobody has anything that could be deleted
-            said = delete(self.registry.chunks, self._ended)
-        sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
+            said = delete(self.context, self.registry.chunks, self._ended)
+            sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
 
     def _lost_service(self, error: ProminenceError) -> None:
         """Give up: there is no service any more, nor what it had."""

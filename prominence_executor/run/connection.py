@@ -17,6 +17,8 @@ from ..errors import ProminenceError, ServiceUnavailableError
 
 T = TypeVar("T")
 
+_REFUSED = 1.5  # seconds of an interrupted program without an answer, where requests fail
+_SILENT = 5.0  # where nothing says that the service is away; it may only be slow
 _FIRST_CONTACT = 10.0  # seconds to wait for a service that has never answered: the URL may be wrong
 
 
@@ -36,6 +38,7 @@ class Connection:
             self.client.api.outages = self._outages
         self._connect = connect
         self._closed = threading.Event()
+        self._given_up = False
 
     def call(self, question: Callable[[ProminenceClient], T]) -> T:
         """Ask the service something, also after the run has ended."""
@@ -60,6 +63,28 @@ class Connection:
     def stop_repeating(self) -> None:
         """Have no request of the run's client tried again, and the waits end that are for that."""
         self.client.api.stop_repeating()
+
+    def is_silent(self, since: float) -> bool:
+        """Return whether there has been no answer for so long that an interrupted program waits for none.
+
+        Args:
+            since: when it was interrupted, by time.monotonic().
+        """
+        if self._outages is None:
+            return False
+        seconds, away = self._outages.silence(since)
+        return seconds > (_REFUSED if away else _SILENT)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether `give_up` has been called."""
+        return self._given_up
+
+    def give_up(self) -> None:
+        """Close the run's client, and have requests fail that wait for an answer."""
+        self._given_up = True
+        self._closed.set()
+        self.client.api.abandon()
 
     def close(self) -> None:
         """Close the run's client: what still waits for an answer ends."""

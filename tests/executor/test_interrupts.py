@@ -18,9 +18,11 @@ import calls
 import pytest
 from calls import Gate
 from paths import SUPPORT
+from proxy import FaultProxy, hang
 
 from prominence_executor import JobDeletedError, ProminenceClient, ProminenceExecutor
 from prominence_executor.local import LocalService
+from prominence_executor.runs import cancel_run
 
 pytestmark = pytest.mark.once
 
@@ -242,3 +244,35 @@ def test_a_forked_child_that_exits_inside_the_block_leaves_the_jobs_to_its_paren
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, service.url, service.token]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("3 True 32\n", "", 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": "warm"}], ids=["jobs", "warm"])
+@pytest.mark.parametrize("is_frozen", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["refuses", "silent"])
+def test_an_interrupt_does_not_wait_for_a_service_that_is_away_and_says_what_is_left_there(
+    service: LocalService,
+    tmp_path: Path,
+    until: Until,
+    capsys: pytest.CaptureFixture[str],
+    is_frozen: bool,
+    options: dict[str, Any],
+) -> None:
+    gate = Gate(tmp_path)
+    with FaultProxy(service.url) as proxy:
+        executor = ProminenceExecutor(proxy.url, service.token, poll_interval=(0.05, 0.2), **options)
+        held = executor.submit(gate.hold, "held")
+        until(held.running)
+        if is_frozen:
+            proxy.inject(hang())
+        else:
+            proxy.refuse()
+        began = time.monotonic()
+        executor._run.interrupt()  # as Ctrl-C in the with block does
+        executor.shutdown()
+        seconds = time.monotonic() - began
+    gate.open()
+    said = capsys.readouterr().err
+    assert "the service does not answer" in said
+    assert f"prominence-executor cancel {executor.run_id}" in said
+    assert seconds < (9 if is_frozen else 5)
+    with ProminenceClient(service.url, service.token) as client:
+        cancel_run(client, executor.run_id)

@@ -6,6 +6,7 @@ cannot be deleted is logged: no call depends on it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -123,7 +124,8 @@ class Deleter:
                     self._context.client.delete_data(name)
         except ProminenceError as error:
             text = "jobs or objects of run %s could not be deleted: %s"
-            self._context.log.warning(text, self._context.run_id, error)
+            level = logging.INFO if self._context.connection.given_up else logging.WARNING  # which has been said
+            self._context.log.log(level, text, self._context.run_id, error)
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)
