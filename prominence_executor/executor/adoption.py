@@ -90,6 +90,8 @@ class AdoptionPlan:
 
     def report(self, complete: bool) -> tuple[int, str]:
         """Return level and text of what to log; ``complete``: there can be no call behind the last one known."""
+        if not self.count and complete:
+            return logging.WARNING, f"run {self.run_id}: its program ended before it submitted a call"
         parts = [f"{self.count} calls"]
         if self.missing:
             parts.append(f"{len(self.missing)} of them were not submitted")

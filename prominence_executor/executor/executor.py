@@ -25,6 +25,7 @@ from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..client.profiles import find_profile
 from ..environments.store import LIMIT
+from ..errors import RunNotFoundError
 from ..payload.dependencies import Value
 from ..payload.modules import DATA_LIMIT
 from ..public import public
@@ -294,7 +295,14 @@ class ProminenceExecutor(MapFunctions):
             if kept is not None and kept.run_id != run_id:
                 raise ValueError(f"the journal {journal} is one of run {kept.run_id!r}, not of {run_id!r}")
             with service.connect() as client:
-                found = find(client, run_id, kept)
+                try:
+                    found = find(client, run_id, kept)
+                except RunNotFoundError:
+                    if journal is None or kept is not None or not os.path.exists(journal):
+                        raise
+                    # Its program was killed while it made the journal: it has submitted nothing.
+                    kept = Journal.create(journal, run_id, secrets.token_bytes(32))
+                    found = find(client, run_id, kept)
             if journal is not None and kept is None and takeover:
                 kept = Journal.create(journal, run_id, found.key)
         except BaseException:

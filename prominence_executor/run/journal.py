@@ -91,7 +91,7 @@ class NullJournal:
 class Journal:
     """An open journal; made by `Journal.create` or `Journal.open`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, new: tuple[str, bytes] | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._modules: set[str] = set()
@@ -115,9 +115,8 @@ class Journal:
             version = f"user_version = {max(found, _WITHOUT_NEEDS)}"
             for setting in ("journal_mode = WAL", "synchronous = NORMAL", version):
                 self._db.execute(f"PRAGMA {setting}")
-            self._db.executescript(_TABLES)
+            row = self._begin(new)
             self._make_private()
-            row = self._db.execute("SELECT id, key, next_call FROM run").fetchone()
         except sqlite3.OperationalError as error:
             self._db.close()
             raise RunExistsError(f"the journal {path} is in use by another program ({error})") from None
@@ -130,6 +129,24 @@ class Journal:
         self.run_id: str = row[0] if row else ""
         self.key: bytes = row[1] if row else b""
         self.next_call: int = row[2] if row else 0
+
+    def _begin(self, new: tuple[str, bytes] | None) -> tuple[str, bytes, int] | None:
+        """Return what the file says of its run; of a new one that is entered with the tables.
+
+        So a file without tables never had a call, while one with tables and without a run has been emptied.
+        """
+        db = self._db
+        self.is_blank = new is None and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if self.is_blank:
+            return None
+        db.execute("BEGIN IMMEDIATE")
+        with db:  # commits, or rolls back
+            for statement in _TABLES.split(";"):
+                db.execute(statement)
+            if new is not None and not db.execute("SELECT count(*) FROM run").fetchone()[0]:
+                db.execute("INSERT INTO run VALUES (?, ?, 0)", new)
+            row: tuple[str, bytes, int] | None = db.execute("SELECT id, key, next_call FROM run").fetchone()
+        return row
 
     def _make_private(self) -> None:
         """Let nobody else read it, whatever it was copied, or restored, as. OSError: it is somebody else's."""
@@ -146,20 +163,20 @@ class Journal:
             ValueError: the file is something else, or of a newer version.
             OSError: it cannot be made.
         """
-        journal = cls(Path(path))
-        if journal.run_id:
+        journal = cls(Path(path), (run_id, key))
+        if (journal.run_id, journal.key) != (run_id, key):
             journal.close()
             raise RunExistsError(
                 f"the journal {path} holds calls of run {journal.run_id}: "
                 f"ProminenceExecutor.attach({journal.run_id!r}, journal=...) continues it"
             )
-        journal._db.execute("INSERT INTO run VALUES (?, ?, 0)", (run_id, key))
-        journal.run_id, journal.key = run_id, key
         return journal
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Journal | None:
         """Open the journal of a run that has begun; None when there is no such file: all has reached the service.
+
+        None also when its program was killed before it could begin: it has submitted nothing.
 
         Raises:
             RunExistsError: it is in use by another program.
@@ -173,6 +190,8 @@ class Journal:
         if journal.run_id:
             return journal
         journal._db.close()  # and leave it as it is
+        if journal.is_blank:
+            return None
         raise _emptied(path)
 
     def put(self, chunk: Chunk, instead_of: Iterable[str] = ()) -> None:
@@ -315,8 +334,8 @@ def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
 def _emptied(path: str | os.PathLike[str]) -> ValueError:
     return ValueError(
         f"the journal {os.fspath(path)} has been emptied, and calls may be lost that it had kept (one that is not "
-        "needed any more is removed), or its program was ended before its first call. Without journal=, what the "
-        "service has of the run is found"
+        "needed any more is removed), or its program was ended before its first call: then a new run may begin in it. "
+        "Without journal=, what the service has of the run is found"
     )
 
 

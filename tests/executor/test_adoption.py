@@ -75,7 +75,8 @@ def test_the_last_attempt_counts() -> None:
 def test_nothing_known_is_no_call() -> None:
     plan = plan_adoption(snapshot(), [], 0)
     assert (plan.count, plan.chunks, plan.missing) == (0, (), {})
-    assert plan.report(complete=True) == (logging.INFO, "run run: 0 calls")
+    assert plan.report(complete=True) == (logging.WARNING, "run run: its program ended before it submitted a call")
+    assert plan.report(complete=False)[1].startswith("run run: 0 calls")
 
 
 jobs_and_attempts = st.lists(

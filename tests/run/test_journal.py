@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import time
+import uuid
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from prominence_executor import ProminenceExecutor
+from prominence_executor.local import LocalService
 from prominence_executor.run.journal import Journal
 
 NOBODY = "http://127.0.0.1:9/prominence/v1"
@@ -55,6 +58,22 @@ def test_a_journal_that_has_been_cut_is_an_error(left: Path, size: int) -> None:
     with pytest.raises(ValueError, match="has been emptied" if not size else "journal"):
         ProminenceExecutor.attach("left", NOBODY, "token", journal=left)
     assert left.exists()
+
+
+@pytest.mark.parametrize("settings", [["journal_mode = WAL"], ["journal_mode = WAL", "user_version = 1"]])
+def test_a_program_that_was_killed_while_it_made_its_journal_has_submitted_nothing(
+    service: LocalService, tmp_path: Path, settings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, run_id = tmp_path / "journal", f"killed-{uuid.uuid4()}"
+    with sqlite3.connect(path) as begun:  # as far as `Journal` comes before it enters tables and run, which is one step
+        for setting in settings:
+            begun.execute(f"PRAGMA {setting}")
+    begun.close()
+    with ProminenceExecutor.attach(run_id, service.url, service.token, journal=path, takeover=True) as again:
+        assert again.futures() == []
+        assert again.submit(pow, 2, 3).result(60) == 8
+    assert "its program ended before it submitted a call" in caplog.text
+    assert not path.exists()
 
 
 def test_one_that_is_needed_no_more_is_removed_and_missing_is_no_error(left: Path) -> None:
