@@ -48,7 +48,16 @@ from .image_check import ImageReport, check_image
 from .mapping import BeforeSending, MapFunctions
 from .purge import purge
 from .run import Run
-from .settings import Service, engine_labels, find_service, fitting, run_settings, usual_resources, warm_options
+from .settings import (
+    SERVICE_TIMEOUT,
+    Service,
+    engine_labels,
+    find_service,
+    fitting,
+    run_settings,
+    usual_resources,
+    warm_options,
+)
 from .submission import Call, PackedCalls, in_order, pack
 from .warn import warn_of_short_calls
 from .watching import watch
@@ -121,7 +130,8 @@ class ProminenceExecutor(MapFunctions):
         poll_interval: seconds between two looks at the jobs: one number, or the (shortest, longest) of an interval that
             adapts to how often jobs end. Default (0.1, 30).
         service_timeout: seconds for which the service may be away, or hold a job, before open futures give up; those
-            count in which this machine is awake.
+            count in which this machine is awake. Default 900, but 10 for calls as jobs while nobody has ever answered
+            at the URL, which may be wrong then.
         on_interrupt: what becomes of outstanding jobs when the program is interrupted (Ctrl-C, ``sys.exit``, but not
             a call's) inside the ``with`` block, or while it waits for its futures at its end: ``"delete"`` or
             ``"leave"``. By default they are deleted, unless a sweep with a store can find them again.
@@ -182,7 +192,7 @@ class ProminenceExecutor(MapFunctions):
         journal: str | os.PathLike[str] | None = None,
         max_workers: int | None = None,
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
-        service_timeout: float = 900.0,
+        service_timeout: float | None = None,
         on_interrupt: Literal["delete", "leave"] | None = None,
         cancel_running: bool = False,
         lazy: bool = False,
@@ -228,9 +238,10 @@ class ProminenceExecutor(MapFunctions):
             max_attempts=max_attempts,
             max_requests_per_second=max_requests_per_second,
         )
-        settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
-        settings = replace(settings, name=name)
-        service = find_service(url, token, service_timeout, max_workers, options.resources, engine, profile)
+        timeout = SERVICE_TIMEOUT if service_timeout is None else service_timeout
+        settings = run_settings(max_workers, poll_interval, timeout, on_interrupt, lazy, warm, cancel_running)
+        settings = replace(settings, name=name, patient=service_timeout is not None)
+        service = find_service(url, token, timeout, max_workers, options.resources, engine, profile)
         key, new_id = secrets.token_bytes(32), run_id or new_run_id(name)
         try:
             settings = fitting(settings, service, workers, max_workers, options.resources)
@@ -254,7 +265,7 @@ class ProminenceExecutor(MapFunctions):
         journal: str | os.PathLike[str] | None = None,
         max_workers: int | None = None,
         poll_interval: float | tuple[float, float] = (0.1, 30.0),
-        service_timeout: float = 900.0,
+        service_timeout: float = SERVICE_TIMEOUT,
         on_interrupt: Literal["delete", "leave"] = "leave",
         cancel_running: bool = False,
         lazy: bool = False,

@@ -72,7 +72,7 @@ class Run:
             cancel_running=settings.cancel_running,
             name=settings.name,
             revive=service.revive,
-            patient=attached or settings.warm is not None,
+            patient=attached or settings.patient or settings.warm is not None,
         )
         self.settings = settings
         self.connect = service.connect

@@ -46,6 +46,9 @@ _REPEAT = 30.0  # seconds for which one request is repeated before sender or tra
 _REPEAT_LASTING = 5.0  # the same before a service that may have been killed is started again
 
 
+SERVICE_TIMEOUT = 900.0  # seconds, where nobody says anything else
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """How a run is to be carried out."""
@@ -58,6 +61,7 @@ class RunSettings:
     warm: WarmOptions | None = None  # None: every call has a job of its own
     cancel_running: bool = False  # `cancel` ends a call that runs, too
     name: str | None = None  # what the user calls the run
+    patient: bool = False  # a service that has never answered is awaited as long as one that has
 
 
 def run_settings(

@@ -125,7 +125,7 @@ class ServiceHealth:
         self._run_id = run_id
         self._log = log
         self._lock = threading.Lock()
-        self._reached = False  # True once the service has answered anything in this run
+        self._reached = False  # True once the service has answered anything in this run, or somebody in its place
         self._away_since: float | None = None  # on that clock, of the first request without an answer
 
     def patience(self) -> float:
@@ -144,10 +144,18 @@ class ServiceHealth:
         with self._lock:
             self._reached, self._away_since = True, None
 
-    def unanswered(self) -> float:
-        """Note that a request got no answer; return the seconds for which that has been so."""
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody has ever answered at the service's address: that may be wrong."""
+        with self._lock:
+            return not self._reached
+
+    def unanswered(self, error: ProminenceError | None = None) -> float:
+        """Note that a request got no answer, or an error; return the seconds for which that has been so."""
         now = self.now()
         with self._lock:
+            # An error page, or a connection that was made, comes from somebody: the address is right.
+            self._reached = self._reached or (error is not None and error.may_have_arrived)
             if self._away_since is None:
                 self._away_since = now
             if self._revive is not None and (self._reviving is None or not self._reviving.is_alive()):
@@ -164,7 +172,7 @@ class ServiceHealth:
 
     def give_up_after(self, error: ProminenceError) -> ServiceUnavailableError | None:
         """Note that a request got no answer; return what open futures are to raise when the patience is over."""
-        away = self.unanswered()
+        away = self.unanswered(error)
         if away < self.timeout:
             self._log.info("run %s: no answer for %.0f s, asking again: %s", self._run_id, away, error)
             return None

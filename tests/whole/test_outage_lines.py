@@ -24,17 +24,17 @@ Until = Callable[..., None]
 TOKEN = "one-that-nobody-may-see"
 
 
-def program(workers: str | None, url: str) -> subprocess.Popen[str]:
-    text = f"from prominence_executor import ProminenceExecutor\nwith ProminenceExecutor(workers={workers!r}) as e:\n"
+def program(options: str, url: str) -> subprocess.Popen[str]:
+    text = f"from prominence_executor import ProminenceExecutor\nwith ProminenceExecutor({options}) as e:\n"
     variables = unmeasured(PROMINENCE_URL=url, PROMINENCE_TOKEN=TOKEN, PYTHONPATH=str(ROOT))
     arguments = [sys.executable, "-c", text + "    print(e.submit(pow, 2, 3).result())\n"]
     return subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("workers", "seconds"), [(None, 10), ("warm", 900)])
-def test_the_first_contact_says_what_it_waits_for_and_ctrl_c_ends_it(workers: str | None, seconds: int) -> None:
+@pytest.mark.parametrize(("options", "seconds"), [("", 10), ("workers='warm'", 900), ("service_timeout=800", 800)])
+def test_the_first_contact_says_what_it_waits_for_and_ctrl_c_ends_it(options: str, seconds: int) -> None:
     url = f"http://127.0.0.1:{unused_port()}/v1"
-    with program(workers, url) as running:
+    with program(options, url) as running:
         assert running.stderr is not None
         said = running.stderr.readline()
         os.kill(running.pid, signal.SIGINT)

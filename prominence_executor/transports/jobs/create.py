@@ -19,6 +19,7 @@ from .table import JobTable
 
 LOOKUPS = (0.5, 3.0)  # seconds after an unanswered POST at which what it made is looked for
 _REFUSALS = 3  # answers that say that the request is wrong, before that is believed
+_UNKNOWN = "; nobody has ever answered there: is the URL right? service_timeout= says how long to wait all the same"
 _LONGEST = 30.0  # seconds between two attempts
 
 
@@ -110,7 +111,7 @@ def create_once(
                 raise
             description, wait = None, 0.0
         except (ServiceError, TransferError) as error:
-            away = context.health.unanswered()
+            away = context.health.unanswered(error)
             attempts.patience = context.health.patience()
             next_in = attempts.after_failure(error, away)
             if attempts.in_doubt:
@@ -119,9 +120,10 @@ def create_once(
             if attempts.refused or nobody or context.stopping.is_set():
                 raise
             if next_in is None:
+                hint = _UNKNOWN if context.health.is_unknown else ""
                 raise ServiceUnavailableError(
                     f"run {context.run_id}: the service has not accepted the call, and not answered for "
-                    f"{away:.0f} s: {error}"
+                    f"{away:.0f} s: {error}{hint}"
                 ) from error
             wait = next_in
         table.wait_while_wanted(chunks, wait)
