@@ -324,8 +324,12 @@ class ProminenceExecutor(MapFunctions):
         run = Run(service, run_id, found.key, settings, kept, attached=True)
         return cls._attached(run, found, options, kept, takes_over=takeover, whole=journal is not None)
 
-    def attach_beside(self, run_id: str) -> ProminenceExecutor:
+    def attach_beside(self, run_id: str, *, takeover: bool = False) -> ProminenceExecutor:
         """Make an executor for another run at the same service, with the same token: as `attach`, which reads.
+
+        Args:
+            takeover: the program that began the run has ended: warm workers that it has left end when its calls have,
+                and no call waits for a worker that is lost. Nothing is taken over of an executor of this program.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -335,7 +339,9 @@ class ProminenceExecutor(MapFunctions):
         service = Service(self._run.connect, lambda: None)
         with service.connect() as client:
             found = find(client, run_id, None)
-        return self._attached(Run(service, run_id, found.key, settings, attached=True), found, Options(), None)
+        is_here = any(run.context.run_id == run_id and not run.has_ended for run in list(_runs))
+        run = Run(service, run_id, found.key, settings, attached=True)
+        return self._attached(run, found, Options(), None, owns=takeover and not is_here)
 
     @classmethod
     def _attached(
@@ -347,15 +353,19 @@ class ProminenceExecutor(MapFunctions):
         *,
         takes_over: bool = False,
         whole: bool = False,
+        owns: bool = False,
     ) -> ProminenceExecutor:
-        """Make the executor of a run that another program has begun; ``whole``: all its calls are known."""
+        """Make the executor of a run that another program has begun.
+
+        ``whole``: all its calls are known. ``owns``: that program has ended.
+        """
         plan = plan_adoption(found, kept.kept(run.context.objects) if kept else [], kept.next_call if kept else 0)
         run.context.log.log(*plan.report(complete=whole))
         executor = cls.__new__(cls)
         executor._take(run, options)
         executor._reads_only = not takes_over
         try:
-            executor._found = run.adopt(found, plan, options, owns=takes_over or whole)
+            executor._found = run.adopt(found, plan, options, owns=takes_over or whole or owns)
         except (KeyboardInterrupt, SystemExit):
             run.interrupt()  # nobody has the executor, and the program's end would wait for all calls
             raise

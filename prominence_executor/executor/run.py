@@ -416,6 +416,11 @@ class Run:
             while not self._ended.wait(_GLANCE):
                 pass
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left of it in this program."""
+        return self._ended.is_set()
+
     def _threads(self) -> set[threading.Thread]:
         transports: list[Transport | None] = [self._jobs, self._pool, self._follower, self._dependents]
         own = [transport.threads() for transport in transports if transport is not None]

@@ -95,7 +95,7 @@ class RunCarrier:
         if run_id == self._executor.run_id:
             return {future.index: future for future in self._executor.futures()}
         try:
-            earlier = self._executor.attach_beside(run_id)
+            earlier = self._executor.attach_beside(run_id, takeover=True)  # only one program has the store
         except RunNotFoundError:
             return None
         found: dict[int, Future[Measured]] = {future.index: future for future in earlier.futures()}

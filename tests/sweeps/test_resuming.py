@@ -105,6 +105,22 @@ def test_killed_again_and_again_every_point_counts_once(
             executor.client.delete_job(job["id"])
 
 
+def test_the_warm_workers_of_a_killed_program_give_their_slots_to_those_of_the_next(
+    tmp_path: Path, marks: Marks
+) -> None:
+    with LocalService(cpus=2, memory=8) as small:
+        program = Program(small, tmp_path, marks, 4, 0.5, "warm")
+        with program.start() as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.readline()  # the first point
+            process.kill()
+        program.finish()
+        with ProminenceExecutor(small.url, small.token) as executor:
+            assert executor.client.list_jobs() == []
+    assert len(marks.count()) == 20
+
+
 def test_what_the_service_no_longer_has_is_sent_again_and_said(tmp_path: Path, marks: Marks) -> None:
     with LocalService(cpus=1) as service:
         program = Program(service, tmp_path, marks, 2, 0.5, "jobs")
