@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -163,6 +164,8 @@ class Journal:
             ValueError: the file is something else, or of a newer version.
             OSError: it cannot be made.
         """
+        if not os.path.exists(path):
+            _make_blank(Path(path))
         journal = cls(Path(path), (run_id, key))
         if (journal.run_id, journal.key) != (run_id, key):
             journal.close()
@@ -329,6 +332,21 @@ def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
         raise ValueError(f"{os.fspath(path)} is not a journal: {error}") from None
     finally:
         db.close()
+
+
+def _make_blank(path: Path) -> None:
+    """Have a journal without tables appear: a file without a byte, which a kill could leave, may have been emptied."""
+    made, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(made)
+    try:
+        db = sqlite3.connect(name)
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(f"PRAGMA user_version = {_WITHOUT_NEEDS}")
+        db.close()
+        with suppress(OSError):  # another program was quicker, or there are no links here: SQLite makes the file
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def _emptied(path: str | os.PathLike[str]) -> ValueError:

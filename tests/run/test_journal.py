@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 import uuid
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from paths import ROOT
+from variables import unmeasured
 
 from prominence_executor import ProminenceExecutor
 from prominence_executor.local import LocalService
@@ -74,6 +78,27 @@ def test_a_program_that_was_killed_while_it_made_its_journal_has_submitted_nothi
         assert again.submit(pow, 2, 3).result(60) == 8
     assert "its program ended before it submitted a call" in caplog.text
     assert not path.exists()
+
+
+ENDED = """
+import os, sys
+from prominence_executor import ProminenceExecutor
+
+def end_at_the_database(event, args):
+    if event == "sqlite3.connect" and str(args[0]) == sys.argv[1]:
+        os._exit(9)
+
+sys.addaudithook(end_at_the_database)
+ProminenceExecutor("http://127.0.0.1:9/v1", "token", journal=sys.argv[1])
+"""
+
+
+def test_a_journal_is_at_no_moment_a_file_without_a_byte_which_may_have_been_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    ended = subprocess.run([sys.executable, "-c", ENDED, path], env=unmeasured(PYTHONPATH=str(ROOT)), check=False)
+    assert ended.returncode == 9
+    assert Journal.open(path) is None
+    assert os.listdir(tmp_path) == ["journal"]
 
 
 def test_one_that_is_needed_no_more_is_removed_and_missing_is_no_error(left: Path) -> None:
