@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..runs.logs import Stream
     from . import AddParser
 
+_FOLLOWS = 900.0  # seconds for which the service may be away while a run is followed
 _JOBS = Columns(
     ("calls", "job", "status", "function", "started", "time", "reason"), ("calls", "job", "status"), ("started",)
 )
@@ -240,6 +241,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     with connected(arguments) as client, LiveTable() as table:
         for state in watch_run(client, arguments.run, arguments.interval):
+            client.api.retry_for = _FOLLOWS  # it has answered, so it is only away for a while
             shown = sorted(state.jobs, key=lambda job: (not job.active, -job.id))
             table.show(_title(state), _JOBS, _rows(shown))
     last = [job for job in state.calls().values() if job is not None]
@@ -253,6 +255,8 @@ def _logs(arguments: argparse.Namespace) -> int:
     streams: Sequence[Stream] = ("stdout", "stderr") if arguments.stream == "both" else (arguments.stream,)
     with connected(arguments) as client:
         state = run_state(client, arguments.run)
+        if arguments.follow:
+            client.api.retry_for = _FOLLOWS
         own = read_calls(client, state, set(arguments.call), streams) if arguments.call else {}
         calls = [call for call in arguments.call if call not in own]
         jobs = {job.id: job for call in calls for job in state.jobs_of(call)[-1:]}

@@ -312,6 +312,27 @@ def test_logs_are_followed_and_watch_ends_with_the_run(
         assert f"run {run_id}, ended".encode() in capfdbinary.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["watch", "--interval", "0.1"], ["logs", "--follow"]], ids=["watch", "logs"])
+def test_who_follows_a_run_waits_for_a_service_that_is_away(
+    service: LocalService, gate: Gate, until: Until, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    run_id = f"run-{uuid.uuid4()}"
+    with ProminenceExecutor(service.url, service.token, run_id=run_id, poll_interval=(0.05, 0.5)) as executor:
+        future = executor.submit(gate.hold, "a")
+        until(gate.begun)
+        with FaultProxy(service.url) as proxy:
+            monkeypatch.setenv("PROMINENCE_URL", proxy.url)
+            leaver = threading.Timer(1.5, proxy.refuse, [7.0])
+            opener = threading.Timer(3.0, gate.open)
+            leaver.start()
+            opener.start()
+            assert main([command[0], run_id, *command[1:]]) == 0
+            leaver.join()
+            opener.join()
+        assert future.result(60) == "a"
+
+
 def test_jobs_are_deleted_and_those_that_are_not_there_are_named(
     stuck: ProminenceExecutor, said: Said, until: Until
 ) -> None:
