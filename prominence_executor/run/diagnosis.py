@@ -47,6 +47,7 @@ _REASONS: tuple[tuple[str, type[JobError], str], ...] = (
     ("Artifact download failed", ArtifactError, "an input of the job could not be fetched where it ran"),
     ("Maximum time queued was exceeded", QueueTimeExceededError, "the job waited too long in the queue"),
     ("No matching resources", NoMatchingResourcesError, "no site can give the job the resources it asks for"),
+    ("The service was restarted", JobFailedError, "the job was lost with the service, which ended while it ran"),
     ("Stageout failed", StageOutError, "the job ended without leaving the outcome file behind"),
 )
 

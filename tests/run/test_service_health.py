@@ -1,4 +1,4 @@
-"""For how long a run waits for its service."""
+"""For how long a run waits for its service, and what it says of a job that was lost with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 
 import pytest
 
-from prominence_executor.errors import ProminenceError, ServiceError, ServiceUnavailableError
+from prominence_executor.errors import JobFailedError, ProminenceError, ServiceError, ServiceUnavailableError
 from prominence_executor.run.connection import ServiceHealth
+from prominence_executor.run.diagnosis import job_error
+from prominence_executor.service.node.outcome import RESTARTED
 
 REFUSED = ServiceUnavailableError("POST /v1/jobs: connection refused", request_sent=False)
 BROKEN_OFF = ServiceUnavailableError("POST /v1/jobs: the answer broke off")
@@ -22,3 +24,9 @@ def test_an_address_at_which_nobody_has_ever_answered_is_given_up_soon_and_other
     health.unanswered(first)
     health.unanswered(REFUSED)
     assert health.patience() == 900.0
+
+
+def test_a_job_that_was_lost_with_its_service_says_so() -> None:
+    error = job_error({"id": 5, "status": "failed", "statusReason": RESTARTED})
+    assert type(error) is JobFailedError
+    assert "the job was lost with the service" in str(error)
