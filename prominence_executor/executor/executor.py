@@ -696,13 +696,13 @@ def _at_exit() -> None:
     """Wait for the futures of a program that ends without shutdown, as the standard library's executors do."""
     _exiting.set()
     for run in list(_runs):
-        _shut_down(run)
+        _shut_down(run, at_exit=True)
 
 
-def _shut_down(run: Run) -> None:
+def _shut_down(run: Run, at_exit: bool = False) -> None:
     """Wait for a run's futures; Ctrl-C, or a signal handler's ``sys.exit``, does what ``on_interrupt`` says."""
     try:
-        run.shutdown(wait=True, cancel=False)
+        run.shutdown(wait=True, cancel=False, at_exit=at_exit)
     except (KeyboardInterrupt, SystemExit):
         run.interrupt()
         raise

@@ -7,6 +7,7 @@ is longer than others: each way in which calls come to a run (submitted, held ba
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -42,6 +43,7 @@ from .settings import RunSettings, Service
 
 Announce = Callable[[Sequence[ProminenceFuture[Any]]], None]
 
+_MOMENT = 5.0  # seconds until a program that has ended says what it waits for
 _GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 
 
@@ -397,8 +399,11 @@ class Run:
                 self._pool.start()
             self._jobs.start()
 
-    def shutdown(self, *, wait: bool, cancel: bool) -> None:
-        """Take no more calls; end when the open ones have ended. Blocks for that if ``wait``."""
+    def shutdown(self, *, wait: bool, cancel: bool, at_exit: bool = False) -> None:
+        """Take no more calls; end when the open ones have ended. Blocks for that if ``wait``.
+
+        ``at_exit``: the program has ended, perhaps by an error, and after a moment it is said what it still waits for.
+        """
         if os.getpid() != self._process:
             return  # a forked child has copies of everything but the threads: nothing here is its own
         with self._starting:
@@ -413,8 +418,17 @@ class Run:
         self._jobs.look_soon()
         # A callback that waited here would wait for itself.
         if wait and threading.current_thread() not in self._threads():
+            say_at = time.monotonic() + _MOMENT if at_exit else math.inf
             while not self._ended.wait(_GLANCE):
-                pass
+                if time.monotonic() > say_at:
+                    say_at = math.inf
+                    self._say_what_is_awaited()
+
+    def _say_what_is_awaited(self) -> None:
+        if calls := sum(chunk.size for chunk in self.registry.chunks()):
+            text = "the program's end waits for %d calls of run %s; Ctrl-C ends that, and %s their jobs"
+            what = "leaves" if self.leaves_jobs else "deletes"
+            self.context.log.warning(text, calls, self.context.run_id, what)
 
     @property
     def has_ended(self) -> bool:

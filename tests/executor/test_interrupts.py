@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,11 +157,14 @@ from prominence_executor import ProminenceExecutor
 url, token, folder, how = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-with ProminenceExecutor(url, token, poll_interval=(0.05, 0.2)) as executor:
-    held = executor.submit(Gate(folder).hold, "held")
-    while not held.running():
-        time.sleep(0.02)
-    print(held.job_id, flush=True)
+executor = ProminenceExecutor(url, token, poll_interval=(0.05, 0.2))
+held = executor.submit(Gate(folder).hold, "held")
+while not held.running():
+    time.sleep(0.02)
+print(held.job_id, flush=True)
+if how == "an error without with":
+    raise ValueError("its own")
+with executor:
     if how == "a call's exit":
         executor.submit(sys.exit, 7).result()
 """
@@ -224,6 +228,21 @@ def test_a_signal_ends_the_wait_at_the_end_of_the_block_and_deletes_the_jobs(
     found, said, status = program.end()
     assert (found, status) == (code, "deleted"), said
     assert "interrupted: its 1 outstanding jobs have been deleted" in said
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_by_an_error_without_with_says_what_it_still_waits_for(
+    start: Callable[[str], Program], tmp_path: Path
+) -> None:
+    program = start("an error without with")
+    assert program.process.stderr is not None
+    for line in program.process.stderr:
+        if "end waits for" in line:
+            break
+    assert re.search(r"waits for 1 calls of run \S+; Ctrl-C ends that, and deletes their jobs$", line)
+    Gate(tmp_path).open()
+    code, said, status = program.end()
+    assert (code, said, status) == (1, "", "completed")
 
 
 FORKING = """
