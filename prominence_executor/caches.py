@@ -36,13 +36,20 @@ def appearing_in(path: Path) -> Iterator[Path]:
     """Give a scratch folder beside a path, in which ``new`` is to be made: it appears at the path if nothing fails.
 
     Folders are made for this user alone. What killed programs have left beside the path is removed.
+
+    Raises:
+        OSError: there can be no folder; the sentence says how to name another place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        scratch = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=path.parent))
+    except OSError as error:
+        why = f"{error.strerror} (the variable XDG_CACHE_HOME names another folder for caches)"
+        raise OSError(error.errno, why, error.filename) from None
     for left in path.parent.glob(f"{_BUILDING}*"):
         with suppress(FileNotFoundError):  # another program removes it as well
             if time.time() - left.stat().st_mtime > _LEFT:
                 shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=path.parent))
     try:
         yield scratch
         os.replace(scratch / "new", path)
