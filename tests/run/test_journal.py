@@ -85,7 +85,7 @@ import os, sys
 from prominence_executor import ProminenceExecutor
 
 def end_at_the_database(event, args):
-    if event == "sqlite3.connect" and str(args[0]) == sys.argv[1]:
+    if event == "sqlite3.connect" and os.fsdecode(args[0]) == sys.argv[1]:
         os._exit(9)
 
 sys.addaudithook(end_at_the_database)
