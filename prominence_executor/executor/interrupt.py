@@ -59,30 +59,33 @@ def delete(context: RunContext, open_now: Callable[[], list[Chunk]], ended: thre
                 chunks.append(chunk)
                 _give_up(chunk)
 
-    if await_end(context, ended, look):
+    why = await_end(context, ended, look)
+    if why is None:
         return f"its {len(chunks)} outstanding jobs have been deleted"
     if not context.lasts:
-        return f"its {len(chunks)} outstanding jobs end with the service, which does not answer"
-    left = f"what it has of the run, up to {calls} calls, is left there"
-    return f"the service does not answer: {left}; prominence-executor cancel {context.run_id} deletes it later"
+        return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
+    left = f"what the service has of it, up to {calls} calls, is left there"
+    return f"{why}: {left}; prominence-executor cancel {context.run_id} deletes it later"
 
 
-def await_end(context: RunContext, ended: threading.Event, look: Callable[[], None] = lambda: None) -> bool:
-    """Wait until nothing is left of a run; give its service up that does not answer, and return False then.
+def await_end(context: RunContext, ended: threading.Event, look: Callable[[], None] = lambda: None) -> str | None:
+    """Wait until nothing is left of a run; give its service up that does not answer, or when Ctrl-C comes again.
 
-    ``look``: called now and then.
+    Returns why something is left, if it is. ``look``: called now and then.
     """
     began = time.monotonic()
     try:
         while not ended.wait(_LOOK):
             look()
             if context.connection.is_silent(began) or time.monotonic() > began + _INTERRUPTED:
-                return False
-        return True
+                return "the service does not answer"
+    except KeyboardInterrupt:  # whoever waits here raises the first one again
+        return "Ctrl-C came again"
     finally:
         if not ended.is_set():
             context.connection.give_up()
             ended.wait(_ENDING)
+    return None
 
 
 def _give_up(chunk: Chunk) -> None:

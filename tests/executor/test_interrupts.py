@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -293,5 +295,29 @@ def test_an_interrupt_does_not_wait_for_a_service_that_is_away_and_says_what_is_
     assert "the service does not answer" in said
     assert f"prominence-executor cancel {executor.run_id}" in said
     assert seconds < (9 if is_frozen else 5)
+    with ProminenceClient(service.url, service.token) as client:
+        cancel_run(client, executor.run_id)
+
+
+def test_a_second_interrupt_waits_for_nothing_and_says_what_is_left(
+    service: LocalService, tmp_path: Path, until: Until, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = Gate(tmp_path)
+    with FaultProxy(service.url) as proxy:
+        executor = ProminenceExecutor(proxy.url, service.token, poll_interval=(0.05, 0.2))
+        held = executor.submit(gate.hold, "held")
+        until(held.running)
+        proxy.inject(hang())
+        again = threading.Timer(0.5, _thread.interrupt_main)
+        again.start()
+        began = time.monotonic()
+        executor._run.interrupt()
+        seconds = time.monotonic() - began
+        executor.shutdown()
+    gate.open()
+    said = capsys.readouterr().err
+    assert "Ctrl-C came again: what the service has of it, up to 1 calls, is left there" in said
+    assert f"prominence-executor cancel {executor.run_id}" in said
+    assert seconds < 4  # the service is silent for 5 before that is believed
     with ProminenceClient(service.url, service.token) as client:
         cancel_run(client, executor.run_id)
