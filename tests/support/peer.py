@@ -89,6 +89,7 @@ class Peer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
+            request_queue_size = 64  # of 5, one that is told of 20 connections at once has some wait for a second
 
             def server_bind(self) -> None:
                 TCPServer.server_bind(self)  # HTTPServer's looks the host's name up, which may take long
