@@ -65,6 +65,7 @@ from .watching import watch
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_NEW = "that of 'local' is a new one for each program; one that prominence-executor serve starts keeps what it has"
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
 
 
@@ -308,9 +309,9 @@ class ProminenceExecutor(MapFunctions):
             with service.connect() as client:
                 try:
                     found = find(client, run_id, kept)
-                except RunNotFoundError:
+                except RunNotFoundError as error:
                     if journal is None or kept is not None or not os.path.exists(journal):
-                        raise
+                        raise error if service.lasts else RunNotFoundError(f"{error}: {_NEW}") from None
                     # Its program was killed while it made the journal: it has submitted nothing.
                     kept = Journal.create(journal, run_id, secrets.token_bytes(32))
                     found = find(client, run_id, kept)

@@ -17,7 +17,14 @@ import pytest
 from paths import ROOT
 from people import alive
 
-from prominence_executor import BrokenRunError, ProminenceExecutor, Resources, ServiceUnavailableError, Warm
+from prominence_executor import (
+    BrokenRunError,
+    ProminenceExecutor,
+    Resources,
+    RunNotFoundError,
+    ServiceUnavailableError,
+    Warm,
+)
 
 pytestmark = pytest.mark.once
 
@@ -135,3 +142,9 @@ def test_as_many_calls_run_at_once_as_there_are_to_be_workers(tmp_path: Path, re
     count = (os.cpu_count() or 1) + 3
     with ProminenceExecutor("local", max_workers=count, resources=resources, poll_interval=(0.05, 0.5)) as executor:
         assert all(executor.map(together, [tmp_path] * count, [count] * count))
+
+
+def test_a_run_of_another_programs_service_is_not_there_and_why_is_said() -> None:
+    with pytest.raises(RunNotFoundError, match="of a run 'gone': that of 'local' is a new one for each program"):
+        ProminenceExecutor.attach("gone", "local")
+    assert services() == []
