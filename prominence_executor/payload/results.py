@@ -25,10 +25,8 @@ def unpack(file: BinaryIO, outcome: Outcome, where: str) -> tuple[bool, Any]:
     """
     header = outcome.header
     if outcome.kind == "unpicklable":
-        return False, RemotePicklingError(
-            f"the result of type {header['type']} could not be pickled {where}: {header['error']}\n"
-            f"{header['traceback'].rstrip()}"
-        )
+        sentence = f"the result of type {header['type']} could not be pickled {where}: {header['error']}"
+        return False, RemotePicklingError(f"{sentence}\n{header['traceback']}".rstrip())
     if outcome.kind == "noroom":
         return False, RemotePicklingError(f"the outcome could not be written {where}: {header['error']}")
     body = read_body(file, outcome)

@@ -12,6 +12,8 @@ import time
 from .lean import dump_plain
 from .wire import ALIGNMENT, LARGE_BUFFER, LARGE_RESULT, NO_CALL
 
+OWN = (__name__.partition(".")[0], "cloudpickle")  # the packages of this program
+
 
 def write_result(outcomes, cloudpickle, call, result, began, position):
     """Write a call's result, or that it could not be pickled or stored."""
@@ -25,7 +27,7 @@ def write_result(outcomes, cloudpickle, call, result, began, position):
         from .exceptions import error_text, type_name
 
         text = explained(error_text(error), culprit(cloudpickle.dumps, result))
-        facts.update(type=type_name(result), error=text, traceback=traceback_text(error, 0))
+        facts.update(type=type_name(result), error=text, traceback=users_traceback(error))
         outcomes.write(call, "unpicklable", **facts)
 
 
@@ -112,6 +114,14 @@ def traceback_text(error, skip):
         return "".join(traceback.format_exception(type(error), error, frames))[-TEXT_LIMIT:]
     except BaseException:  # formatting calls __str__ and __repr__ of somebody else's classes
         return "%s: %s\n" % (type_name(error), error_text(error))
+
+
+def users_traceback(error):
+    """Return the formatted traceback from the first frame on that is not this program's; "" where all are."""
+    own, frames = 0, error.__traceback__
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).partition(".")[0] in OWN:
+        own, frames = own + 1, frames.tb_next
+    return traceback_text(error, own) if frames is not None else ""
 
 
 # -- the standard streams of the calls -------------------------------------------------------------------------------

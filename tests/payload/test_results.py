@@ -20,6 +20,7 @@ from prominence_executor import RemotePicklingError, RemoteTraceback
 from prominence_executor.payload.calls import Identity
 from prominence_executor.payload.outcomes import read_outcomes
 from prominence_executor.payload.results import unpack
+from prominence_executor.remote import reporting
 from prominence_executor.remote.plain import Dumper
 from prominence_executor.remote.records import write_record
 from prominence_executor.remote.reporting import write_exception, write_result
@@ -52,6 +53,12 @@ class Memory:
         self.file.seek(0)
         outcomes = read_outcomes(self.file, KEY, Identity("run-1", 7, 1))
         return unpack(self.file, outcomes.calls[0], "in job 1")
+
+
+@pytest.fixture
+def as_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has this module count as a part of the runner, whose writer stands above."""
+    monkeypatch.setattr(reporting, "OWN", (*reporting.OWN, __name__))
 
 
 def returned(value: Any) -> tuple[bool, Any]:
@@ -228,6 +235,7 @@ def test_a_group_comes_back_with_its_members_their_causes_and_notes_whatever_one
     ],
     ids=["items", "partial", "global", "default", "itself"],
 )
+@pytest.mark.usefixtures("as_the_runner")
 def test_what_keeps_a_result_from_being_pickled_is_named(value: Any, where: str) -> None:
     if isinstance(value, types.FunctionType):
         value.__module__ = "__main__"  # so that it travels by value
@@ -236,7 +244,25 @@ def test_what_keeps_a_result_from_being_pickled_is_named(value: Any, where: str)
     assert isinstance(error, RemotePicklingError)
     first = str(error).partition("\n")[0]
     assert first.endswith(f": it is {where}" if where else "object")
-    assert not str(error).endswith("\n")
+    assert str(error) == first  # without a traceback of what pickles it
+
+
+LOCKED = """
+class Locked:
+    def __reduce__(self):
+        raise RuntimeError("mine alone")
+"""
+
+
+@pytest.mark.usefixtures("as_the_runner")
+def test_what_refuses_to_be_pickled_is_shown_by_its_own_frames() -> None:
+    users: dict[str, Any] = {"__name__": "users"}
+    exec(LOCKED, users)
+    _, error = returned([users["Locked"]()])
+    first, *traceback = str(error).splitlines()
+    assert first.endswith("mine alone: it is the item 0 of a list")
+    assert traceback[-1] == "RuntimeError: mine alone"
+    assert [line.split(", in ")[1] for line in traceback if ", in " in line] == ["__reduce__"]
 
 
 def test_a_remote_traceback_is_found_where_older_pickles_name_it() -> None:
