@@ -60,14 +60,13 @@ def _results(arguments: argparse.Namespace) -> int:
 
 def _failed(arguments: argparse.Namespace) -> int:
     from ..sweeps.stored import open_sweep
-    from ..sweeps.values import written
+    from ..sweeps.values import assignments
 
     scan: StoredSweep = open_sweep(arguments.store)
     for row in scan.failed_rows():
-        params = ", ".join(f"{name}={written(value)}" for name, value in row.params.items())
         which = f", repeat {row.identity[1]}" if scan.has_repeats else ""
         where = f" (job {row.job_id}, run {row.run_id})" if row.job_id is not None else ""
-        sys.stdout.write(harmless(f"{params}{which}: {row.error}{where}") + "\n")
+        sys.stdout.write(harmless(f"{assignments(row.params)}{which}: {row.error}{where}") + "\n")
         for line in (row.tail or "").splitlines()[-10:]:
             sys.stdout.write(f"    {harmless(line)}\n")
     return 0

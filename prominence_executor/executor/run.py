@@ -458,13 +458,13 @@ class Run:
             said = report_left(self.context, chunks, self._jobs, self.is_warm, self._how_to_go_on)
             self.registry.fail(ProminenceError("the program was interrupted and left its jobs at the service"))
             self.context.connection.stop_repeating()  # nobody waits for anything that a service away would answer
-            sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
-            await_end(self.context, self._ended)
         else:
             if not self.context.connection.reached:
                 self.context.connection.stop_repeating()  # nobody has anything that could be deleted
             said = delete(self.context, self.registry.chunks, self._ended)
-            sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
+        sys.stderr.write(f"run {self.context.run_id} interrupted: {said}\n")
+        if self._left:
+            await_end(self.context, self._ended)
 
     def _lost_service(self, error: ProminenceError) -> None:
         """Give up: there is no service any more, nor what it had."""

@@ -13,10 +13,6 @@ from http.client import HTTPException
 
 from . import wire
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any  # noqa: F401  in comments
-
 SOON = 0.2  # seconds after which records should be in the standard output
 LARGE = 16 << 20  # bytes of large records that wait for the end of a batch
 PRINTED = [0]  # bytes that this process has written to the standard output; there may be more in it

@@ -48,6 +48,14 @@ class RunContext:
         """The run's client, which is closed when the run ends."""
         return self.connection.client
 
+    def log_left(self, text: str, error: Exception) -> None:
+        """Log that something may be left at the service; at INFO where an interrupted program has said so already.
+
+        ``text``: with a place for the run's id and one for the error.
+        """
+        level = logging.INFO if self.connection.given_up else logging.WARNING
+        self.log.log(level, text, self.run_id, error)
+
 
 def new_context(
     connect: Callable[[], ProminenceClient],

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..public import public
 from .points import Spec
 from .records import Identity, Outcome
-from .values import written
+from .values import assignments
 
 
 class Owner(Protocol):
@@ -91,6 +91,5 @@ class Point:
         return self._sweep.outcome_of(self._spec.identity, None)
 
     def __repr__(self) -> str:
-        params = ", ".join(f"{name}={written(value)}" for name, value in self._spec.params.items())
         which = f", repeat {self.repeat}" if self._sweep.has_repeats else ""
-        return f"<Point {params}{which}: {self.status}>"
+        return f"<Point {assignments(self._spec.params)}{which}: {self.status}>"

@@ -208,6 +208,11 @@ def written(value: Any) -> str:
     return repr(value.item() if numpy is not None and isinstance(value, numpy.number) else value)
 
 
+def assignments(params: Mapping[str, Any]) -> str:
+    """Return how a person writes parameters: ``energy=1.5, gamma=0.2``."""
+    return ", ".join(f"{name}={written(value)}" for name, value in params.items())
+
+
 def named_parts(value: Any) -> dict[str, Any] | None:
     """Return the parts of a mapping, a dataclass or a named tuple by their names; None for anything else."""
     if isinstance(value, Mapping):

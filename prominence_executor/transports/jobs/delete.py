@@ -6,7 +6,6 @@ cannot be deleted is logged: no call depends on it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -123,9 +122,7 @@ class Deleter:
                 for name in entry.uploaded:
                     self._context.client.delete_data(name)
         except ProminenceError as error:
-            text = "jobs or objects of run %s could not be deleted: %s"
-            level = logging.INFO if self._context.connection.given_up else logging.WARNING  # which has been said
-            self._context.log.log(level, text, self._context.run_id, error)
+            self._context.log_left("jobs or objects of run %s could not be deleted: %s", error)
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)

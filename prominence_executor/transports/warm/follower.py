@@ -86,8 +86,7 @@ class WorkerFollower:
                 for job_id in self._scan.couriers:
                     empty_places(self._context.client, self._context.run_id, job_id)
             except ProminenceError as error:
-                text = "workers of run %s may be left at the service: %s"
-                self._context.log.warning(text, self._context.run_id, error)
+                self._context.log_left("workers of run %s may be left at the service: %s", error)
 
     def threads(self) -> set[threading.Thread]:
         """Return those in which callbacks of futures may run."""

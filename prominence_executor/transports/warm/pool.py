@@ -13,7 +13,6 @@ the workers, and reads what that has published. It holds no state that is writte
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -148,6 +147,4 @@ class WarmPool:
             remove_workers(self._context.client, self._context.run_id, left, young)
             self._places.clean()
         except ProminenceError as error:
-            text = "workers of run %s may be left at the service: %s"
-            level = logging.INFO if self._context.connection.given_up else logging.WARNING  # which has been said
-            self._context.log.log(level, text, self._context.run_id, error)
+            self._context.log_left("workers of run %s may be left at the service: %s", error)
