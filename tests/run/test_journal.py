@@ -120,12 +120,12 @@ def test_calls_that_come_to_share_a_job_are_at_no_moment_in_it_twice(tmp_path: P
         with executor:
             executor.submit_many(pow, [before] * 4, range(4), chunksize=4)
             statements: list[str] = []
-            journal._db.set_trace_callback(statements.append)
+            with journal._lock:  # beside a statement sqlite3 waits for that one with the GIL, and it for the GIL
+                journal._db.set_trace_callback(statements.append)
             before.set_result(2)
             deadline = time.monotonic() + 30
             while not any("DELETE FROM chunk" in text for text in statements) and time.monotonic() < deadline:
                 time.sleep(0.01)
-            journal._db.set_trace_callback(None)
             raise KeyboardInterrupt
     kinds = [text.split()[0] for text in statements if text.split()[0] in ("BEGIN", "COMMIT") or " chunk" in text]
     assert kinds[:6] == ["BEGIN", "INSERT", *["DELETE"] * 4], statements

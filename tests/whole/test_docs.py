@@ -27,7 +27,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return packages_of(tmp_path_factory.mktemp("packages"))
 
 
-@pytest.mark.timeout(1200)  # a page has up to nine
+@pytest.mark.timeout(900)  # a page has up to nine
 @pytest.mark.parametrize(
     "page",
     [page for page, shown in SHOWN.items() if any(not snippet.not_run for snippet in shown)],
