@@ -366,7 +366,7 @@ class ProminenceExecutor(MapFunctions):
         executor._take(run, options)
         executor._reads_only = not takes_over
         try:
-            executor._found = run.adopt(found, plan, options, owns=takes_over or whole or owns)
+            executor._found = run.dispatch.adopt(found, plan, options, owns=takes_over or whole or owns)
         except (KeyboardInterrupt, SystemExit):
             run.interrupt()  # nobody has the executor, and the program's end would wait for all calls
             raise
@@ -668,7 +668,7 @@ class ProminenceExecutor(MapFunctions):
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order.
 
-        With ``patience`` the calls are not a chunk: see `Run.submit_held`.
+        With ``patience`` the calls are not a chunk: see `Dispatcher.submit_held`.
         """
         warn_of_short_calls(self._run.context.history)
         payloads = [payload for chunk in packed for payload in chunk.payloads]
@@ -683,9 +683,9 @@ class ProminenceExecutor(MapFunctions):
             sent: list[ProminenceFuture[Any]] = []
             announce(sent)
         elif patience is None:
-            sent = self._run.submit(payloads, options, announce)
+            sent = self._run.dispatch.submit(payloads, options, announce)
         else:
-            sent = self._run.submit_held(payloads[0], options, patience, announce)
+            sent = self._run.dispatch.submit_held(payloads[0], options, patience, announce)
         return in_order(packed, sent)
 
 

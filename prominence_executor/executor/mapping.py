@@ -323,7 +323,7 @@ class MapFunctions(Executor):
     ) -> list[ProminenceFuture[Any]]:
         """Queue chunks that have been pickled; return the futures of all their calls in their order.
 
-        With ``patience`` the calls are not a chunk: see `Run.submit_held`.
+        With ``patience`` the calls are not a chunk: see `Dispatcher.submit_held`.
         """
         raise NotImplementedError
 

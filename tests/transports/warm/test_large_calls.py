@@ -185,8 +185,8 @@ def test_a_batch_that_did_not_arrive_goes_again_with_all_that_was_in_it(
 
 def known_of(executor: ProminenceExecutor) -> list[set[str]]:
     """What its workers are believed to have."""
-    assert executor._run._pool
-    return [worker.known for worker in executor._run._pool._scheduler._state.workers.values()]
+    assert executor._run.dispatch.pool
+    return [worker.known for worker in executor._run.dispatch.pool._scheduler._state.workers.values()]
 
 
 def test_a_worker_that_lacks_what_it_is_believed_to_have_gives_the_batch_back(
@@ -340,8 +340,8 @@ def test_a_result_that_nobody_can_read_while_its_worker_goes_on_has_its_call_run
     future = warm.submit(os.urandom, 10)
     assert future.result(60)
     run = warm._run
-    assert run._pool is not None
-    pool, payload = run._pool, Payload(Blob([b"f"]), [Blob([b"a"])])
+    assert run.dispatch.pool is not None
+    pool, payload = run.dispatch.pool, Payload(Blob([b"f"]), [Blob([b"a"])])
     calls: list[ProminenceFuture[Any]] = []
 
     def make(first: int) -> list[Chunk]:
@@ -350,7 +350,7 @@ def test_a_result_that_nobody_can_read_while_its_worker_goes_on_has_its_call_run
 
     [chunk] = run.registry.admit(1, make)
     [future_of_it] = calls
-    settler = OutcomeSettler(run.context, run.registry, run._settler, Places(run.context))
+    settler = OutcomeSettler(run.context, run.registry, run.dispatch._settler, Places(run.context))
     place = {"name": "nowhere", "size": 9, "sha256": "", "at": 0, "length": 9, "printed": 0}
     ended = [(chunk, Ended(0, b"", place))]
     for _ in range(2):

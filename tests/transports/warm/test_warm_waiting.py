@@ -67,7 +67,7 @@ def test_the_thread_that_hears_ends_though_it_is_told_to_rest_then(service: Loca
     """As by a scheduler whose last worker ends while the run does."""
     with ProminenceExecutor(service.url, service.token, workers="warm", max_workers=1) as executor:
         assert executor.submit(pow, 2, 2).result(60) == 4
-        pool = executor._run._pool
+        pool = executor._run.dispatch.pool
         assert pool is not None
         listener = pool._scheduler._listener
         stopping = threading.Thread(target=listener.stop, daemon=True)
