@@ -5,6 +5,8 @@ It asks the service a few questions once, and blocks for them; what the run cons
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
 from typing import Any
 
@@ -17,9 +19,49 @@ from ..run.names import MOST_CALLS, ArrayRange, CallRange, parse_array_name, par
 from ..run.options import RUN_LABEL
 from ..transports.warm.traces import MailboxScan
 from .adoption import RunSnapshot
+from .settings import Service
 
+_NEW = "that of 'local' is a new one for each program; one that prominence-executor serve starts keeps what it has"
 _RECENT = 60.0  # seconds, enough for two clocks that differ a little
 _ON_THE_WAY = 1.5  # seconds that a request may take which a program sent before it was killed
+
+
+def find_again(
+    service: Service, run_id: str, path: str | os.PathLike[str] | None, takeover: bool
+) -> tuple[RunSnapshot, Journal | None]:
+    """Find a run, and open its journal, or begin another for what is submitted now.
+
+    Args:
+        path: of the journal, if the run was begun with one.
+        takeover: the run is to take new calls.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        RunExistsError: the journal is in use.
+        ValueError: the journal is another run's, or of a newer version, as the run may be.
+    """
+    kept = None if path is None else Journal.open(path)
+    try:
+        if kept is not None and kept.run_id != run_id:
+            raise ValueError(f"the journal {path} is one of run {kept.run_id!r}, not of {run_id!r}")
+        with service.connect() as client:
+            try:
+                found = find(client, run_id, kept)
+            except RunNotFoundError as error:
+                if path is None or kept is not None or not os.path.exists(path):
+                    raise error if service.lasts else RunNotFoundError(f"{error}: {_NEW}") from None
+                # Its program was killed while it made the journal: it has submitted nothing.
+                kept = Journal.create(path, run_id, secrets.token_bytes(32))
+                found = find(client, run_id, kept)
+        if path is not None and kept is None:
+            if not os.path.exists(path):
+                LOG.warning("run %s: there is no journal %s (it is removed when all calls are sent)", run_id, path)
+            kept = Journal.create(path, run_id, found.key) if takeover else None
+    except BaseException:
+        if kept is not None:
+            kept.close()
+        raise
+    return found, kept
 
 
 def find(client: ProminenceClient, run_id: str, journal: Journal | None) -> RunSnapshot:

@@ -25,7 +25,6 @@ from ..client.client import ProminenceClient
 from ..client.model import JobPolicies, Resources
 from ..client.profiles import find_profile
 from ..environments.store import LIMIT
-from ..errors import RunNotFoundError
 from ..payload.dependencies import Value
 from ..payload.modules import DATA_LIMIT
 from ..public import public
@@ -41,7 +40,7 @@ from ..transports.warm.options import Warm
 from ..transports.warm.state import WorkerInfo
 from .adoption import RunSnapshot, plan_adoption
 from .arguments import value_of
-from .attach import check_new, find
+from .attach import check_new, find, find_again
 from .auto_chunks import free_slots
 from .function import PickledFunction, PickledFunctions
 from .image_check import ImageReport, check_image
@@ -65,7 +64,6 @@ from .watching import watch
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_NEW = "that of 'local' is a new one for each program; one that prominence-executor serve starts keeps what it has"
 _MANY = 1000  # what _max_workers says when nothing bounds the jobs: dask and others size their batches by it
 
 
@@ -301,25 +299,9 @@ class ProminenceExecutor(MapFunctions):
         settings = run_settings(max_workers, poll_interval, service_timeout, on_interrupt, lazy, warm, cancel_running)
         options = Options().changed(outputs_dir=outputs_dir, labels=engine_labels(None, engine))
         service = find_service(url, token, service_timeout, engine=engine, profile=profile)
-        kept = None
         try:
-            kept = None if journal is None else Journal.open(journal)
-            if kept is not None and kept.run_id != run_id:
-                raise ValueError(f"the journal {journal} is one of run {kept.run_id!r}, not of {run_id!r}")
-            with service.connect() as client:
-                try:
-                    found = find(client, run_id, kept)
-                except RunNotFoundError as error:
-                    if journal is None or kept is not None or not os.path.exists(journal):
-                        raise error if service.lasts else RunNotFoundError(f"{error}: {_NEW}") from None
-                    # Its program was killed while it made the journal: it has submitted nothing.
-                    kept = Journal.create(journal, run_id, secrets.token_bytes(32))
-                    found = find(client, run_id, kept)
-            if journal is not None and kept is None and takeover:
-                kept = Journal.create(journal, run_id, found.key)
+            found, kept = find_again(service, run_id, journal, takeover)
         except BaseException:
-            if kept is not None:
-                kept.close()
             service.stop()
             raise
         run = Run(service, run_id, found.key, settings, kept, attached=True)
