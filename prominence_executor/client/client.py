@@ -114,7 +114,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     def describe_job(self, job_id: int) -> dict[str, Any]:
         """Return everything about one job. Costly at the service: it looks through all jobs that ever ended."""
         path = f"/jobs/{natural(job_id)}"
-        return self.api.retry_while_not_found(_BLINK, lambda: self.api.call("GET", path, read_job))
+        return self.api.repeats.while_not_found(_BLINK, lambda: self.api.call("GET", path, read_job))
 
     def list_jobs(
         self,
@@ -220,7 +220,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
         def ask() -> bytes:
             return self.api.call("GET", path, read_bytes, params=params, limit=limit)
 
-        return self.api.retry_while_not_found(retry_for, ask)
+        return self.api.repeats.while_not_found(retry_for, ask)
 
     def execute(self, job_id: int, command: Sequence[str]) -> bytes:
         """Run a command inside a running job and return its output. Never repeated."""
@@ -248,7 +248,7 @@ class ProminenceClient(DataVerbs, KeyVerbs):
     def describe_workflow(self, workflow_id: int) -> dict[str, Any]:
         """Return everything about one workflow. Asks again for 3 s: around its end the service does not know it."""
         path = f"/workflows/{natural(workflow_id)}"
-        return self.api.retry_while_not_found(_ENDING, lambda: self.api.call("GET", path, read_workflow))
+        return self.api.repeats.while_not_found(_ENDING, lambda: self.api.call("GET", path, read_workflow))
 
     def list_workflows(
         self,

@@ -64,7 +64,7 @@ class DataVerbs:
         level = logging.INFO if stream.size >= _LARGE else logging.DEBUG
         _log.log(level, "uploading %s, %.3g MB", on_terminal(name), stream.size / 1e6)
         began = time.monotonic()
-        self.api.retry(lambda: _upload_once(self.api, asked, stream), stream.repeatable)
+        self.api.repeats.call(lambda: _upload_once(self.api, asked, stream), stream.repeatable)
         _log.log(level, "%s has been uploaded in %.3g s", on_terminal(name), time.monotonic() - began)
 
     @overload
@@ -162,4 +162,4 @@ def _fetch(
         with api.call_store("GET", url, headers=download.headers(), stream=True) as response, transferring():
             download.receive(response)
 
-    api.retry(once, download.repeatable)
+    api.repeats.call(once, download.repeatable)

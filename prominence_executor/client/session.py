@@ -1,6 +1,6 @@
-"""The one way that every request takes: sessions, timeouts, retries, the token, and the count of requests.
+"""The one way that every request takes: sessions, timeouts, the token, and the count of requests.
 
-    call -> retry -> _send -> _exchange       the API: one session, one timeout, the bearer token
+    call -> repeats -> _send -> _exchange     the API: one session, one timeout, the bearer token
     call_store -> _exchange                   the object store: another session, which has no credentials at all
 
 It knows no verb of the API; those are in client.py, data.py and keys.py.
@@ -8,10 +8,8 @@ It knows no verb of the API; those are in client.py, data.py and keys.py.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-import random
 import re
 import threading
 import time
@@ -25,16 +23,15 @@ import requests
 from ..errors import (
     AuthenticationError,
     InvalidRequestError,
-    NotFoundError,
     ProminenceError,
     ServiceError,
     ServiceUnavailableError,
-    TransferError,
 )
 from .auth import TokenSource, base_url, verification
 from .bodies import AnotherService, path_of, read_error, read_whole, unreachable
 from .connections import STORE_PORT, Connections, Known, another_port, no_credentials, trusted
 from .outages import Outages, is_outage
+from .repeats import Repeats
 from .responses import refusal
 from .transfers import transferring
 from .watching import Cuts, Watch, preference, seen, take
@@ -42,7 +39,6 @@ from .watching import Cuts, Watch, preference, seen, take
 T = TypeVar("T")
 
 _log = logging.getLogger("prominence_executor")
-_jitter = random.SystemRandom()  # it has no state: neither the program's own, nor one that a fork would copy
 
 
 class ApiSession:
@@ -52,7 +48,8 @@ class ApiSession:
 
     Attributes:
         url: the API's base, without a slash at its end.
-        retry_for: seconds for which a request that may be repeated is tried again while the service is away.
+        timeout: seconds to connect, and seconds to wait for the next bytes of an answer.
+        repeats: tries again what time may heal.
         known: what looks at new connections, if anything.
         outages: what is told of answers, and of requests that have none.
     """
@@ -69,8 +66,8 @@ class ApiSession:
     ) -> None:
         self.url = base_url(url, profile)
         self._tokens = token if isinstance(token, TokenSource) else TokenSource(token, profile, self.url)
-        self._timeout = timeout
-        self.retry_for = retry_for
+        self.timeout = timeout
+        self.repeats = Repeats(retry_for)
         self.outages = Outages(lambda: self.retry_for)
         self._verify = verification(verify)
         self._session = Connections()
@@ -79,19 +76,9 @@ class ApiSession:
         self._moved = False  # the service has signed addresses of its port before
         self._has_answered = False  # as the service does, once
         self._closed = threading.Event()
-        self._impatient = threading.Event()  # nothing is tried again
         self._cuts = Cuts()
         self._counted = threading.Lock()
         self._counts: Counter[str] = Counter()
-
-    @property
-    def timeout(self) -> tuple[float, float]:
-        """Seconds to connect, and seconds to wait for the next bytes of an answer."""
-        return self._timeout
-
-    @timeout.setter
-    def timeout(self, seconds: tuple[float, float]) -> None:
-        self._timeout = seconds
 
     def known_by(self, known: Known) -> None:
         """Have a function look at each new connection without TLS, before a token or anything else is sent on it."""
@@ -105,6 +92,15 @@ class ApiSession:
         self._moved = True
         self.outages.forget(self.url)
         self.url = base_url(url)
+
+    @property
+    def retry_for(self) -> float:
+        """Seconds for which a request that may be repeated is tried again while the service is away."""
+        return self.repeats.seconds
+
+    @retry_for.setter
+    def retry_for(self, seconds: float) -> None:
+        self.repeats.seconds = seconds
 
     @property
     def verify(self) -> bool | str:
@@ -123,14 +119,10 @@ class ApiSession:
         """Whether `close` has been called; nothing can be sent any more."""
         return self._closed.is_set()
 
-    def stop_repeating(self) -> None:
-        """Try nothing again from now on, and end the waits of all threads that would have."""
-        self._impatient.set()
-
     def close(self) -> None:
         """Close the connections, and end the waits of all threads that would have tried again."""
         self._closed.set()
-        self.stop_repeating()
+        self.repeats.stop()
         self._session.close()
         self._bare.close()
 
@@ -182,7 +174,7 @@ class ApiSession:
         headers = {} if body is None else {"Content-Type": kind}
         if since is not None:
             params = {**(params or {}), **seen(since)}
-            patience = self._timeout[1] / 2
+            patience = self.timeout[1] / 2
             told = preference(since, min(wait or 0.0, patience))
             headers |= told if patience >= 1.0 else {}  # else an answer would come at once, and say that it has waited
             repeat = repeat and not wait
@@ -212,7 +204,7 @@ class ApiSession:
             return once(renewed)
 
         try:
-            answer = self.retry(with_token, repeat)
+            answer = self.repeats.call(with_token, repeat)
         except AnotherService as error:
             if self._has_answered or (method != "GET" and error.may_have_arrived):
                 raise ServiceError(str(error), error.status_code) from error.__cause__
@@ -226,7 +218,7 @@ class ApiSession:
         if not is_outage(error):
             if error.status_code is not None:
                 self.outages.answered(place)
-        elif not (self._impatient.is_set() or (may_be_cut and error.may_have_arrived)):
+        elif not (self.repeats.stopped or (may_be_cut and error.may_have_arrived)):
             self.outages.unanswered(place, error, began)
 
     def _refused(self, error: AuthenticationError) -> AuthenticationError:
@@ -262,7 +254,7 @@ class ApiSession:
     ) -> requests.Response:
         """Exchange one request with the object store: no token, the bytes as they are stored.
 
-        It is tried once; a caller that may repeat it does so by ``retry``. With ``stream`` the body is left to be read.
+        It is tried once; a caller that may repeat it does so by `Repeats`. With ``stream`` the body is left to be read.
         """
         kind = "GET output" if method == "GET" else f"{method} upload"
         place, began = self._place_of(url), self.outages.now()
@@ -278,7 +270,7 @@ class ApiSession:
                 raise
             if response.status_code // 100 != 2:
                 refused = refusal(read_error(response))
-                if refused.status_code is None or refused.status_code < 500 or self._impatient.is_set():
+                if refused.status_code is None or refused.status_code < 500 or self.repeats.stopped:
                     self.outages.answered(place)
                 else:  # a full disk, for example: who asks again does so for as long as without an answer
                     self.outages.unanswered(files, refused, began)
@@ -297,7 +289,7 @@ class ApiSession:
         self, method: str, url: str, token: str, body: bytes | None, headers: Mapping[str, str]
     ) -> requests.Response:
         bearing = {**headers, "Authorization": f"Bearer {token}"}
-        response = self._session.send_directly(method, url, body, bearing, self._timeout, self._verify)
+        response = self._session.send_directly(method, url, body, bearing, self.timeout, self._verify)
         if response is not None:
             return response
 
@@ -329,7 +321,7 @@ class ApiSession:
             data=data,
             headers=headers,
             auth=auth,
-            timeout=self._timeout,
+            timeout=self.timeout,
             verify=self._verify,
             stream=True,
             allow_redirects=redirects,
@@ -359,40 +351,6 @@ class ApiSession:
             _log.debug("%s: HTTP %d after %.3f s", what(), response.status_code, time.monotonic() - began)
         return response
 
-    def retry(self, once: Callable[[], T], repeat: bool = True) -> T:
-        """Call ``once`` until it returns, or its failure is not one that time heals, or ``retry_for`` is over.
-
-        Blocks. Without ``repeat`` it is called once.
-        """
-        deadline = time.monotonic() + self.retry_for
-        for attempt in itertools.count():
-            try:
-                return once()
-            except (ServiceError, TransferError) as error:
-                # A 500 may well be the request's own fault, so it gets two more chances and not the whole time.
-                heals = attempt < 2 or isinstance(error, ServiceUnavailableError | TransferError)
-                wait = max(_backoff(attempt), error.retry_after or 0.0)
-                if not (repeat and heals) or time.monotonic() + wait > deadline or self._impatient.is_set():
-                    raise
-                _log.info("trying again in %.1f s: %s", wait, error)
-                failed = error
-            # Not in the handler: Ctrl-C here is to show no failures of requests, which say nothing about it.
-            if self._impatient.wait(wait):
-                raise failed
-        raise AssertionError("unreachable")
-
-    def retry_while_not_found(self, seconds: float, call: Callable[[], T]) -> T:
-        """Call again for some seconds while the service says that there is no such thing: it may just be ending."""
-        deadline = time.monotonic() + seconds
-        for attempt in itertools.count():
-            try:
-                return call()
-            except NotFoundError:
-                wait = _backoff(attempt)
-                if time.monotonic() + wait > deadline or self._impatient.wait(wait):
-                    raise
-        raise AssertionError("unreachable")
-
 
 def kind_of(method: str, path: str) -> str:
     """Return the kind under which a request is counted: without the numbers and names in its path."""
@@ -400,8 +358,3 @@ def kind_of(method: str, path: str) -> str:
     if root in ("kv", "data") and rest not in ([], ["upload"], ["output"]):
         return f"{method} /{root}"
     return f"{method} " + re.sub(r"/\d+", "/id", path)
-
-
-def _backoff(attempt: int) -> float:
-    """Return seconds: 0.1 and twice as long each time, up to 5, less up to a half, so that clients come apart."""
-    return min(5.0, 0.1 * 2.0 ** min(attempt, 10)) * _jitter.uniform(0.5, 1.0)

@@ -62,7 +62,7 @@ class Connection:
 
     def stop_repeating(self) -> None:
         """Have no request of the run's client tried again, and the waits end that are for that."""
-        self.client.api.stop_repeating()
+        self.client.api.repeats.stop()
 
     def is_silent(self, since: float) -> bool:
         """Return whether there has been no answer for so long that an interrupted program waits for none.
