@@ -7,7 +7,6 @@ that the run's outcomes are signed with, and pickles: it belongs to the user alo
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sqlite3
@@ -15,24 +14,20 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ..client.model import JobPolicies, Resources
-from ..environments.locks import lock_from
 from ..errors import RunExistsError
 from ..formats import newer
 from ..payload.blob import Blob
 from ..payload.calls import Payload, calls_file, read_calls_file
-from ..payload.files import FileSource
 from ..payload.modules import ModuleZip
 from ..payload.pickling import ObjectRef
-from . import retry
 from .chunk import Chunk
 from .needs import Needs, kept_needs, needs_from
 from .objects import Objects
 from .options import Options
+from .plain_options import options_from, plain_options
 
 # As SQLite's user_version: 2 once a call that needs results of others has been in it, which an earlier version would
 # send without them. The first version of this package left it at 0.
@@ -361,55 +356,3 @@ def _pieces(content: Blob) -> Iterator[memoryview]:
     for piece in content:
         for at in range(0, len(piece), _PIECE):
             yield memoryview(piece)[at : at + _PIECE]
-
-
-def plain_options(options: Options) -> dict[str, object]:
-    """Return options as values that JSON can hold."""
-    return {
-        **{name: getattr(options, name) for name in ("image", "runtime")},
-        "retries": retry.plain(options.retries),
-        **({} if options.time_limit is None else {"time_limit": options.time_limit}),
-        "resources": asdict(options.resources),
-        "policies": None if options.policies is None else asdict(options.policies),
-        "labels": dict(options.labels),
-        "env": dict(options.env),
-        "files": {name: _plain_file(source) for name, source in options.files.items()},
-        **{name: getattr(options, name) for name in ("outputs", "outputs_dir", "task_type", "procs_per_node")},
-        **_plain_requirements(options),
-    }
-
-
-def _plain_requirements(options: Options) -> dict[str, object]:
-    if options.requirements is None:  # else older versions could not read it, and there is no need
-        return {}
-    return {"requirements": options.requirements.plain(), "requirements_limit": options.requirements_limit}
-
-
-def _plain_file(source: FileSource) -> dict[str, object]:
-    if source.content is not None:
-        return {"size": source.size, "content": base64.b64encode(source.content).decode()}
-    return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
-
-
-def _file(plain: dict[str, Any]) -> FileSource:
-    if "content" in plain:
-        plain["content"] = base64.b64decode(plain["content"])
-    return FileSource(**plain)
-
-
-def options_from(plain: dict[str, Any]) -> Options:
-    """Invert `plain_options`."""
-    resources, policies, usual = plain.pop("resources"), plain.pop("policies"), Resources()
-    if "requirements" in plain:
-        plain["requirements"] = lock_from(plain["requirements"], "the lock in the journal")
-    files = {name: _file(source) for name, source in plain.pop("files", {}).items()}
-    retries = retry.from_plain(plain.pop("retries", 0))
-    return Options(
-        # A default that nobody chose is one again, so that it gives way to what excludes it.
-        resources=Resources(**{name: value for name, value in resources.items() if value != getattr(usual, name)}),
-        policies=None if policies is None else JobPolicies(**policies),
-        files=files,
-        retries=retries,
-        outputs=tuple(plain.pop("outputs", ())),
-        **plain,
-    )

@@ -17,7 +17,7 @@ from wheels import wheel
 
 from prominence_executor import ProminenceExecutor, RemoteEnvironmentError, RequirementsError, Resources
 from prominence_executor.local import LocalService
-from prominence_executor.run.journal import options_from, plain_options
+from prominence_executor.run.plain_options import options_from, plain_options
 
 pytestmark = pytest.mark.once
 

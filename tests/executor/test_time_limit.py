@@ -19,7 +19,7 @@ import pytest
 
 from prominence_executor import JobError, ProminenceExecutor, ProminenceFuture, Resources, Retry, TimeLimitExceededError
 from prominence_executor.local import LocalService
-from prominence_executor.run.journal import options_from, plain_options
+from prominence_executor.run.plain_options import options_from, plain_options
 
 pytestmark = pytest.mark.once
 

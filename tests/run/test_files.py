@@ -287,8 +287,8 @@ def test_warm_workers_leave_calls_with_files_to_jobs(service: LocalService) -> N
 
 
 def test_a_journal_keeps_files_and_outputs(service: LocalService, tmp_path: Path) -> None:
-    from prominence_executor.run.journal import options_from, plain_options
     from prominence_executor.run.options import Options
+    from prominence_executor.run.plain_options import options_from, plain_options
 
     path = tmp_path / "mesh"
     path.write_bytes(b"mesh")

@@ -25,8 +25,8 @@ from prominence_executor import (
     WalltimeExceededError,
 )
 from prominence_executor.run.advice import advice
-from prominence_executor.run.journal import options_from, plain_options
 from prominence_executor.run.options import Options
+from prominence_executor.run.plain_options import options_from, plain_options
 from prominence_executor.run.retry import Again, groups, resources_after
 from prominence_executor.service import LocalService, Platform
 
