@@ -34,7 +34,10 @@ class Answer:
 
     def read(self):
         """Return the body, which is read to its end if it is not here."""
-        return self.content if self.content is not None else self.rest.read()  # type: ignore[union-attr]
+        if self.content is not None:
+            return self.content
+        with self.rest:  # type: ignore[union-attr]
+            return self.rest.read()  # type: ignore[union-attr]
 
 
 def host_of(host, port, default):
@@ -111,7 +114,11 @@ def unusual(begun, connection, method):
     # type: (bytes, Any, str) -> Answer
     """Return an answer of which ``begun`` has come, as http.client reads it."""
     response = http.client.HTTPResponse(Begun(begun, connection), method=method)  # type: ignore[arg-type]
-    response.begin()
+    try:
+        response.begin()
+    except BaseException:
+        response.close()  # else Python 3.13 prints what its garbage collection meets in it
+        raise
     headers = {}  # type: dict[str, str]
     for name, value in response.headers.items():
         name = name.lower()

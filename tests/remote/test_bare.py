@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
+import socket
+import sys
+
 import pytest
 from peer import TOKEN
 from raw_peer import CLOSE, OK, a_raw_peer
@@ -81,3 +86,20 @@ def test_nothing_gets_a_line_of_its_own_in_the_head_of_a_request(target: str, he
 )
 def test_a_host_is_named_as_others_name_it(host: str, port: int, said: str) -> None:
     assert bare.host_of(host, port, 80) == said
+
+
+@pytest.mark.parametrize("begun", [b"", b"+OK\r\n\r\n", CHUNKED[:-10], OK[0][:-2]])
+def test_an_answer_that_ends_early_leaves_nothing_that_complains_when_it_is_collected(begun: bytes) -> None:
+    complaints: list[object] = []
+    here, there = socket.socketpair()
+    with here, there, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", complaints.append)
+        there.sendall(begun)
+        there.shutdown(socket.SHUT_WR)
+        with pytest.raises((http.client.HTTPException, OSError)) as caught:
+            bare.answer(here, "GET").read()
+        around: list[object] = [caught.value]
+        around.append(around)  # so that what reads is collected in any order
+        del around, caught
+        gc.collect()
+    assert complaints == []
