@@ -41,6 +41,12 @@ class RunSnapshot:
         return set() if self.scan is None else {*self.scan.outcomes, *(self.scan.held.keys() - self.jobs)}
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing of it waits or runs, as far as the service knows."""
+        jobs = [*self.jobs.values(), *self.arrays.values()]
+        return all(map(has_ended, jobs)) and not (self.scan and self.scan.held)
+
+    @property
     def next_worker(self) -> int:
         """A number that no warm worker of it has."""
         return self.scan.next_worker if self.scan else 1

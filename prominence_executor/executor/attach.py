@@ -5,6 +5,7 @@ It asks the service a few questions once, and blocks for them; what the run cons
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -55,7 +56,8 @@ def find_again(
                 found = find(client, run_id, kept)
         if path is not None and kept is None:
             if not os.path.exists(path):
-                LOG.warning("run %s: there is no journal %s (it is removed when all calls are sent)", run_id, path)
+                level = logging.INFO if found.is_over else logging.WARNING  # one that is over has removed it, as a rule
+                LOG.log(level, "run %s: there is no journal %s (it is removed when all calls are sent)", run_id, path)
             kept = Journal.create(path, run_id, found.key) if takeover else None
     except BaseException:
         if kept is not None:

@@ -129,16 +129,21 @@ def test_what_is_not_there_is_said(
     assert "only a journal could tell whether there were more after call 2" in caplog.text
 
 
-def test_a_journal_that_is_not_there_is_said_since_its_path_may_be_wrong(
-    service: LocalService, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_journal_that_is_not_there_is_said_while_the_run_goes_on_since_its_path_may_be_wrong(
+    service: LocalService, run_id: str, tmp_path: Path, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    right, wrong = tmp_path / "journal", tmp_path / "jurnal"
-    executor = ProminenceExecutor(service.url, service.token, run_id=run_id, journal=right)
-    with executor:
-        assert executor.submit(square, 3).result(30) == 9
+    gate, wrong = tmp_path / "gate", tmp_path / "jurnal"
+    said = f"there is no journal {wrong} (it is removed when all calls are sent)"
+    with ProminenceExecutor(service.url, service.token, run_id=run_id, journal=tmp_path / "journal") as executor:
+        until(executor.submit(waits_for, str(gate)).running)
         with attach(service, run_id, journal=wrong) as again:
-            assert [future.result(30) for future in again.futures()] == [9]
-    assert f"there is no journal {wrong} (it is removed when all calls are sent)" in caplog.text
+            assert said in caplog.text
+            gate.touch()
+            again.futures()[0].result(30)
+    caplog.clear()
+    with attach(service, run_id, journal=wrong) as again:
+        again.futures()[0].result(30)
+    assert said not in caplog.text
     assert not wrong.exists()
 
 
