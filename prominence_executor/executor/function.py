@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from ..payload.pickling import Epilogue, Pickled
@@ -45,6 +46,7 @@ class PickledFunction:
         self.name = _name_of(function)
         self._pickled: Pickled | None = None
         self._failed: Exception | None = None
+        self._traceback: TracebackType | None = None
         self._witness: Witness | None = None
 
     def is_as_pickled(self) -> bool:
@@ -54,7 +56,7 @@ class PickledFunction:
     def for_one_more_call(self) -> Pickled:
         """Return the pickle, which is made when it is first asked for. Raises what pickling raises."""
         if self._failed is not None:
-            raise self._failed
+            raise self._failed.with_traceback(self._traceback)  # to which each call of a map would add lines
         if self._pickled is None:
             try:
                 witness = Witness.of(self._whole[:3])  # before: another thread may change a variable at any moment
@@ -63,7 +65,8 @@ class PickledFunction:
                 function, initializer, initargs, _ = self._whole
                 parts = [("the function", function), ("the initializer", initializer)]
                 name_culprit(error, [*parts, *named_arguments(initargs, {})])
-                self._failed = error  # the search for what it was is not made for each call of a map
+                # The search for what it was is not made for each call of a map.
+                self._failed, self._traceback = error, error.__traceback__
                 raise
             if witness is not None and not self._pickled.objects and witness.holds():
                 self._witness = witness

@@ -190,9 +190,12 @@ def find_service(
         ServiceUnavailableError: it is not, and is not to be started.
         AuthenticationError: there is no token, or it has expired; the sentence says whether the URL is missing, too.
         ValueError: there is no URL, or it is not valid; this is said first.
+        TypeError: it is a number.
         ImportError: ``"local"`` without the extra ``local``.
         RuntimeError: the service of ``"slurm"`` did not start, or runs on another host.
     """
+    if isinstance(url, int):  # a process pool's first argument
+        raise TypeError(f"url must be the service's URL, not {url}: a number of workers is max_workers={url}")
     retry_for = min(_REPEAT, service_timeout)
     url = url or service_url(profile)
     if url == "slurm":

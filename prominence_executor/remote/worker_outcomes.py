@@ -30,18 +30,18 @@ class Outcomes:
         self.room = worker.job["room"]  # bytes in a report
         self.chunks = chunks
         self.place = place
-        self.records = {}  # type: dict[object, bytes]
+        self.records = {}  # type: dict[object, bytes | bytearray]
         self.held, self.held_large = 0, 0  # bytes of these, without and in what is large
         self.places = {}  # type: dict[object, object]  # where they are, if not in a report
         self.unprinted = []  # type: list[object]  # whose records are not in the standard output yet
         self.printed_at = time.monotonic()
         self.large = []  # type: list[object]  # whose records are to go into the object store
-        self.stored = {}  # type: dict[object, bytes]  # that lie there, and are not in the standard output yet
+        self.stored = {}  # type: dict[object, bytes | bytearray]  # that lie there, and are still to be printed
         self.unreached = False  # the object store could not be reached
 
     def begin(self, number):
         """Expect records of a chunk, anew if it had begun before."""
-        self.records[number] = b""
+        self.records[number] = bytearray()  # to which a chunk of many calls adds many
 
     def drop(self, number):
         """Forget a chunk that has not begun after all."""

@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from concurrent import futures
@@ -177,6 +178,14 @@ def test_what_cannot_be_pickled_is_the_futures_exception(executor: ProminenceExe
             future.result(timeout=5)
     with pytest.raises(TypeError, match="it is the argument 0"):
         list(executor.map(lambda x: x, [1, lock], chunksize=2))
+
+
+def test_the_traceback_of_what_cannot_be_pickled_does_not_grow_with_a_map(executor: ProminenceExecutor) -> None:
+    lock = threading.Lock()
+    errors = [call.exception(timeout=5) for call in executor.submit_many(lambda _: lock, range(100))]
+    for error in errors:
+        assert error is not None
+        assert len(traceback.extract_tb(error.__traceback__)) < 20
 
 
 def test_a_future_is_pending_then_running_then_done(executor: ProminenceExecutor, until: Until, tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def test_what_is_no_url_is_said_before_a_missing_token(nothing_set: pytest.Monke
         ProminenceExecutor(url)
 
 
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_number_of_workers_where_process_pools_have_it_is_no_url(
+    nothing_set: pytest.MonkeyPatch, number: Any
+) -> None:
+    nothing_set.setenv("PROMINENCE_URL", "https://host/prominence/v1")
+    with pytest.raises(TypeError, match=f"not {number}: a number of workers is max_workers={number}"):
+        ProminenceExecutor(number)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
