@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import JobDeletedError
 from ..run.chunk import Chunk, Transport
@@ -20,7 +20,7 @@ def report_left(
 ) -> str:
     """Say what is left at the service, and what continues it; ``jobs`` carries those that no warm worker has."""
     if not context.lasts:
-        return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
+        return _ends_with_service(chunks)
     sent = [chunk for chunk in chunks if is_sent(chunk)]
     count = sum(chunk.transport is jobs for chunk in sent)
     said = f"its {count} outstanding jobs are left at the service"
@@ -32,6 +32,11 @@ def report_left(
         said += f", {unsent} calls had not been sent" + (" and are in the journal" if context.journal else "")
     journal = ", journal=..." if context.journal else ""
     return said + "; " + (how_to_go_on or f"ProminenceExecutor.attach({context.run_id!r}{journal}) continues it")
+
+
+def _ends_with_service(chunks: Iterable[Chunk]) -> str:
+    calls = sum(chunk.size for chunk in chunks)
+    return f"its {calls} outstanding calls end with the service, which this program has started"
 
 
 def is_sent(chunk: Chunk) -> bool:
@@ -61,9 +66,9 @@ def delete(context: RunContext, open_now: Callable[[], list[Chunk]], ended: thre
 
     why = await_end(context, ended, look)
     if why is None:
-        return f"its {len(chunks)} outstanding jobs have been deleted"
+        return f"its {calls} outstanding calls were given up, and their jobs deleted"
     if not context.lasts:
-        return f"its {len(chunks)} outstanding jobs end with the service, which this program has started"
+        return _ends_with_service(chunks)
     left = f"what the service has of it, up to {calls} calls, is left there"
     return f"{why}: {left}; prominence-executor cancel {context.run_id} deletes it later"
 

@@ -229,7 +229,7 @@ def test_a_signal_ends_the_wait_at_the_end_of_the_block_and_deletes_the_jobs(
     program.process.send_signal(number)
     found, said, status = program.end()
     assert (found, status) == (code, "deleted"), said
-    assert "interrupted: its 1 outstanding jobs have been deleted" in said
+    assert "interrupted: its 1 outstanding calls were given up, and their jobs deleted" in said
 
 
 @pytest.mark.slow

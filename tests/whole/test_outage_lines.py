@@ -44,7 +44,7 @@ def test_the_first_contact_says_what_it_waits_for_and_ctrl_c_ends_it(options: st
     )
     lines = [line for line in rest.splitlines() if not line.startswith((" ", "Traceback"))]
     assert len(lines) == 2, rest  # that it was interrupted, and what Python says of KeyboardInterrupt
-    assert "interrupted: its 1 outstanding jobs have been deleted" in lines[0]
+    assert "interrupted: its 1 outstanding calls were given up, and their jobs deleted" in lines[0]
     assert lines[1] == "KeyboardInterrupt"
     assert TOKEN not in said + rest
 

@@ -296,7 +296,7 @@ def test_ctrl_c_deletes_the_jobs_and_says_so(place: Place, moment: str, service:
         job = int(program.stdout.readline())
         program.send_signal(signal.SIGINT)
         said = program.communicate(timeout=60)[1]
-    assert "interrupted: its 1 outstanding jobs have been deleted" in said
+    assert "interrupted: its 1 outstanding calls were given up, and their jobs deleted" in said
     with ProminenceClient(service.url, service.token) as client:
         assert client.describe_job(job)["status"] == "deleted"
 
