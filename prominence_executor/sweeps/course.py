@@ -47,7 +47,7 @@ class Course:
         self._arguments = arguments
         self._changed = threading.Condition()  # guards what follows
         self._status: dict[Identity, str] = {}
-        self._finished: list[Identity] = []
+        self._finished: list[Identity | None] = []  # in their order; None: it has been sent again since
         self._open = 0  # calls that have not finished
         self._futures: dict[Identity, Future[Any]] = {}
         self._found: set[Identity] = set()  # that an earlier program has sent
@@ -80,7 +80,9 @@ class Course:
     def again(self, identities: Sequence[Identity]) -> None:
         """Send calls again that have finished."""
         self._records.forget(identities)
+        sent = set(identities)
         with self._changed:
+            self._finished = [None if identity in sent else identity for identity in self._finished]
             for identity in identities:
                 self._status[identity] = PENDING
                 self._lost.pop(identity, None)
@@ -202,11 +204,9 @@ class Course:
                     if not self._open:
                         return
                     self._changed.wait(_GLANCE)
-                came = self._finished[at:]
+                came = self._finished[at : at + 1]  # one alone: while it is looked at, others may be sent again
             at += len(came)
-            for identity in came:
-                yield identity
-                look()
+            yield from filter(None, came)
 
     def status_of(self, identity: Identity) -> str:
         """Return where a call stands: pending, sent, running, done, failed, lost."""

@@ -67,6 +67,30 @@ def test_points_come_as_they_are_done_and_a_failure_stops_no_other(
     assert set(marks.count().values()) == {1}
 
 
+@pytest.mark.parametrize("is_in_loop", [False, True])
+def test_a_point_that_is_sent_again_comes_once_and_when_it_has_ended(threads: Executor, is_in_loop: bool) -> None:
+    seen: list[int] = []
+
+    def compute(x: int) -> int:
+        seen.append(x)
+        if x and seen.count(x) == 1:
+            raise ValueError(x)
+        return x
+
+    scan = sweep(compute, {"x": range(4)}, executor=threads)
+    scan.wait()
+    came = []
+    if not is_in_loop:
+        scan.retry()
+    for point in scan:
+        came.append((point.params["x"], point.status))
+        if is_in_loop and point.status == "failed":
+            scan.retry()
+    first = [came.pop(next(n for n, (_, status) in enumerate(came) if status == "failed"))] if is_in_loop else []
+    assert sorted(came) == [(x, "done") for x in range(4)]
+    assert len(first) == is_in_loop
+
+
 def test_a_store_gives_what_is_done_and_only_the_rest_is_computed(
     any_executor: Executor, start: Start, failing: Path, marks: Marks, tmp_path: Path
 ) -> None:
