@@ -28,6 +28,7 @@ from prominence_executor import (
     RemoteTraceback,
     StoreError,
     StoreInUseError,
+    Sweep,
     open_sweep,
     sweep,
 )
@@ -89,6 +90,21 @@ def test_a_point_that_is_sent_again_comes_once_and_when_it_has_ended(threads: Ex
     first = [came.pop(next(n for n, (_, status) in enumerate(came) if status == "failed"))] if is_in_loop else []
     assert sorted(came) == [(x, "done") for x in range(4)]
     assert len(first) == is_in_loop
+
+
+@pytest.mark.parametrize("send", [Sweep.retry, lambda scan: scan.add({"x": range(3)})], ids=["retry", "add"])
+def test_nobody_waits_for_points_that_the_executor_takes_no_more(send: Callable[[Sweep], Any]) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        scan = sweep(lambda x: 1 // x, {"x": [0, 1]}, executor=executor)
+        scan.wait()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        send(scan)
+    before = scan.counts()
+    assert before["lost"] == 1
+    assert len(list(scan)) == len(scan)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        scan.retry()  # it sends them again
+    assert scan.counts()["lost"] == before["lost"] + before["failed"]
 
 
 def test_a_store_gives_what_is_done_and_only_the_rest_is_computed(
