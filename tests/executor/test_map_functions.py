@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import queue
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ def odd_only(number: int) -> int:
 
 def stops(number: int) -> int:
     raise StopIteration(number)
+
+
+def finds_nothing(number: int) -> int:
+    return queue.Queue[int]().get_nowait()
 
 
 def crashes_at_one(number: int) -> int:
@@ -92,6 +97,8 @@ def test_exceptions_may_come_in_the_places_of_results(either: ProminenceExecutor
     assert isinstance(stopped, StopIteration)
     with pytest.raises(LookupError):
         list(either.map(odd_only, [2], return_exceptions=False))
+    with pytest.raises(queue.Empty):
+        next(either.map(finds_nothing, [1]))
 
 
 def test_what_the_platform_did_to_a_call_is_returned_as_well(executor: ProminenceExecutor) -> None:
