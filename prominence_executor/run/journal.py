@@ -51,6 +51,8 @@ _TABLES = """
         sending INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE IF NOT EXISTS uses (chunk TEXT NOT NULL, object TEXT NOT NULL, size INTEGER, shared INTEGER);
+    CREATE INDEX IF NOT EXISTS uses_by_chunk ON uses (chunk);
+    CREATE INDEX IF NOT EXISTS uses_by_object ON uses (object);
     CREATE TABLE IF NOT EXISTS needs (chunk TEXT PRIMARY KEY, facts TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS piece (object TEXT NOT NULL, number INTEGER, content BLOB, PRIMARY KEY (object, number));
 """
@@ -259,12 +261,12 @@ class Journal:
         db.executemany("DELETE FROM chunk WHERE name = ?", rows)
         if self._has_needs:
             db.executemany("DELETE FROM needs WHERE chunk = ?", rows)
-            self._has_needs = db.execute("SELECT count(*) FROM needs").fetchone()[0] > 0
+            self._has_needs = bool(db.execute("SELECT EXISTS (SELECT 1 FROM needs)").fetchone()[0])
         if self._has_uses:
             db.executemany("DELETE FROM uses WHERE chunk = ?", rows)
-            db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
+            db.execute("DELETE FROM piece WHERE NOT EXISTS (SELECT 1 FROM uses WHERE uses.object = piece.object)")
             self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
-            self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
+            self._has_uses = bool(db.execute("SELECT EXISTS (SELECT 1 FROM uses)").fetchone()[0])
 
     def kept(self, objects: Objects) -> list[Kept]:
         """Read what the service may not have; the objects that its calls use are made known to ``objects``."""
@@ -276,9 +278,12 @@ class Journal:
             }
             needs = {name: needs_from(facts) for name, facts in db.execute("SELECT chunk, facts FROM needs")}
             uses: dict[str, set[ObjectRef]] = {}
+            contents: dict[str, Blob] = {}  # of what many calls use, once
             for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
-                found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
-                content = Blob(row[0] for row in found)
+                if sha256 not in contents:
+                    found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
+                    contents[sha256] = Blob(row[0] for row in found)
+                content = contents[sha256]
                 reference = objects.restore(sha256, size, bool(shared), content if content.size else None)
                 uses.setdefault(name, set()).add(reference)
         kept = []
