@@ -134,6 +134,7 @@ def test_a_retry_is_checked() -> None:
         with pytest.raises(ValueError, match="retries must be 0 or more, or a Retry"):
             Options().changed(retries=value)
     assert [Retry(delay=2).pause(attempt) for attempt in (1, 2, 3)] == [2, 4, 8]
+    assert [Retry(backoff=backoff).pause(5000) for backoff in (1, 2, 2.5)] == [0, 0, 0]
 
 
 def test_after_out_of_memory_more_memory_is_asked_for_and_after_walltime_more_time() -> None:
