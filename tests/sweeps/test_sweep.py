@@ -203,6 +203,22 @@ def test_other_code_is_refused_kept_or_computed_again(threads: Executor, tmp_pat
         assert scan.counts()["done"] == 3
 
 
+def test_points_that_are_added_were_not_computed_with_other_code_either(threads: Executor, tmp_path: Path) -> None:
+    store = tmp_path / "scan.sweep"
+    with sweep(edited("def f(x): return x", tmp_path), {"x": [1, 2]}, executor=threads, store=store) as scan:
+        scan.wait()
+    after = edited("def f(x): return -x", tmp_path)
+    with sweep(after, {"x": [3]}, executor=threads, store=store) as scan:
+        with pytest.raises(CodeChangedError, match="1 points"):
+            scan.add({"x": [1]})
+        scan.wait()
+        assert len(scan) == 1
+    with sweep(after, {"x": [3]}, executor=threads, store=store, on_change="keep") as scan:
+        assert [point.result() for point in scan.add({"x": [1]})] == [1]
+    with sweep(after, {"x": [3]}, executor=threads, store=store, on_change="recompute") as scan:
+        assert [point.result() for point in scan.add({"x": [1, 2]})] == [-1, -2]
+
+
 HOLDER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
