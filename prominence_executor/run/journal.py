@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class Journal:
             self._make_private()
         except sqlite3.OperationalError as error:
             self._db.close()
-            raise RunExistsError(f"the journal {path} is in use by another program ({error})") from None
+            raise _unusable(path, error) from None
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise ValueError(f"{path} is not a journal: {error}") from None
@@ -186,6 +186,7 @@ class Journal:
         Raises:
             RunExistsError: it is in use by another program.
             ValueError: the file is something else, of a newer version, or has been emptied.
+            OSError: it cannot be read, or written.
         """
         if not os.path.exists(path):
             return None
@@ -319,24 +320,23 @@ def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
     Raises:
         RunExistsError: it is in use by another program.
         ValueError: the file is something else, of a newer version, or has been emptied.
+        OSError: it cannot be read.
     """
-    db = sqlite3.connect(path, timeout=0.2)
     try:
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise ValueError(newer(f"the journal {os.fspath(path)}", found, FORMAT))
-        row = db.execute("SELECT id FROM run").fetchone()
-        if row is None:
-            raise _emptied(path)
-        return row[0], [name for (name,) in db.execute("SELECT name FROM chunk ORDER BY name")]
+        with closing(sqlite3.connect(path, timeout=0.2)) as db:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                raise ValueError(newer(f"the journal {os.fspath(path)}", found, FORMAT))
+            row = db.execute("SELECT id FROM run").fetchone()
+            if row is None:
+                raise _emptied(path)
+            return row[0], [name for (name,) in db.execute("SELECT name FROM chunk ORDER BY name")]
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise _emptied(path) from None
-        raise RunExistsError(f"the journal {os.fspath(path)} is in use by another program ({error})") from None
+        raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{os.fspath(path)} is not a journal: {error}") from None
-    finally:
-        db.close()
 
 
 def _make_blank(path: Path) -> None:
@@ -344,14 +344,21 @@ def _make_blank(path: Path) -> None:
     made, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(made)
     try:
-        db = sqlite3.connect(name)
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute(f"PRAGMA user_version = {_WITHOUT_NEEDS}")
-        db.close()
+        with closing(sqlite3.connect(name)) as db:
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute(f"PRAGMA user_version = {_WITHOUT_NEEDS}")
         with suppress(OSError):  # another program was quicker, or there are no links here: SQLite makes the file
             os.link(name, path)
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from None
     finally:
         os.unlink(name)
+
+
+def _unusable(path: str | os.PathLike[str], error: sqlite3.OperationalError) -> Exception:
+    if "lock" in str(error):  # as SQLite says it: Python 3.10 does not tell its numbers
+        return RunExistsError(f"the journal {os.fspath(path)} is in use by another program ({error})")
+    return OSError(f"the journal {os.fspath(path)} cannot be used: {error}")
 
 
 def _emptied(path: str | os.PathLike[str]) -> ValueError:

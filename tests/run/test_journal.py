@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from prominence_executor.payload.blob import Blob
 from prominence_executor.payload.calls import Payload
 from prominence_executor.payload.pickling import ObjectRef
 from prominence_executor.run.chunk import Chunk
-from prominence_executor.run.journal import Journal
+from prominence_executor.run.journal import Journal, names_kept
 from prominence_executor.run.objects import Objects
 from prominence_executor.run.options import Options
 from prominence_executor.run.uploads import UploadCache
@@ -71,6 +72,26 @@ def test_a_journal_that_has_been_cut_is_an_error(left: Path, size: int) -> None:
     with pytest.raises(ValueError, match="has been emptied" if not size else "journal"):
         ProminenceExecutor.attach("left", NOBODY, "token", journal=left)
     assert left.exists()
+
+
+def test_a_journal_that_cannot_be_used_is_in_nobodys_use(left: Path) -> None:
+    os.mkdir(f"{left}-wal")
+    for use in (Journal.open, names_kept):
+        with pytest.raises(OSError, match="cannot be used: unable to open"):
+            use(left)
+    with pytest.raises(OSError, match="cannot be used: unable to open"):
+        names_kept(left.parent)  # a folder, which a user may name by mistake
+
+
+def test_a_journal_for_which_there_is_no_room_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(sqlite3.Connection):
+        def execute(self, *statement: Any) -> sqlite3.Cursor:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Full))
+    with pytest.raises(OSError, match="cannot be used: database or disk is full"):
+        Journal.create(tmp_path / "journal", "run", bytes(32))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("settings", [["journal_mode = WAL"], ["journal_mode = WAL", "user_version = 1"]])
