@@ -22,6 +22,7 @@ __all__ = ["TOKEN_FILE", "TokenSource", "base_url", "expiry", "verification"]
 
 TOKEN_FILE = os.path.join("~", ".prominence", "token")
 _VARIABLE = "PROMINENCE_TOKEN"
+_LATEST = 1e11  # seconds since the epoch, beyond which a token says that it never expires
 
 
 class TokenSource:
@@ -168,7 +169,8 @@ def expiry(token: str) -> float | None:
         return None
     try:
         payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(payload["exp"])
+        at = float(payload["exp"])
+        return at if abs(at) <= _LATEST else None
     except (binascii.Error, ValueError, TypeError, KeyError, OverflowError):
         return None
 

@@ -174,6 +174,8 @@ class Download:
     def headers(self) -> dict[str, str]:
         """Return the headers that ask for what is still missing."""
         goes_on = bool(self._have and self._tag)
+        if not goes_on:
+            self._begin_again()
         headers = {}
         if self._wanted is not None or goes_on:
             last = "" if self._wanted is None else self._first + self._wanted - 1
@@ -185,10 +187,8 @@ class Download:
     def receive(self, response: requests.Response) -> None:
         """Write what an answer to these headers brings, be it the missing part or the whole object again."""
         partly = begins_at(response, self._first + self._have)
-        if self._have and not partly:
-            self._have = 0
-            self._file.seek(self._start)
-            self._file.truncate()
+        if not partly:
+            self._begin_again()
         self._tag = strong_tag(response)
         whole = self._have + (announced(response) or 0)
         self._check_length(whole)
@@ -207,6 +207,12 @@ class Download:
         check_whole(response)
         if self._wanted is not None and self._have < self._wanted:
             raise TransferError(f"the object ended after {self._have} bytes, {self._wanted} were asked for")
+
+    def _begin_again(self) -> None:
+        if self._have:
+            self._have = 0
+            self._file.seek(self._start)
+            self._file.truncate()
 
     def _check_length(self, length: int) -> None:
         if self._limit is not None and length > self._limit:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from ..client.client import ProminenceClient
 from ..client.job import Job
 from ..client.model import InputFile, JobPolicies, Resources, Task
-from ..errors import JobError, NotFoundError
+from ..errors import JobError, NotFoundError, ProminenceError
 from ..images.files import shown
 from ..payload.installed import requirements_of_script
 from ..public import public
@@ -157,8 +157,9 @@ def check(
     job.create()
     try:
         job.wait(timeout)
-    except BaseException:  # Ctrl-C, or the service is away
-        _delete(job)
+    except BaseException:  # Ctrl-C, or the service is away: whoever waits is told that, and not of what follows
+        with suppress(ProminenceError):
+            _delete(job)
         raise
     if not job.done():
         _delete(job)

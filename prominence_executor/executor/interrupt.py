@@ -53,7 +53,7 @@ def delete(context: RunContext, open_now: Callable[[], list[Chunk]], ended: thre
         open_now: returns the chunks that are open.
         ended: set when nothing is left of the run.
     """
-    chunks = open_now()
+    chunks = dict.fromkeys(open_now())
     calls = sum(chunk.size for chunk in chunks)
     for chunk in chunks:
         _give_up(chunk)
@@ -61,7 +61,7 @@ def delete(context: RunContext, open_now: Callable[[], list[Chunk]], ended: thre
     def look() -> None:
         for chunk in open_now():  # such as another attempt, which has come into being meanwhile
             if chunk not in chunks:
-                chunks.append(chunk)
+                chunks[chunk] = None
                 _give_up(chunk)
 
     why = await_end(context, ended, look)

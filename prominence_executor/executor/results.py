@@ -76,9 +76,6 @@ class Results(Iterator[T]):
             if not left_of_chunk[0]:
                 self._submit_chunk()
             return result
-        except Empty:
-            self.close()
-            raise TimeoutError from None
         except StopIteration as error:
             self.close()
             raise RuntimeError("a call raised StopIteration") from error  # as it is, it would end a for loop quietly
@@ -91,7 +88,13 @@ class Results(Iterator[T]):
             future = None  # type: ignore[assignment]  # a traceback must not keep the result alive
 
     def _take(self) -> ProminenceFuture[T]:
-        """Return the next future that is to be handed out, when it has ended; Empty or TimeoutError: it has not."""
+        """Return the next future that is to be handed out. TimeoutError: there is none in time."""
+        try:
+            return self._awaited()
+        except Empty:  # a call may raise that, too
+            raise TimeoutError from None
+
+    def _awaited(self) -> ProminenceFuture[T]:
         if self._watched is None or self._bar is None:
             return self._next.get(timeout=self._left())
         while True:

@@ -5,6 +5,7 @@ Values and checks only; with ``"local"`` the embedded service is started here.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -139,6 +140,8 @@ def _check_workers(most: int | None) -> None:
         raise TypeError(f"max_workers must be a number, not {most!r}")
     if not most >= 1:
         raise ValueError(f"max_workers must be greater than 0, not {most!r}")
+    if most < math.inf and most % 1:
+        raise ValueError(f"max_workers must be a whole number, not {most!r}")
 
 
 def _interval(given: float | tuple[float, float]) -> tuple[float, float]:

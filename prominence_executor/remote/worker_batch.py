@@ -94,7 +94,6 @@ class Batch:
         """Note that a chunk is the one that runs, from now on."""
         self.current, self.content = number, content
         self.began = time.monotonic()
-        self.outcomes.begin(number)
         self.printed_from = position
 
     def go_ahead(self):
@@ -125,7 +124,6 @@ class Batch:
         self.waiting.extendleft(item for number, item in reversed(self.ahead) if number in numbers)
         self.ahead = deque(pair for pair in self.ahead if pair[0] not in numbers)
         if self.current is not None and self.number in numbers:
-            self.outcomes.drop(self.current)
             self.waiting.appendleft((self.current, self.content))
             self.current = None
 
@@ -167,7 +165,7 @@ class Batch:
         if kind == TIME:
             self.timed = limits.timed(json.loads(body.decode("utf-8")), self.chunks[self.current]["limit"])
             return
-        self.add(body)
+        self.outcomes.add(body)
         if kind == END:
             self.worker.child.proven = True
             self.goes_ahead = time.monotonic() - self.began <= SHORT
@@ -189,7 +187,9 @@ class Batch:
             limits.end_descendants(self.worker.child.pid)
             self.worker.end_child()
             chunk, at = self.chunks[self.current], call["call"] + 1
-            RecordSender(self.worker.job, chunk, self.add).write(call["call"], "timelimit", **limits.overdue(call))
+            RecordSender(self.worker.job, chunk, self.outcomes.add).write(
+                call["call"], "timelimit", **limits.overdue(call)
+            )
             if any(size is not None for size in chunk["calls"][at:]):
                 done = sum(size or 0 for size in chunk["calls"][:at])
                 self.begin(dict(chunk, calls=[None] * at + chunk["calls"][at:]), self.content[done:])
@@ -247,13 +247,9 @@ class Batch:
         until = stream_positions()
         if self.printed_from and until:
             facts["streams"] = [self.printed_from, until]
-        RecordSender(self.worker.job, self.chunks[self.current], self.add).write(wire.NO_CALL, kind, **facts)
+        RecordSender(self.worker.job, self.chunks[self.current], self.outcomes.add).write(wire.NO_CALL, kind, **facts)
         self.goes_ahead = False  # another process has first to run one
         self.settle()
-
-    def add(self, data):
-        """Keep records of the present chunk."""
-        self.outcomes.add(self.current, data)
 
     def settle(self):
         """Keep what an ended chunk left."""

@@ -30,29 +30,23 @@ class Outcomes:
         self.room = worker.job["room"]  # bytes in a report
         self.chunks = chunks
         self.place = place
-        self.records = {}  # type: dict[object, bytes | bytearray]
+        self.begun = []  # type: list[bytes]  # records of the chunk that runs
+        self.records = {}  # type: dict[object, bytes]
         self.held, self.held_large = 0, 0  # bytes of these, without and in what is large
         self.places = {}  # type: dict[object, object]  # where they are, if not in a report
         self.unprinted = []  # type: list[object]  # whose records are not in the standard output yet
         self.printed_at = time.monotonic()
         self.large = []  # type: list[object]  # whose records are to go into the object store
-        self.stored = {}  # type: dict[object, bytes | bytearray]  # that lie there, and are still to be printed
+        self.stored = {}  # type: dict[object, bytes]  # that lie there, and are not in the standard output yet
         self.unreached = False  # the object store could not be reached
 
-    def begin(self, number):
-        """Expect records of a chunk, anew if it had begun before."""
-        self.records[number] = bytearray()  # to which a chunk of many calls adds many
-
-    def drop(self, number):
-        """Forget a chunk that has not begun after all."""
-        del self.records[number]
-
-    def add(self, number, data):
-        """Keep records of a chunk that has begun."""
-        self.records[number] += data
+    def add(self, data):
+        """Keep records of the chunk that runs."""
+        self.begun.append(data)
 
     def settle(self, number):
-        """Note that a chunk has ended: no records of it come any more."""
+        """Note that this chunk has ended: no records of it come any more."""
+        self.records[number], self.begun = b"".join(self.begun), []
         size = len(self.records[number])
         if size > self.room or self.held + size > 2 * self.room:
             self.large.append(number)
@@ -71,8 +65,8 @@ class Outcomes:
         """Return what a report says of the chunks that have ended, and its body; ``running``: the one that runs."""
         if self.place is not None:
             self.store_large(running is None)
-        waiting = {running, *self.large}
-        ready = {number: data for number, data in self.records.items() if number not in waiting}
+        large = set(self.large)
+        ready = {number: data for number, data in self.records.items() if number not in large}
         ended = [[number, len(data), self.places.get(number)] for number, data in ready.items()]
         return ended, b"".join(ready.values())
 

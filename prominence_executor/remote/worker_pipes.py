@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Deque  # noqa: F401  in comments
 
-FRAME = struct.Struct(">II")  # length of a header in JSON, length of the body behind it
-REPLY = struct.Struct(">cIqq")  # kind, length of the body behind it, lengths of the standard streams or -1
+FRAME = struct.Struct(">IQ")  # length of a header in JSON, length of the body behind it
+REPLY = struct.Struct(">cQqq")  # kind, length of the body behind it, lengths of the standard streams or -1
 NUMBER = struct.Struct(">I")
 RECORD, TIME, END = b"r", b"t", b"e"  # a record; what is said of a call's time; the end of a chunk, with records
 SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which fcntl has since Python 3.10

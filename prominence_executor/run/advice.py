@@ -26,13 +26,13 @@ def advice(
     if isinstance(error, OutOfMemoryError):
         name = "memory" if "memory" in wire else "memory_per_cpu"
         asked = int(wire.get("memory") or wire["memoryPerCpu"])
-        kilobytes = task.get("maxResidentSetSizeKB")
+        kilobytes = _number(task.get("maxResidentSetSizeKB"))
         used = f"{kilobytes * 1024 / 1e9:.1f} GB were in use at once" if kilobytes else ""
         bound = retries.max_memory if isinstance(retries, Retry) else None
         return _sentences(name, asked, "GB", used, bound, retries, attempt, 2 * asked)
     if isinstance(error, WalltimeExceededError):
         asked = int(wire["walltime"])
-        seconds = task.get("wallTimeUsage")
+        seconds = task_seconds(job)
         used = f"its task took {seconds / 60:.1f} minutes" if seconds else ""
         bound = retries.max_walltime if isinstance(retries, Retry) else None
         return _sentences("walltime", asked, _minutes(asked), used, bound, retries, attempt, asked + (asked + 1) // 2)
@@ -59,8 +59,11 @@ def _minutes(number: int) -> str:
 
 def task_seconds(job: Mapping[str, Any] | None) -> float | None:
     """Return for how long the task of a job ran, if the service tells."""
-    seconds = _last_task(job).get("wallTimeUsage")
-    return float(seconds) if isinstance(seconds, (int, float)) else None
+    return _number(_last_task(job).get("wallTimeUsage"))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _last_task(job: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,8 @@ _TABLES = """
         sending INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE IF NOT EXISTS uses (chunk TEXT NOT NULL, object TEXT NOT NULL, size INTEGER, shared INTEGER);
+    CREATE INDEX IF NOT EXISTS uses_by_chunk ON uses (chunk);
+    CREATE INDEX IF NOT EXISTS uses_by_object ON uses (object);
     CREATE TABLE IF NOT EXISTS needs (chunk TEXT PRIMARY KEY, facts TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS piece (object TEXT NOT NULL, number INTEGER, content BLOB, PRIMARY KEY (object, number));
 """
@@ -115,7 +117,7 @@ class Journal:
             self._make_private()
         except sqlite3.OperationalError as error:
             self._db.close()
-            raise RunExistsError(f"the journal {path} is in use by another program ({error})") from None
+            raise _unusable(path, error) from None
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise ValueError(f"{path} is not a journal: {error}") from None
@@ -179,6 +181,7 @@ class Journal:
         Raises:
             RunExistsError: it is in use by another program.
             ValueError: the file is something else, of a newer version, or has been emptied.
+            OSError: it cannot be read, or written.
         """
         if not os.path.exists(path):
             return None
@@ -254,12 +257,12 @@ class Journal:
         db.executemany("DELETE FROM chunk WHERE name = ?", rows)
         if self._has_needs:
             db.executemany("DELETE FROM needs WHERE chunk = ?", rows)
-            self._has_needs = db.execute("SELECT count(*) FROM needs").fetchone()[0] > 0
+            self._has_needs = bool(db.execute("SELECT EXISTS (SELECT 1 FROM needs)").fetchone()[0])
         if self._has_uses:
             db.executemany("DELETE FROM uses WHERE chunk = ?", rows)
-            db.execute("DELETE FROM piece WHERE object NOT IN (SELECT object FROM uses)")
+            db.execute("DELETE FROM piece WHERE NOT EXISTS (SELECT 1 FROM uses WHERE uses.object = piece.object)")
             self._objects = {row[0] for row in db.execute("SELECT DISTINCT object FROM piece")}
-            self._has_uses = db.execute("SELECT count(*) FROM uses").fetchone()[0] > 0
+            self._has_uses = bool(db.execute("SELECT EXISTS (SELECT 1 FROM uses)").fetchone()[0])
 
     def kept(self, objects: Objects) -> list[Kept]:
         """Read what the service may not have; the objects that its calls use are made known to ``objects``."""
@@ -271,9 +274,12 @@ class Journal:
             }
             needs = {name: needs_from(facts) for name, facts in db.execute("SELECT chunk, facts FROM needs")}
             uses: dict[str, set[ObjectRef]] = {}
+            contents: dict[str, Blob] = {}  # of what many calls use, once
             for name, sha256, size, shared in db.execute("SELECT chunk, object, size, shared FROM uses").fetchall():
-                found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
-                content = Blob(row[0] for row in found)
+                if sha256 not in contents:
+                    found = db.execute("SELECT content FROM piece WHERE object = ? ORDER BY number", (sha256,))
+                    contents[sha256] = Blob(row[0] for row in found)
+                content = contents[sha256]
                 reference = objects.restore(sha256, size, bool(shared), content if content.size else None)
                 uses.setdefault(name, set()).add(reference)
         kept = []
@@ -309,24 +315,23 @@ def names_kept(path: str | os.PathLike[str]) -> tuple[str, list[str]]:
     Raises:
         RunExistsError: it is in use by another program.
         ValueError: the file is something else, of a newer version, or has been emptied.
+        OSError: it cannot be read.
     """
-    db = sqlite3.connect(path, timeout=0.2)
     try:
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise ValueError(newer(f"the journal {os.fspath(path)}", found, FORMAT))
-        row = db.execute("SELECT id FROM run").fetchone()
-        if row is None:
-            raise _emptied(path)
-        return row[0], [name for (name,) in db.execute("SELECT name FROM chunk ORDER BY name")]
+        with closing(sqlite3.connect(path, timeout=0.2)) as db:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > FORMAT:
+                raise ValueError(newer(f"the journal {os.fspath(path)}", found, FORMAT))
+            row = db.execute("SELECT id FROM run").fetchone()
+            if row is None:
+                raise _emptied(path)
+            return row[0], [name for (name,) in db.execute("SELECT name FROM chunk ORDER BY name")]
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise _emptied(path) from None
-        raise RunExistsError(f"the journal {os.fspath(path)} is in use by another program ({error})") from None
+        raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{os.fspath(path)} is not a journal: {error}") from None
-    finally:
-        db.close()
 
 
 def _make_blank(path: Path) -> None:
@@ -334,14 +339,21 @@ def _make_blank(path: Path) -> None:
     made, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(made)
     try:
-        db = sqlite3.connect(name)
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute(f"PRAGMA user_version = {_WITHOUT_NEEDS}")
-        db.close()
+        with closing(sqlite3.connect(name)) as db:
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute(f"PRAGMA user_version = {_WITHOUT_NEEDS}")
         with suppress(OSError):  # another program was quicker, or there are no links here: SQLite makes the file
             os.link(name, path)
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from None
     finally:
         os.unlink(name)
+
+
+def _unusable(path: str | os.PathLike[str], error: sqlite3.OperationalError) -> Exception:
+    if "lock" in str(error):  # as SQLite says it: Python 3.10 does not tell its numbers
+        return RunExistsError(f"the journal {os.fspath(path)} is in use by another program ({error})")
+    return OSError(f"the journal {os.fspath(path)} cannot be used: {error}")
 
 
 def _emptied(path: str | os.PathLike[str]) -> ValueError:

@@ -7,11 +7,12 @@ is removed when that call is over. It knows nothing of jobs; the describers of j
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -276,13 +277,19 @@ def purge(client: ProminenceClient, older_than: float, spare: set[str], images: 
     names = [
         item["name"]
         for item in client.list_data()
-        if item["name"].startswith(prefixes)
-        and item["name"] not in used
-        and parsedate_to_datetime(item["lastModified"]).timestamp() < before
+        if item["name"].startswith(prefixes) and item["name"] not in used and _stored_at(item) < before
     ]
     for name in names:
         client.delete_data(name)
     return names
+
+
+def _stored_at(item: Mapping[str, Any]) -> float:
+    """Return when an object was stored, in seconds since the epoch; one of which that is not known is never old."""
+    try:
+        return parsedate_to_datetime(str(item.get("lastModified"))).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return math.inf
 
 
 def _used_by(job: dict[str, Any]) -> set[str]:

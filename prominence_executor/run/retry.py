@@ -65,6 +65,8 @@ class Retry:
 
     def pause(self, attempt: int) -> float:
         """Return the seconds between an attempt, counted from 1, and the next one."""
+        if not self.delay:
+            return 0.0  # however often
         try:
             return self.delay * self.backoff ** (attempt - 1)
         except OverflowError:

@@ -124,8 +124,11 @@ def _whole(client: ProminenceClient, state: RunState) -> Cancelled:
 def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> set[int]:
     """Delete jobs; return the numbers of those that were still there, as far as the service tells."""
     deleted: set[int] = set()
-    young = [job for job in jobs if _is_young(job)]
-    for some in ([job for job in jobs if job not in young], young):
+    old: list[JobInfo] = []
+    young: list[JobInfo] = []
+    for job in jobs:
+        (young if _is_young(job) else old).append(job)
+    for some in (old, young):
         if some:
             if some is young:
                 time.sleep(YOUNG)

@@ -27,6 +27,7 @@ from ..run.names import (
     parse_job_name,
     parse_worker_name,
     run_of,
+    workflow_of,
 )
 from ..run.options import FUNCTION_LABEL, RUN_LABEL
 
@@ -210,9 +211,9 @@ def summary(run_id: str, jobs: Iterable[JobInfo], arrays: Iterable[ArrayInfo]) -
     jobs, arrays = list(jobs), list(arrays)
     counts = Counter(job.status for job in jobs)
     spans = {(job.calls.start, job.calls.stop) for job in jobs if job.calls}
+    made = Counter(map(workflow_of, {job.name for job in jobs}))
     for array in arrays:
-        made = {job.id for job in jobs if job.name.startswith(f"{array.name}/")}
-        if array.active and (left := array.span.members - len(made)):
+        if array.active and (left := array.span.members - made[array.name]):
             counts["not made yet"] += left
         spans.add((array.span.first, array.span.last + 1))
     active = any(job.active for job in jobs) or any(array.active for array in arrays)

@@ -47,7 +47,7 @@ class Course:
         self._arguments = arguments
         self._changed = threading.Condition()  # guards what follows
         self._status: dict[Identity, str] = {}
-        self._finished: list[Identity] = []
+        self._finished: list[Identity | None] = []  # in their order; None: it has been sent again since
         self._open = 0  # calls that have not finished
         self._futures: dict[Identity, Future[Any]] = {}
         self._found: set[Identity] = set()  # that an earlier program has sent
@@ -80,7 +80,9 @@ class Course:
     def again(self, identities: Sequence[Identity]) -> None:
         """Send calls again that have finished."""
         self._records.forget(identities)
+        sent = set(identities)
         with self._changed:
+            self._finished = [None if identity in sent else identity for identity in self._finished]
             for identity in identities:
                 self._status[identity] = PENDING
                 self._lost.pop(identity, None)
@@ -110,7 +112,12 @@ class Course:
         for start in range(0, len(identities), _AT_ONCE):
             batch = identities[start : start + _AT_ONCE]
             calls: Calls = [(identity, self._arguments(identity)) for identity in batch]
-            for identity, future in zip(batch, self._carrier.send(calls, self._note), strict=True):
+            try:
+                futures = self._carrier.send(calls, self._note)
+            except BaseException as error:
+                self._lose(dict.fromkeys(identities[start:], error))  # else a loop would wait for them
+                raise
+            for identity, future in zip(batch, futures, strict=True):
                 self._follow(identity, future)
 
     def _note(self, numbered: Sequence[tuple[Identity, int | None]]) -> None:
@@ -167,20 +174,27 @@ class Course:
         kept = self._records.ended(outcomes) if outcomes else []
         with self._changed:
             self._status.update({outcome.identity: outcome.status for outcome in kept})
-            self._status.update(dict.fromkeys(lost, LOST))
-            self._lost.update(lost)
-            self._finished += [*(outcome.identity for outcome in kept), *lost]
-            self._open -= len(kept) + len(lost)
-            for error in lost.values():
-                if isinstance(error, BrokenExecutor):
-                    self._broken = self._broken or error
+            self._finished += [outcome.identity for outcome in kept]
+            self._open -= len(kept)
             self._found.difference_update(repeated)
-            self._changed.notify_all()
+            self._lose(lost)
         if repeated:
             _log.warning(
                 "%d calls of an earlier run are not at the service any more: they are sent again", len(repeated)
             )
             self._send(repeated)
+
+    def _lose(self, lost: Mapping[Identity, BaseException]) -> None:
+        """Note calls that have no outcome, and will have none in this program."""
+        with self._changed:
+            self._status.update(dict.fromkeys(lost, LOST))
+            self._lost.update(lost)
+            self._finished += lost
+            self._open -= len(lost)
+            for error in lost.values():
+                if isinstance(error, BrokenExecutor):
+                    self._broken = self._broken or error
+            self._changed.notify_all()
 
     # -- for users ---------------------------------------------------------------------------------------------------
 
@@ -202,11 +216,9 @@ class Course:
                     if not self._open:
                         return
                     self._changed.wait(_GLANCE)
-                came = self._finished[at:]
+                came = self._finished[at : at + 1]  # one alone: while it is looked at, others may be sent again
             at += len(came)
-            for identity in came:
-                yield identity
-                look()
+            yield from filter(None, came)
 
     def status_of(self, identity: Identity) -> str:
         """Return where a call stands: pending, sent, running, done, failed, lost."""

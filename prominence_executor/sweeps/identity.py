@@ -80,7 +80,11 @@ def _of_enum(value: enum.Enum) -> Any:
 
 
 def _of_array(numpy: Any, value: Any) -> Any:
-    if value.dtype.hasobject:
+    if value.shape == () and value.dtype.char == "g":
+        return _ratio(value[()])
+    is_plain = type(value).__module__.partition(".")[0] == "numpy" and not isinstance(value, numpy.ma.MaskedArray)
+    # A mask or a unit is not in an array's bytes, and of long doubles some of these mean nothing.
+    if not is_plain or value.dtype.hasobject or value.dtype.char in "gG":
         raise _unknown(value)
     if value.shape == () and not isinstance(value.item(), numpy.generic) and value.dtype.kind in "biufcUS":
         return canonical(value.item())

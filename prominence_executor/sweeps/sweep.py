@@ -153,24 +153,30 @@ class Sweep(View):
         self.has_repeats = design.repeat > 1
         if isinstance(records, Store):
             _running[records.path.resolve()] = self
-        known = records.states()
-        self._check_code([known[spec.identity] for spec in specs if spec.identity in known], on_change)
-        if on_change == "recompute":
-            outdated = {identity for identity, state in known.items() if state.code not in ("", plan.code)}
-            records.forget([spec.identity for spec in specs if spec.identity in outdated])
-            known = records.states()
-        self.from_store = sum(known[s.identity].status in ENDED for s in specs if s.identity in known)
+        self._on_change = on_change
+        self._stored = records.states()  # as they were: of points that are not its own nothing changes
+        known = self._known(specs)
+        self.from_store = sum(state.status in ENDED for state in known.values())
         self._begin(specs, known)
 
-    def _check_code(self, states: Sequence[State], on_change: str) -> None:
-        """Raise CodeChangedError when stored points are another function's, and that is not wanted."""
-        other = [state.code for state in states if state.code not in ("", self.plan.code)]
-        if other and on_change == "error":
-            changed = difference(self._records.parts(other[0]), self.plan.parts)
+    def _known(self, specs: Sequence[Spec]) -> dict[Identity, State]:
+        """Return where points stand that are stored; those of another code as that is wanted.
+
+        Raises:
+            CodeChangedError: they are not wanted.
+        """
+        known = {spec.identity: self._stored[spec.identity] for spec in specs if spec.identity in self._stored}
+        other = {identity: state for identity, state in known.items() if state.code not in ("", self.plan.code)}
+        if other and self._on_change == "error":
+            changed = difference(self._records.parts(next(iter(other.values())).code), self.plan.parts)
             raise CodeChangedError(
                 f"{len(other)} points of the sweep were computed with other code of {self.plan.function} ({changed}): "
                 "on_change='keep' takes them as they are, on_change='recompute' computes them again"
             )
+        if other and self._on_change == "recompute":
+            self._records.forget(other)
+            known = {identity: state for identity, state in known.items() if identity not in other}
+        return known
 
     def _begin(self, specs: Sequence[Spec], known: Mapping[Identity, State]) -> None:
         first = len(self._specs)
@@ -227,13 +233,13 @@ class Sweep(View):
         """Add points while the sweep runs, also from a loop over it; return those, the known ones too. Does not block.
 
         Raises:
-            TypeError, ValueError, StoreError: as `sweep`.
+            TypeError, ValueError, CodeChangedError, StoreError: as `sweep`.
             RuntimeError: the executor takes no more calls.
         """
         specs = self._design.specs(points_of(axes, cases))
         new = [spec for spec in specs if spec.identity not in self._specs]
         if new:
-            self._begin(new, self._records.states())
+            self._begin(new, self._known(new))
         return [Point(self, self._specs[spec.identity]) for spec in specs]
 
     def retry(self) -> int:

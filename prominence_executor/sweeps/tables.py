@@ -9,7 +9,7 @@ import csv
 import io
 import numbers
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -47,26 +47,33 @@ def fields_of(result: Any) -> dict[str, Any]:
 def records_of(plan: Plan, rows: Iterable[PointRow], *, meta: bool = False) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the names of the columns, and for each call a dict of those that it has.
 
-    A part of a result that is named as a parameter is ``result.NAME``.
+    A part of a result that is named as a parameter is ``result.NAME``; what the table has itself, and is named as
+    either, ``sweep.NAME``.
     """
+    rows = list(rows)
     table: list[dict[str, Any]] = []
-    params: dict[str, None] = {}
+    params = {name: None for row in rows for name in row.params}
+    own = _own(plan, params)
     results: dict[str, None] = {}
-    own = ["repeat"] * (plan.repeat > 1) + ["seed"] * (plan.seed is not None)
     for row in rows:
-        record = dict(row.params)
-        params.update(dict.fromkeys(record))
-        record.update({name: getattr(row, name) if name == "seed" else row.identity[1] for name in own})
+        which = {"repeat": row.identity[1], "seed": row.seed}
+        record = {**row.params, **{column: which[name] for name, column in own.items()}}
         if row.status == DONE:
             found = {(f"result.{n}" if n in record else n): value for n, value in fields_of(row.result).items()}
             results.update(dict.fromkeys(found))
             record.update(found)
-        if meta:
-            facts = (row.status, row.error, row.seconds, row.attempts, row.job_id, row.run_id, row.host, row.code)
-            record.update({(f"sweep.{n}" if n in results else n): value for n, value in zip(META, facts, strict=True)})
         table.append(record)
-    last = [f"sweep.{name}" if name in results else name for name in META] if meta else []
-    return [*params, *own, *results, *last], table
+    last = [f"sweep.{name}" if name in results or name in params else name for name in META] if meta else []
+    for row, record in zip(rows, table, strict=True):
+        facts = (row.status, row.error, row.seconds, row.attempts, row.job_id, row.run_id, row.host, row.code)
+        record.update(zip(last, facts, strict=False))
+    return [*params, *own.values(), *results, *last], table
+
+
+def _own(plan: Plan, params: Collection[str]) -> dict[str, str]:
+    """Return what tells the calls of a point apart, and the column of each."""
+    names = ["repeat"] * (plan.repeat > 1) + ["seed"] * (plan.seed is not None)
+    return {name: f"sweep.{name}" if name in params else name for name in names}
 
 
 def to_dataframe(plan: Plan, rows: Iterable[PointRow], *, meta: bool) -> Any:
@@ -113,7 +120,7 @@ def to_xarray(
     rows = list(rows)
     columns, table = records_of(plan, rows)
     grid = _Grid(plan, rows)
-    known = {*grid.names, "repeat", "seed"}
+    known = {*grid.names, *_own(plan, grid.names).values()}
     variables = {
         name: _variable(numpy, name, grid, [record.get(name) for record in table], dims.get(name))
         for name in columns

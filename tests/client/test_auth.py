@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from prominence_executor import cli
+from prominence_executor.client import checkup
 from prominence_executor.client.auth import TokenSource, base_url, expiry, verification
 from prominence_executor.errors import AuthenticationError, InvalidRequestError, ProminenceError
 
@@ -141,6 +143,18 @@ def test_expiry_is_read_without_a_key_and_only_from_jwts() -> None:
     assert abs(at - time.time() - 1000) < 5
     for token in ("opaque", "a.b.c", "..", "a.e30.c", "a.W10.c", "a." + "x" * 1001 + ".c", "a.\xe9.c"):
         assert expiry(token) is None
+
+
+@pytest.mark.parametrize("at", ["9223372036854775807", "1e400", "-1e18", "NaN"])
+def test_a_time_that_no_clock_comes_to_is_no_expiry(
+    at: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = base64.urlsafe_b64encode(f'{{"exp": {at}}}'.encode()).decode().rstrip("=")
+    monkeypatch.setenv("PROMINENCE_TOKEN", f"a.{payload}.c")
+    monkeypatch.setenv("PROMINENCE_URL", "http://127.0.0.1:1/prominence/v1")
+    monkeypatch.setattr(checkup, "_PATIENCE", 0.0)
+    assert cli.main(["check"]) == 3
+    assert "it does not say when it expires" in capsys.readouterr().out
 
 
 def test_a_callable_that_fails_is_an_authentication_error_with_its_cause() -> None:

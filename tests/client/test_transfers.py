@@ -56,6 +56,17 @@ def test_a_broken_download_begins_again(peer: Peer, client: ProminenceClient, tm
     assert len(peer.asked) == 2
 
 
+@pytest.mark.parametrize("tag", ["", 'W/"1"'])
+def test_a_part_begins_again_where_the_store_does_not_tell_whether_the_object_is_the_same(
+    peer: Peer, client: ProminenceClient, tag: str
+) -> None:
+    headers = {"Content-Range": f"bytes 100-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": tag}
+    cut = Answer(206, CONTENT[100:-1000], headers, length=len(CONTENT) - 100)
+    peer.answer(cut, Answer(206, CONTENT[100:], headers))
+    assert client.download(peer.url, part=(100, len(CONTENT) - 100)) == CONTENT[100:]
+    assert [asked.headers["Range"] for asked in peer.asked] == [f"bytes=100-{len(CONTENT) - 1}"] * 2
+
+
 def test_the_store_is_tried_again_when_it_asked_to_be(peer: Peer, client: ProminenceClient) -> None:
     peer.answer(Answer(503, headers={"Retry-After": "1"}), Answer(body=CONTENT))
     began = time.monotonic()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import os
+import queue
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy
 import pytest
@@ -31,6 +34,10 @@ def odd_only(number: int) -> int:
 
 def stops(number: int) -> int:
     raise StopIteration(number)
+
+
+def finds_nothing(number: int) -> int:
+    return queue.Queue[int]().get_nowait()
 
 
 def crashes_at_one(number: int) -> int:
@@ -92,6 +99,8 @@ def test_exceptions_may_come_in_the_places_of_results(either: ProminenceExecutor
     assert isinstance(stopped, StopIteration)
     with pytest.raises(LookupError):
         list(either.map(odd_only, [2], return_exceptions=False))
+    with pytest.raises(queue.Empty):
+        next(either.map(finds_nothing, [1]))
 
 
 def test_what_the_platform_did_to_a_call_is_returned_as_well(executor: ProminenceExecutor) -> None:
@@ -207,6 +216,26 @@ def test_settings_of_warm_workers_are_checked(given: dict[str, float], complaint
         Warm(**given)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=complaint):
         ProminenceExecutor("http://127.0.0.1:9", "t", workers="warm", **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_workers": 2.5}, {"max_workers": 2.5, "workers": "warm"}, {"max_workers": math.inf, "workers": "warm"},
+        {"workers": Warm(max_workers=1.5)}, {"workers": Warm(min_workers=0.5)},  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_a_number_of_workers_is_whole(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="workers must be a whole number"):
+        ProminenceExecutor("http://127.0.0.1:9", "t", **given)
+
+
+def test_a_whole_number_of_workers_may_be_a_float() -> None:
+    most: Any = 2.0
+    with ProminenceExecutor("http://127.0.0.1:9", "t", workers="warm", max_workers=most) as executor:
+        warm = executor._run.settings.warm
+        assert warm is not None
+        assert isinstance(warm.max_workers, int)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a batch at a warm worker has come to."""
+"""What a warm worker keeps of its chunks until the client has it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from types import SimpleNamespace
 from prominence_executor.remote.worker_outcomes import Outcomes
 
 
-def test_a_chunk_of_many_calls_takes_no_more_time_for_each() -> None:
-    worker = SimpleNamespace(key=b"k" * 32, words={}, depot=None, job={"room": 1 << 20})
-    outcomes = Outcomes(worker, [{"job": 0, "attempt": 1, "calls": [None] * 12_000, "function": ""}])
-    record = b"r" * 500
+def test_records_of_a_large_chunk_are_not_copied_for_each_other() -> None:
+    outcomes = Outcomes(SimpleNamespace(key=b"", words={}, depot=None, job={"room": 1 << 30}), [{}])
+    record = bytes(20_000)
     began = time.process_time()
-    outcomes.begin(0)
-    for _ in range(12_000):
-        outcomes.add(0, record)
-    assert time.process_time() - began < 2
+    for _ in range(2_000):
+        outcomes.add(record)
     outcomes.settle(0)
-    assert outcomes.large == [0]
-    assert bytes(outcomes.records[0]) == record * 12_000
+    ended, body = outcomes.for_report(None)
+    assert time.process_time() - began < 1
+    assert ended == [[0, 40_000_000, None]]
+    assert len(body) == 40_000_000

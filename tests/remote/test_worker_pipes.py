@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from variables import unmeasured
 
-from prominence_executor.remote.worker_pipes import END, RECORD, REPLY, Replies
+from prominence_executor.remote.worker_pipes import END, FRAME, RECORD, REPLY, Replies
 
 PROGRAM = Path(__file__).parents[1] / "support/programs/pipe_sides.py"
 
@@ -52,3 +52,7 @@ def test_replies_are_put_together_from_what_comes(piece: int) -> None:
         while (reply := replies.next()) is not None:
             came.append(reply)
     assert came == sent
+
+
+def test_a_body_may_be_as_large_as_a_record() -> None:
+    assert REPLY.unpack(REPLY.pack(END, 1 << 32, -1, -1))[1] == FRAME.unpack(FRAME.pack(2, 1 << 32))[1] == 1 << 32

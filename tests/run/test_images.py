@@ -22,11 +22,16 @@ from prominence_executor import (
     ImagePullError,
     ImageReport,
     InvalidRequestError,
+    Job,
     JobFailedError,
+    ProminenceClient,
     ProminenceExecutor,
     RemoteEnvironmentError,
     RemoteTraceback,
+    ServiceUnavailableError,
+    Task,
 )
+from prominence_executor.executor.image_check import check
 from prominence_executor.images.files import push
 from prominence_executor.local import LocalService
 from prominence_executor.remote import probe
@@ -393,3 +398,17 @@ def test_check_image_gives_up_in_time_and_deletes_its_job(service: LocalService,
             executor.check_image(timeout=0.5)
         assert [job["id"] for job in executor.client.list_jobs()] == [running.job_id]
         running.terminate()
+
+
+def test_an_interrupted_check_says_nothing_of_a_service_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(job: Job, timeout: float = 0) -> None:
+        raise KeyboardInterrupt
+
+    def away(job: Job) -> None:
+        raise ServiceUnavailableError("nobody there")
+
+    monkeypatch.setattr(Job, "create", lambda job: None)
+    monkeypatch.setattr(Job, "wait", interrupted)
+    monkeypatch.setattr(Job, "delete", away)
+    with ProminenceClient("http://127.0.0.1:1", "token") as client, pytest.raises(KeyboardInterrupt):
+        check(client, Task(image="image"), "name")

@@ -10,15 +10,25 @@ import sys
 import time
 import uuid
 from concurrent.futures import Future
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import ROOT
 from variables import unmeasured
 
-from prominence_executor import ProminenceExecutor
+from prominence_executor import ProminenceExecutor, ProminenceFuture
 from prominence_executor.local import LocalService
-from prominence_executor.run.journal import Journal
+from prominence_executor.payload.blob import Blob
+from prominence_executor.payload.calls import Payload
+from prominence_executor.payload.pickling import ObjectRef
+from prominence_executor.run.chunk import Chunk
+from prominence_executor.run.journal import Journal, names_kept
+from prominence_executor.run.objects import Objects
+from prominence_executor.run.options import Options
+from prominence_executor.run.uploads import UploadCache
 
 NOBODY = "http://127.0.0.1:9/prominence/v1"
 
@@ -62,6 +72,26 @@ def test_a_journal_that_has_been_cut_is_an_error(left: Path, size: int) -> None:
     with pytest.raises(ValueError, match="has been emptied" if not size else "journal"):
         ProminenceExecutor.attach("left", NOBODY, "token", journal=left)
     assert left.exists()
+
+
+def test_a_journal_that_cannot_be_used_is_in_nobodys_use(left: Path) -> None:
+    os.mkdir(f"{left}-wal")
+    for use in (Journal.open, names_kept):
+        with pytest.raises(OSError, match="cannot be used: unable to open"):
+            use(left)
+    with pytest.raises(OSError, match="cannot be used: unable to open"):
+        names_kept(left.parent)  # a folder, which a user may name by mistake
+
+
+def test_a_journal_for_which_there_is_no_room_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(sqlite3.Connection):
+        def execute(self, *statement: Any) -> sqlite3.Cursor:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Full))
+    with pytest.raises(OSError, match="cannot be used: database or disk is full"):
+        Journal.create(tmp_path / "journal", "run", bytes(32))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("settings", [["journal_mode = WAL"], ["journal_mode = WAL", "user_version = 1"]])
@@ -129,3 +159,40 @@ def test_calls_that_come_to_share_a_job_are_at_no_moment_in_it_twice(tmp_path: P
             raise KeyboardInterrupt
     kinds = [text.split()[0] for text in statements if text.split()[0] in ("BEGIN", "COMMIT") or " chunk" in text]
     assert kinds[:6] == ["BEGIN", "INSERT", *["DELETE"] * 4], statements
+
+
+def with_one_object(path: Path, calls: int) -> Journal:
+    """A journal of calls that all use one object."""
+    journal = Journal.create(path, "run", bytes(32))
+    shared = ObjectRef("0" * 64, 100_000, True, content=Blob([bytes(100_000)]))
+    nowhere: Any = None
+    payloads = [Payload(Blob([b"f"]), [Blob([b"a"])], None, frozenset([shared])) for _ in range(calls)]
+    chunks = [Chunk("run", n, [ProminenceFuture(n)], Options(), payload, nowhere) for n, payload in enumerate(payloads)]
+    journal.put_all(zip(chunks, payloads, strict=True))
+    return journal
+
+
+def steps_to_drop_one(path: Path, calls: int) -> int:
+    journal, steps = with_one_object(path, calls), count()
+    journal._db.set_progress_handler(lambda: next(steps) < 0, 1)
+    journal.remove(["run/7"])
+    journal._db.set_progress_handler(None, 0)
+    journal.close()
+    return next(steps)
+
+
+def test_dropping_a_call_takes_no_longer_where_many_others_use_the_same_object(tmp_path: Path) -> None:
+    assert steps_to_drop_one(tmp_path / "many", 2000) < 2 * steps_to_drop_one(tmp_path / "few", 100)
+
+
+def test_an_object_that_many_calls_use_is_read_once(tmp_path: Path) -> None:
+    journal = with_one_object(tmp_path / "journal", 50)
+    statements: list[str] = []
+    journal._db.set_trace_callback(statements.append)
+    kept = journal.kept(Objects(UploadCache()))
+    journal.close()
+    assert len(kept) == 50
+    [shared] = {shared for item in kept for shared in item.payload.objects}
+    assert shared.content is not None
+    assert shared.content.tobytes() == bytes(100_000)
+    assert sum("FROM piece" in text for text in statements) == 1

@@ -246,6 +246,18 @@ def test_purge_spares_what_is_young_or_in_use(service: LocalService, until: Unti
             other.purge(-1)
 
 
+@pytest.mark.parametrize(
+    "facts", [{}, {"lastModified": "yesterday"}, {"lastModified": "Mon, 99 Jan 2020 00:00:00 GMT"}]
+)
+def test_purge_spares_that_of_which_nobody_says_how_old_it_is(
+    service: LocalService, facts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [{"name": "px-0123", "size": 1, **facts}]
+    with ProminenceExecutor(service.url, service.token) as executor:
+        monkeypatch.setattr(executor.client, "list_data", lambda: listed)
+        assert executor.purge(older_than=0) == []
+
+
 # -- journal and attach ------------------------------------------------------------------------------------------------
 
 

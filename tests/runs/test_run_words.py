@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +22,7 @@ from prominence_executor.run.names import (
     run_of,
     worker_name,
 )
-from prominence_executor.runs import JobInfo, RunState, described
+from prominence_executor.runs import JobInfo, RunState, cancelling, described
 from prominence_executor.runs.cancelling import jobs_to_delete, unmade_calls
 from prominence_executor.runs.listing import ArrayInfo, job_info, summary
 from prominence_executor.runs.state import _between
@@ -115,6 +118,31 @@ def test_a_run_is_summed_up() -> None:
     assert info.active
     assert info.jobs == {"completed": 1, "running": 3, "not made yet": 3}
     assert (info.calls, info.functions, info.workers, info.created, info.ended) == (21, ("fit", "draw"), 1, 100, None)
+
+
+def test_what_arrays_have_made_is_counted_once_and_in_no_time_of_many_jobs() -> None:
+    spans = [ArrayRange(first, first + 499, 1, 1) for first in range(0, 50_000, 500)]
+    arrays = [ArrayInfo(span.first, array_name("r", span), span, True) for span in spans]
+    jobs = [
+        JobInfo(number, f"{array.name}/pxcall/{at}", "completed", calls=range(array.id + at, array.id + at + 1))
+        for number, (array, at) in enumerate((array, at) for array in arrays for at in [*range(499), 0])
+    ]
+    began = time.thread_time()
+    info = summary("r", jobs, arrays)
+    assert time.thread_time() - began < 1.5
+    assert info.jobs == {"completed": 50_000, "not made yet": 100}
+
+
+def test_many_jobs_of_which_some_have_just_begun_are_deleted_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, deleted = time.time(), list[list[int]]()
+    begun = [JobInfo(n, f"r/{n}", "running", started=now, calls=range(n, n + 1), active=True) for n in range(500)]
+    waiting = [JobInfo(n, f"r/{n}", "idle", calls=range(n, n + 1), active=True) for n in range(500, 20_000)]
+    client: Any = SimpleNamespace(delete_jobs=deleted.append)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    began = time.thread_time()
+    assert len(cancelling._delete(client, [*begun, *waiting])) == 20_000
+    assert time.thread_time() - began < 1
+    assert [len(ids) for ids in deleted] == [19_500, 500]
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)), max_size=12))

@@ -30,6 +30,10 @@ class Same(enum.IntEnum):
     ONE = 1
 
 
+class Quantity(np.ndarray[Any, Any]):
+    """An array with a unit, which is not in its bytes."""
+
+
 def simulate(energy: float, gamma: float = 0.1, *, steps: int = 10, seed: int = 0) -> float:
     return energy * gamma * steps + seed
 
@@ -46,7 +50,18 @@ def keys(axes: Any = None, cases: Any = None, **more: Any) -> list[str]:
 @pytest.mark.parametrize(
     "values",
     [
-        (1, 1.0, np.float64(1), np.int8(1), np.array(1.0), fractions.Fraction(1), decimal.Decimal(1), 1 + 0j),
+        (
+            1,
+            1.0,
+            np.float64(1),
+            np.longdouble(1),
+            np.int8(1),
+            np.array(1.0),
+            np.array(1, np.longdouble),
+            fractions.Fraction(1),
+            decimal.Decimal(1),
+            1 + 0j,
+        ),
         (0.5, np.float32(0.5), fractions.Fraction(1, 2), decimal.Decimal("0.5")),
         (0.0, -0.0, 0),
         (float("nan"), np.nan, decimal.Decimal("NaN")),
@@ -74,7 +89,14 @@ def test_what_differs_is_another_point() -> None:
     assert len({str(canonical(value)) for value in values}) == len(values)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, lambda: 1, np.array([object()]), [object()], simulate])
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(), {1, 2}, lambda: 1, np.array([object()]), [object()], simulate,
+        np.ma.array([1, 2], mask=[False, True]), np.arange(2).view(Quantity), np.array(1.0).view(Quantity),
+        np.ones(2, np.longdouble), np.clongdouble(1j),
+    ],
+)  # fmt: skip
 def test_what_has_no_canonical_form_needs_a_label(value: Any) -> None:
     with pytest.raises(TypeError, match=r"parameter 'mesh'.*no canonical form.*labels=\{'mesh': str\}"):
         form_of("mesh", value)

@@ -28,6 +28,7 @@ from prominence_executor import (
     RemoteTraceback,
     StoreError,
     StoreInUseError,
+    Sweep,
     open_sweep,
     sweep,
 )
@@ -65,6 +66,45 @@ def test_points_come_as_they_are_done_and_a_failure_stops_no_other(
     scan.wait()
     assert scan.failed == []
     assert set(marks.count().values()) == {1}
+
+
+@pytest.mark.parametrize("is_in_loop", [False, True])
+def test_a_point_that_is_sent_again_comes_once_and_when_it_has_ended(threads: Executor, is_in_loop: bool) -> None:
+    seen: list[int] = []
+
+    def compute(x: int) -> int:
+        seen.append(x)
+        if x and seen.count(x) == 1:
+            raise ValueError(x)
+        return x
+
+    scan = sweep(compute, {"x": range(4)}, executor=threads)
+    scan.wait()
+    came = []
+    if not is_in_loop:
+        scan.retry()
+    for point in scan:
+        came.append((point.params["x"], point.status))
+        if is_in_loop and point.status == "failed":
+            scan.retry()
+    first = [came.pop(next(n for n, (_, status) in enumerate(came) if status == "failed"))] if is_in_loop else []
+    assert sorted(came) == [(x, "done") for x in range(4)]
+    assert len(first) == is_in_loop
+
+
+@pytest.mark.parametrize("send", [Sweep.retry, lambda scan: scan.add({"x": range(3)})], ids=["retry", "add"])
+def test_nobody_waits_for_points_that_the_executor_takes_no_more(send: Callable[[Sweep], Any]) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        scan = sweep(lambda x: 1 // x, {"x": [0, 1]}, executor=executor)
+        scan.wait()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        send(scan)
+    before = scan.counts()
+    assert before["lost"] == 1
+    assert len(list(scan)) == len(scan)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        scan.retry()  # it sends them again
+    assert scan.counts()["lost"] == before["lost"] + before["failed"]
 
 
 def test_a_store_gives_what_is_done_and_only_the_rest_is_computed(
@@ -161,6 +201,22 @@ def test_other_code_is_refused_kept_or_computed_again(threads: Executor, tmp_pat
         assert sorted(point.result() for point in scan) == [-3, -2, -1]
     with sweep(after, {"x": [1, 2, 3]}, executor=threads, store=store) as scan:
         assert scan.counts()["done"] == 3
+
+
+def test_points_that_are_added_were_not_computed_with_other_code_either(threads: Executor, tmp_path: Path) -> None:
+    store = tmp_path / "scan.sweep"
+    with sweep(edited("def f(x): return x", tmp_path), {"x": [1, 2]}, executor=threads, store=store) as scan:
+        scan.wait()
+    after = edited("def f(x): return -x", tmp_path)
+    with sweep(after, {"x": [3]}, executor=threads, store=store) as scan:
+        with pytest.raises(CodeChangedError, match="1 points"):
+            scan.add({"x": [1]})
+        scan.wait()
+        assert len(scan) == 1
+    with sweep(after, {"x": [3]}, executor=threads, store=store, on_change="keep") as scan:
+        assert [point.result() for point in scan.add({"x": [1]})] == [1]
+    with sweep(after, {"x": [3]}, executor=threads, store=store, on_change="recompute") as scan:
+        assert [point.result() for point in scan.add({"x": [1, 2]})] == [-1, -2]
 
 
 HOLDER = """

@@ -65,6 +65,26 @@ def test_csv_needs_no_pandas_and_names_arrays(scan: Any, tmp_path: Path) -> None
     assert lines[11].endswith(",,,,")
 
 
+def test_names_that_the_table_has_itself_stay_the_users(tmp_path: Path) -> None:
+    def compute(run: int) -> dict[str, Any]:
+        if run == 0:
+            raise ValueError("first")
+        return {"error": run / 8, "seed": 3}
+
+    scan = run(compute, {"run": [0, 2]}, tmp_path / "s")
+    for shown in (scan, open_sweep(tmp_path / "s")):
+        first, second = shown.to_dataframe(meta=True).to_dict("records")
+        assert (first["run"], first["sweep.error"], first["status"]) == (0, "ValueError: first", "failed")
+        assert np.isnan(first["error"])
+        assert (second["run"], second["error"], second["sweep.error"]) == (2, 0.25, "")
+        assert "sweep.run" in second
+        assert shown.to_xarray()["seed"].sel(run=2) == 3
+    repeated = run(lambda repeat, seed: repeat, {"repeat": [5]}, repeat=2, seed=1)
+    assert [line.split(",")[:2] for line in repeated.to_csv().splitlines()] == [
+        ["repeat", "sweep.repeat"], ["5", "0"], ["5", "1"],
+    ]  # fmt: skip
+
+
 def test_a_dataset_masks_what_failed_and_names_dimensions(scan: Any) -> None:
     data = scan.to_xarray(dims={"trace": ["time"]}, coords={"time": [0.0, 0.5, 1.0]})
     assert dict(data.sizes) == {"energy": 3, "gamma": 2, "repeat": 2, "time": 3}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 
@@ -104,12 +104,12 @@ class Deleter:
         time.sleep(_TOGETHER)
         with self._lock:
             chunks, self._waiting = self._waiting, []
-        entries = self._table.entries(chunks)
-        alone, arrays = _whole_arrays(entries)
-        for array in arrays:
-            entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
+        found = self._table.entries(chunks)
+        alone, arrays = _whole_arrays(found)
+        in_arrays = (entry for array in arrays for entry in self._table.entries(array.left.values()))
+        entries = dict.fromkeys([*found, *in_arrays])
         self._see_which_run([entry.chunk for entry in entries])
-        old = [entry for entry in alone if not entry.chunk.too_young_for()]
+        old = dict.fromkeys(entry for entry in alone if not entry.chunk.too_young_for())
         try:
             self._delete_jobs(old)
             time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
@@ -137,7 +137,7 @@ class Deleter:
                     if job["id"] in waiting and job["status"] == "running":
                         waiting[job["id"]].runs()
 
-    def _delete_jobs(self, entries: list[JobEntry]) -> None:
+    def _delete_jobs(self, entries: Iterable[JobEntry]) -> None:
         ids = [entry.chunk.job_id for entry in entries if not entry.chunk.ended]
         known = [job_id for job_id in ids if job_id is not None]
         if known:

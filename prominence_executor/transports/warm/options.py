@@ -77,4 +77,8 @@ def resolved(settings: Warm, max_workers: int | None) -> WarmOptions:
     most = given["max_workers"]
     if settings.min_workers > most:
         raise ValueError(f"min_workers must be 0 to max_workers, {most}, not {settings.min_workers!r}")
+    for name in ("min_workers", "max_workers"):
+        if given[name] % 1:  # so it is of infinity
+            raise ValueError(f"{name} must be a whole number for warm workers, not {given[name]!r}")
+        given[name] = int(given[name])
     return WarmOptions(**given)

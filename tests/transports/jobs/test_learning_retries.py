@@ -134,6 +134,7 @@ def test_a_retry_is_checked() -> None:
         with pytest.raises(ValueError, match="retries must be 0 or more, or a Retry"):
             Options().changed(retries=value)
     assert [Retry(delay=2).pause(attempt) for attempt in (1, 2, 3)] == [2, 4, 8]
+    assert [Retry(backoff=backoff).pause(5000) for backoff in (1, 2, 2.5)] == [0, 0, 0]
 
 
 def test_after_out_of_memory_more_memory_is_asked_for_and_after_walltime_more_time() -> None:
@@ -207,6 +208,9 @@ def test_the_advice_says_what_was_asked_for_and_used_and_what_to_change() -> Non
     assert "walltime=1 (minute), in attempt 2; as far as the service tells, its task took 1.0 minutes" in said
     assert "Resources(walltime=2), or raise max_retries" in said
     assert advice(CallCrashedError(), Resources(), 0, 1, job) == ""
+    strange = {"execution": {"tasks": [{"maxResidentSetSizeKB": "much", "wallTimeUsage": "long"}]}}
+    assert "as far as the service tells" not in advice(OutOfMemoryError(), Resources(), 0, 1, strange)
+    assert "as far as the service tells" not in advice(WalltimeExceededError(), Resources(), 0, 1, strange)
 
 
 def test_a_journal_keeps_a_retry_and_names_what_this_program_does_not_have(caplog: pytest.LogCaptureFixture) -> None:
