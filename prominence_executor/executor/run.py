@@ -108,12 +108,15 @@ class Run:
         starter.join()
 
     def _start_threads(self) -> None:
-        with self._starting, breaking(self.registry, "start"):
+        with self._starting:
             if self._started:
                 return  # another thread was quicker, or the run is over
             self._started = True
-            self._clock.start()
-            self.dispatch.start()
+            with breaking(self.registry, "start"):
+                self._clock.start()
+                self.dispatch.start()
+                return
+            self._end()  # the thread that would do it does not run
 
     def shutdown(self, *, wait: bool, cancel: bool, at_exit: bool = False) -> None:
         """Take no more calls; end when the open ones have ended. Blocks for that if ``wait``.

@@ -46,7 +46,12 @@ def start_thread_pool(size: int, name: str, guard: Callable[[], AbstractContextM
         together.wait()
         return threading.current_thread()
 
-    started = [pool.submit(meet) for _ in range(size)]
+    try:
+        started = [pool.submit(meet) for _ in range(size)]
+    except BaseException:  # the system has no more threads: those that there are wait no longer
+        together.abort()
+        pool.shutdown(wait=False)
+        raise
     together.wait()
     pool.threads = frozenset(future.result() for future in started)
     return pool

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
+from prominence_executor import ProminenceExecutor
 from prominence_executor.errors import BrokenRunError
 from prominence_executor.run.breaking import breaking
 from prominence_executor.run.future import ProminenceFuture, settle
@@ -36,3 +38,32 @@ def test_a_callback_that_ends_its_program_ends_no_thread_of_a_run(
     settle(future, succeeded, value)
     assert (future.result() if succeeded else future.exception()) == value
     assert "a callback of call 7 raised" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": "warm"}], ids=["jobs", "warm"])
+@pytest.mark.parametrize("most", range(16))  # as jobs have, with the one that starts them
+def test_where_the_system_has_no_more_threads_the_run_breaks_and_ends(
+    most: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own, with that which starts the others; those that were started end."""
+    start, before = threading.Thread.start, set(threading.enumerate())
+    left = iter(range(most))
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("prominence-") and next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    executor = ProminenceExecutor("http://127.0.0.1:9/prominence/v1", "token", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            executor.submit(pow, 2, 3)
+    ending = threading.Thread(target=executor.shutdown, daemon=True)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    started = set(threading.enumerate()) - before
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)

@@ -148,8 +148,9 @@ class JobTransport:
         return own | (self._started_pool.threads if self._started_pool else set())
 
     def close(self, leave: bool) -> None:
-        """End sender and pool; called in the tracker's thread. Jobs are not deleted: none is open."""
+        """End the threads but the tracker's, which calls this if it runs. Jobs are not deleted: none is open."""
         self._sender.stop()
+        self._fetcher.stop()
         if self._started_pool is not None:
             self._started_pool.shutdown(wait=True)
 

@@ -170,7 +170,7 @@ class Scheduler:
         self.post(Stopped())
         self._listener.stop()
         if self._senders is not None:
-            if threading.current_thread() is not self.thread:
+            if self.thread.is_alive() and threading.current_thread() is not self.thread:
                 self.thread.join()
             self._senders.shutdown(wait=True)
 
