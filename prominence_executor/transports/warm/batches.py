@@ -26,7 +26,7 @@ from .room import may_be_dealt_to
 from .state import Kind, PoolState, Worker
 
 SHORTEST = 0.002  # seconds between two looks into a mailbox, and never less than half of those that a look takes
-LONGEST = 1.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
+LONGEST = 2.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
 BATCH_SIZE = 48 << 10  # bytes of a batch of several chunks
 BATCH_SECONDS = 0.25  # that a batch should take
 MODULES_SIZE = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
