@@ -109,14 +109,17 @@ class Deleter:
         for array in arrays:
             entries += [entry for entry in self._table.entries(array.left.values()) if entry not in entries]
         self._see_which_run([entry.chunk for entry in entries])
-        old = [entry for entry in alone if not entry.chunk.too_young_for()]
+        old = [entry for entry in alone if not arrays and not entry.chunk.too_young_for()]
         try:
             self._delete_jobs(old)
             time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
-            for array in arrays:
-                with suppress(NotFoundError):  # it has ended
-                    if array.workflow_id is not None:
-                        self._context.client.delete_workflow(array.workflow_id)
+            # What waits goes before what runs: it would begin where that ends, and be too young then.
+            busy = {array for array in arrays if any(chunk.running_since for chunk in array.left.values())}
+            self._delete_arrays(arrays - busy)
+            if len(busy) + bool(alone) > 1:
+                waiting = [entry for entry in entries if entry.array in busy or entry in alone]
+                self._delete_jobs([entry for entry in waiting if not entry.chunk.running_since])
+            self._delete_arrays(busy)
             self._delete_jobs([entry for entry in alone if entry not in old])
             for entry in entries:
                 for name in entry.uploaded:
@@ -126,6 +129,12 @@ class Deleter:
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)
+
+    def _delete_arrays(self, arrays: set[Array]) -> None:
+        for array in arrays:
+            with suppress(NotFoundError):  # it has ended
+                if array.workflow_id is not None:
+                    self._context.client.delete_workflow(array.workflow_id)
 
     def _see_which_run(self, chunks: list[Chunk]) -> None:
         """Note which jobs run that the last list showed waiting: they may be too young, too. One request, if any."""
