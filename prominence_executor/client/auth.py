@@ -61,7 +61,9 @@ class TokenSource:
                 token = self._token = self._look()
             if self._expired(token):
                 when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(expiry(token)))
-                raise AuthenticationError(f"the token from {self._origin} expired on {when}; get a new one")
+                raise AuthenticationError(
+                    f"the token from {self._origin} expired on {when} by this machine's clock; get a new one"
+                )
             return token
 
     def refresh(self, refused: str | None = None) -> str:

@@ -33,14 +33,16 @@ class Watch:
         self.revision: int | None = None
         self.waits = False
         self._lock = threading.Lock()  # of what follows
+        self._waiting = False  # the present request, or the last one, was to wait
         self._interrupted = False
+        self._is_cut = False
         self._socket: socket.socket | None = None
 
     def interrupt(self) -> None:
-        """Have the present request end at once, which fails then; or else the next one not wait."""
+        """Have the present request end at once if it waits, which fails then; or else the next one not wait."""
         with self._lock:
             self._interrupted = True
-            if self._socket is not None:
+            if self._socket is not None and self._waiting:
                 _cut(self._socket)
 
 
@@ -48,6 +50,7 @@ def preference(watch: Watch, seconds: float) -> dict[str, str]:
     """Return what a request says that wants to wait for so many seconds."""
     with watch._lock:
         interrupted, watch._interrupted = watch._interrupted, False
+        watch._waiting = seconds > 0 and not interrupted
     return {"Prefer": f"wait={0 if interrupted else max(0, int(seconds))}"}
 
 
@@ -99,7 +102,10 @@ class Cuts:
         with self._lock:
             watches = list(self._under_way)
         for watch in watches:
-            watch.interrupt()
+            with watch._lock:
+                watch._is_cut = True
+                if watch._socket is not None:
+                    _cut(watch._socket)
 
 
 def interruptible(connection: Any, get: Callable[[], Any]) -> Any:
@@ -110,13 +116,14 @@ def interruptible(connection: Any, get: Callable[[], Any]) -> Any:
         return get()
     with watch._lock:
         watch._socket = found
-        if watch._interrupted:
+        if watch._is_cut or (watch._interrupted and watch._waiting):
             _cut(found)
     try:
         return get()
     finally:
         with watch._lock:
-            watch._socket, watch._interrupted = None, False
+            watch._socket = None
+            watch._interrupted = watch._interrupted and not watch._waiting
 
 
 def _cut(connection: socket.socket) -> None:

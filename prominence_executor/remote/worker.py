@@ -38,7 +38,8 @@ SMALL = 1 << 12  # bytes of a message that may stay for a moment when it has bee
 SOON = 1  # seconds of that moment, if no other batch comes
 DAMAGED = 5  # times in a row that a message may not be as it was signed
 ENDING = 20.0  # seconds in which a process of calls may end by itself
-IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch
+IDLE = 20.0  # a mailbox is looked into after one part in so many of the time without a batch,
+ROOT = 10.0  # or of the root of it, which is less after four seconds: programs pause for half a minute, too
 
 
 class Worker:
@@ -304,5 +305,5 @@ def pause(idle, asked, waits, bounds):
     Looks become rare with the time that was ``idle``, and where answers take their time. A request that has waited was
     a pause itself. ``bounds``: the shortest and the longest one.
     """
-    usual = max(bounds[0], idle / IDLE)
+    usual = max(bounds[0], min(idle / IDLE, idle**0.5 / ROOT))
     return max(0.0, min(usual, bounds[1]) - asked) if waits else min(max(usual, asked / 2), bounds[1])

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import BrokenRunError
+from ..errors import AuthenticationError, BrokenRunError
 from .chunk import Chunk
 from .future import ProminenceFuture
 
@@ -113,8 +113,10 @@ class ChunkRegistry:
             chunks = list(self._open.values())
             self._open.clear()
             self.changed.notify_all()
+        left = isinstance(error, AuthenticationError) and any(chunk.sent_at or chunk.job_id for chunk in chunks)
+        goes_on = f"; with a new one ProminenceExecutor.attach({self.run_id!r}) finds its jobs, which go on"
         for chunk in chunks:
-            broken = BrokenRunError(f"run {self.run_id} is broken: {error}")
+            broken = BrokenRunError(f"run {self.run_id} is broken: {error}{goes_on if left else ''}")
             broken.__cause__ = error
             chunk.settle_all(broken)
             chunk.release()

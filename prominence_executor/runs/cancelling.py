@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from ..client.client import ProminenceClient
 from ..errors import InvalidRequestError, NotFoundError
 from ..run.chunk import YOUNG
+from ..run.names import workflow_of
 from ..transports.warm.purge import remove_workers
-from .listing import JobInfo, job_info
+from .listing import ArrayInfo, JobInfo, job_info
 from .state import RunState, run_state
 
 
@@ -103,39 +104,61 @@ def delete_jobs(client: ProminenceClient, ids: Collection[int]) -> dict[int, str
 
 def _whole(client: ProminenceClient, state: RunState) -> Cancelled:
     arrays = [array for array in state.arrays if array.active]
-    names = tuple(f"{array.name}/" for array in arrays)
-    jobs = [job for job in state.jobs if job.active and job.worker is None and not job.name.startswith(names)]
+    jobs = [job for job in state.jobs if job.active and job.worker is None]
     workers = [job for job in state.jobs if job.active and job.worker is not None]
-    in_arrays = [job for job in state.jobs if job.active and job.worker is None and job.name.startswith(names)]
-    deleted = _delete(client, jobs)
-    _wait_for_young(in_arrays)
+    running = [job for job in jobs if job.status == "running"]
+    _wait_for_young(running)
+    # What waits goes before what runs: it would begin where that ends, and be too young then.
+    active = {workflow_of(job.name) for job in running}
+    busy = [array for array in arrays if array.name in active]
+    gone = _delete_arrays(client, [array for array in arrays if array.name not in active])
+    in_arrays = {job.id for job in _jobs_of(arrays, jobs)}
+    left = [job for job in jobs if job.id not in in_arrays]
+    deleted: set[int] = set()
+    if len(busy) + bool(left) > 1:
+        deleted = _delete_now(client, [job for job in (*_jobs_of(busy, jobs), *left) if job.status != "running"])
+    gone += _delete_arrays(client, busy)
+    deleted |= _delete_now(client, [job for job in left if job.id not in deleted])
+    if workers:
+        remove_workers(client, state.run_id)
+    deleted |= {job.id for job in (*workers, *_jobs_of(gone, jobs))}
+    return Cancelled(tuple(sorted(deleted)), tuple(array.id for array in gone))
+
+
+def _jobs_of(arrays: Iterable[ArrayInfo], jobs: Iterable[JobInfo]) -> list[JobInfo]:
+    names = {array.name for array in arrays}
+    return [job for job in jobs if workflow_of(job.name) in names]
+
+
+def _delete_arrays(client: ProminenceClient, arrays: Iterable[ArrayInfo]) -> list[ArrayInfo]:
+    """Delete arrays; return those that were still there."""
     gone = []
     for array in arrays:
         with suppress(NotFoundError):  # it has ended meanwhile
             client.delete_workflow(array.id)
             gone.append(array)
-    if workers:
-        remove_workers(client, state.run_id)
-    names = tuple(f"{array.name}/" for array in gone)
-    every = [*workers, *(job for job in in_arrays if job.name.startswith(names))]
-    return Cancelled(tuple(sorted([*deleted, *(job.id for job in every)])), tuple(array.id for array in gone))
+    return gone
 
 
-def _delete(client: ProminenceClient, jobs: Iterable[JobInfo]) -> set[int]:
+def _delete(client: ProminenceClient, jobs: Collection[JobInfo]) -> set[int]:
     """Delete jobs; return the numbers of those that were still there, as far as the service tells."""
-    deleted: set[int] = set()
     old: list[JobInfo] = []
     young: list[JobInfo] = []
     for job in jobs:
         (young if _is_young(job) else old).append(job)
-    for some in (old, young):
-        if some:
-            if some is young:
-                time.sleep(YOUNG)
-            with suppress(NotFoundError):  # they have ended meanwhile
-                client.delete_jobs([job.id for job in some])
-                deleted.update(job.id for job in some)
-    return deleted
+    deleted = _delete_now(client, old)
+    _wait_for_young(young)
+    return deleted | _delete_now(client, young)
+
+
+def _delete_now(client: ProminenceClient, jobs: Collection[JobInfo]) -> set[int]:
+    ids = {job.id for job in jobs}
+    if ids:
+        try:
+            client.delete_jobs(sorted(ids))
+        except NotFoundError:  # they have ended meanwhile
+            return set()
+    return ids
 
 
 def _wait_for_young(jobs: Iterable[JobInfo]) -> None:

@@ -182,12 +182,14 @@ class _Reader:
         self.job = job
         self.stream = stream
         self._fetch = client.stdout if stream == "stdout" else client.stderr
+        self._was_active = job.active  # so that its end is about now, whatever its clock says
         self._at = 0
         self._held = b""  # the beginning of a worker's line: it may be one of its own
 
     def read(self, is_last: bool) -> bytes:
+        retry_for = _ENDING if self._was_active else patience(self.job, time.time())
         try:
-            content = self._fetch(self.job.id, offset=self._at, retry_for=patience(self.job, time.time()))
+            content = self._fetch(self.job.id, offset=self._at, retry_for=retry_for)
         except NotFoundError:  # it is ending, or has left nothing
             content = b""
         self._at += len(content)

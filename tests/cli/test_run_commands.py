@@ -204,16 +204,16 @@ def test_nothing_is_unpickled_and_what_is_not_signed_is_lost(
     assert not list((tmp_path / "bad").iterdir())
 
 
-def test_outcomes_of_warm_workers_are_found(service: LocalService, said: Said, tmp_path: Path) -> None:
+def test_outcomes_of_warm_workers_are_found(service: LocalService, said: Said, tmp_path: Path, until: Until) -> None:
     run_id = f"run-{uuid.uuid4()}"
     executor = ProminenceExecutor(
         service.url, service.token, run_id=run_id, workers="warm", max_workers=1, poll_interval=(0.05, 0.5)
     )
     with executor:
         assert executor.submit(printing, 2).result(60) == 4
-        status, shown, _ = said("show", run_id)
-        assert "worker 1" in shown
-        assert "calls: 1 with a result" in shown
+        # A worker has told what came of a call a moment before it writes that into its own output.
+        until(lambda: "calls: 1 with a result" in said("show", run_id)[1])
+        assert "worker 1" in said("show", run_id)[1]
         assert "warm workers do not show" in said("show", run_id, "--outcomes", "none")[1]
         assert said("results", run_id, "-o", str(tmp_path / "out"))[0] == 0
         assert load(tmp_path / "out" / "0.result") == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,22 @@ def test_a_connection_that_the_service_has_closed_meanwhile_is_made_again(until:
         peer.script.append([said(201)])
         client.kv_set("a", "b", prev="c")  # which must not be repeated
         assert (peer.connections, len(peer.asked)) == (2, 2)
+
+
+def test_a_connection_that_stands_is_kept_from_being_forgotten_on_its_way() -> None:
+    """By a NAT or firewall that says nothing of it: a request over it would have no answer."""
+    seconds: list[int] = []
+
+    def look(made: socket.socket, _host: str, _port: int) -> None:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        seconds.append(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+
+    with a_raw_peer() as peer, ProminenceClient(peer.url, TOKEN) as client:
+        client.api.known_by(look)
+        assert client.kv_get("a") == "fine"
+        assert client.download(f"{peer.url}/an-object") == b"fine"
+    assert len(seconds) == 2
+    assert max(seconds) <= 60
 
 
 def test_an_answer_that_does_not_come_in_time_is_waited_for_no_longer() -> None:

@@ -306,6 +306,21 @@ def test_a_service_is_not_asked_to_wait_for_less_than_a_second(peer: Peer) -> No
     assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=2", None, None]
 
 
+def test_a_request_that_does_not_wait_is_answered_though_it_is_interrupted(peer: Peer) -> None:
+    """It is as late as the service is, and would only have to be made again."""
+    peer.answer(Answer(body=[], delay=1), Answer(body=[]), Answer(body=[]))
+    seen = Watch()
+    with ProminenceClient(peer.url, TOKEN) as client:
+        ending = threading.Timer(0.2, seen.interrupt)
+        ending.start()
+        assert client.list_jobs(since=seen) == []
+        ending.join()
+        assert len(peer.asked) == 1
+        assert client.list_jobs(wait=50, since=seen) == []
+        assert client.list_jobs(wait=25, since=seen) == []
+    assert [asked.headers.get("Prefer") for asked in peer.asked] == ["wait=0", "wait=0", "wait=25"]
+
+
 # -- certificates ------------------------------------------------------------------------------------------------------
 
 

@@ -330,6 +330,7 @@ def test_a_refused_token_breaks_the_executor_quickly(service: LocalService) -> N
     assert isinstance(caught.value, futures.BrokenExecutor)
     assert isinstance(caught.value.__cause__, AuthenticationError)
     assert "not-a-token" not in str(caught.value) + repr(executor)
+    assert "attach" not in str(caught.value)  # there is nothing to be found
     with pytest.raises(BrokenRunError):
         executor.submit(square, 2)
     executor.shutdown()

@@ -8,9 +8,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from proxy import FaultProxy, corrupted
+from network_faults import Answer, Fault
+from proxy import FaultProxy, corrupted, relisted
 
 from prominence_executor import ProminenceClient, ProminenceExecutor, ProminenceFuture, Resources
 from prominence_executor.local import LocalService
@@ -103,6 +105,45 @@ def test_how_calls_have_ended_is_believed_of_signed_outcomes_alone(service: Loca
         rule = proxy.inject(corrupted(), path=".*pxoutcome.*")
         assert call_ends(client, executor.run_id, run_state(client, executor.run_id).jobs) == {}
         assert rule.injected
+
+
+def test_the_last_lines_are_read_though_the_service_s_clock_is_behind(service: LocalService) -> None:
+    """Around a job's end the service does not know it for a moment."""
+
+    def speaking() -> None:
+        print("the beginning", flush=True)
+        time.sleep(3)
+        print("the end", flush=True)
+
+    def behind(jobs: list[Any]) -> list[Any]:
+        for job in jobs:
+            job["events"] = {name: moment - 3600 for name, moment in job["events"].items()}
+        return jobs
+
+    def act(exchange: Any) -> None:
+        answer = exchange.forward()
+        unknown = b"the end" in answer.body and not hidden
+        if unknown:
+            hidden.append(True)
+            answer = Answer(400, [("Content-Type", "application/json")], b'{"error": "Job does not exist"}')
+        exchange.answer(answer)
+
+    hidden: list[bool] = []
+    with (
+        FaultProxy(service.url) as proxy,
+        ProminenceClient(proxy.url, service.token) as client,
+        ProminenceExecutor(service.url, service.token) as executor,
+    ):
+        proxy.inject(relisted("behind", behind), method="GET", path=r"^/jobs\?")
+        proxy.inject(Fault("unknown", act), path="/stdout")
+        future = executor.submit(speaking)
+        while not future.running():
+            time.sleep(0.01)
+        jobs = run_state(client, executor.run_id).jobs
+        pieces = read_logs(client, jobs, ["stdout"], follow=True, wait=lambda seconds: future.result(60))
+        said = [piece.content for piece in pieces]
+    assert b"".join(said) == b"the beginning\nthe end\n"
+    assert hidden
 
 
 def test_who_follows_a_run_reads_the_jobs_that_come_later(service: LocalService) -> None:

@@ -527,6 +527,7 @@ def test_a_token_that_stays_refused_breaks_the_executor_within_seconds(
             assert isinstance(error, BrokenExecutor)
             assert executor.run_id in str(error)
             assert "Authentication failure" in str(error)
+            assert f"with a new one ProminenceExecutor.attach({executor.run_id!r}) finds its jobs" in str(error)
         with pytest.raises(BrokenRunError, match=executor.run_id):
             executor.submit(pow, 2, 2)
         executor.shutdown()

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from prominence_executor import InvalidRequestError, JobDeletedError, OutOfMemoryError, ProminenceExecutor, Resources
+from prominence_executor.runs import cancel_run
 from prominence_executor.service import LocalService, Platform
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
@@ -27,6 +29,13 @@ REAL = Platform(
 @pytest.fixture(scope="module")
 def real() -> Iterator[LocalService]:
     with LocalService(cpus=2, memory=8, platform=REAL) as service:
+        yield service
+
+
+@pytest.fixture
+def far() -> Iterator[LocalService]:
+    """One whose answers take as long as a network does."""
+    with LocalService(cpus=2, memory=8, platform=replace(REAL, answer_seconds=0.15, hold_every=0)) as service:
         yield service
 
 
@@ -63,6 +72,22 @@ def test_an_interrupted_program_leaves_no_blocked_slot(real: LocalService, until
         until(lambda: any(future.running() for future in futures))
         raise KeyboardInterrupt
     with ProminenceExecutor(real.url, real.token, poll_interval=(0.05, 0.2)) as other:
+        assert_slots_are_free(other)
+
+
+@pytest.mark.parametrize("who", ["the program", "cancel"])
+def test_arrays_that_are_deleted_leave_no_blocked_slot(far: LocalService, until: Until, who: str) -> None:
+    """What waits in one must not begin where the jobs of another have just ended."""
+    executor = ProminenceExecutor(far.url, far.token, poll_interval=(0.05, 0.2))
+    with pytest.raises(KeyboardInterrupt), executor:
+        futures = executor.submit_many(time.sleep, [60] * 45)
+        until(lambda: sum(future.running() for future in futures) == 2)
+        until(lambda: sum(future.job_id is not None for future in futures) > 25)
+        time.sleep(2)
+        if who == "cancel":
+            cancel_run(executor.client, executor.run_id)
+        raise KeyboardInterrupt
+    with ProminenceExecutor(far.url, far.token, poll_interval=(0.05, 0.2)) as other:
         assert_slots_are_free(other)
 
 

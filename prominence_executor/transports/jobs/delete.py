@@ -109,15 +109,21 @@ class Deleter:
         in_arrays = (entry for array in arrays for entry in self._table.entries(array.left.values()))
         entries = dict.fromkeys([*found, *in_arrays])
         self._see_which_run([entry.chunk for entry in entries])
-        old = dict.fromkeys(entry for entry in alone if not entry.chunk.too_young_for())
+        done = set() if arrays else {entry for entry in alone if not entry.chunk.too_young_for()}
         try:
-            self._delete_jobs(old)
+            self._delete_jobs([entry for entry in alone if entry in done])
             time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
-            for array in arrays:
-                with suppress(NotFoundError):  # it has ended
-                    if array.workflow_id is not None:
-                        self._context.client.delete_workflow(array.workflow_id)
-            self._delete_jobs([entry for entry in alone if entry not in old])
+            # What waits goes before what runs: it would begin where that ends, and be too young then.
+            busy = {array for array in arrays if any(chunk.running_since for chunk in array.left.values())}
+            self._delete_arrays(arrays - busy)
+            left = {entry for entry in alone if entry not in done}
+            if len(busy) + bool(left) > 1:
+                waiting = [entry for entry in entries if entry.array in busy or entry in left]
+                waiting = [entry for entry in waiting if not entry.chunk.running_since]
+                self._delete_jobs(waiting)
+                left.difference_update(waiting)
+            self._delete_arrays(busy)
+            self._delete_jobs([entry for entry in alone if entry in left])
             for entry in entries:
                 for name in entry.uploaded:
                     self._context.client.delete_data(name)
@@ -126,6 +132,12 @@ class Deleter:
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)
+
+    def _delete_arrays(self, arrays: set[Array]) -> None:
+        for array in arrays:
+            with suppress(NotFoundError):  # it has ended
+                if array.workflow_id is not None:
+                    self._context.client.delete_workflow(array.workflow_id)
 
     def _see_which_run(self, chunks: list[Chunk]) -> None:
         """Note which jobs run that the last list showed waiting: they may be too young, too. One request, if any."""

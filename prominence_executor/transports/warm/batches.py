@@ -26,9 +26,11 @@ from .room import may_be_dealt_to
 from .state import Kind, PoolState, Worker
 
 SHORTEST = 0.002  # seconds between two looks into a mailbox, and never less than half of those that a look takes
-LONGEST = 1.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
+LONGEST = 2.0  # likewise, of an idle worker, if not so many are idle that their looks are too many
 BATCH_SIZE = 48 << 10  # bytes of a batch of several chunks
-BATCH_SECONDS = 0.25  # that a batch should take
+BATCH_SECONDS = 0.25  # that a batch should take,
+_TURNS = 8.0  # or so many times what a look takes, if that is more: it waits for two requests before the next one,
+_LONGEST_BATCH = 2.0  # but no longer than this
 MODULES_SIZE = 32 << 10  # bytes of modules that go through a mailbox; others come with a worker
 STARTS = 3  # jobs in a row that may end before they work
 WHOLE = 0.8  # of its walltime, what a worker gives to a call that it can begin at once
@@ -210,7 +212,9 @@ def dispatch_batches(state: PoolState, now: float) -> list[Batch]:
 
 
 def _batch_for(state: PoolState, worker: Worker, line: _Line, share: int, now: float) -> list[tuple[Chunk, Payload]]:
-    most = 1 if state.seconds is None else max(1, int(BATCH_SECONDS / max(state.seconds, 1e-6)))
+    took = 0.0 if state.listening else state.took
+    should_take = max(BATCH_SECONDS, min(_TURNS * took, _LONGEST_BATCH))
+    most = 1 if state.seconds is None else max(1, int(should_take / max(state.seconds, 1e-6)))
     parts: list[tuple[Chunk, Payload]] = []
     passed: list[Chunk] = []
     size = calls = losses = 0

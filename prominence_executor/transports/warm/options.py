@@ -34,8 +34,8 @@ class Warm:
             minutes more, or after ``service_timeout``, whichever is later.
         max_attempts: workers that may be lost with a call before it raises `WorkerLostError`.
         max_requests_per_second: to the key-value store, of this program (one half) and all workers that have calls (the
-            other); those without ask once a second each. By default 200; but where the service lets requests wait,
-            nobody looks, and what calls need is sent at once.
+            other); those without ask ever less often, in the end every two seconds. By default 200; but where the
+            service lets requests wait, nobody looks, and what calls need is sent at once.
 
     Raises:
         ValueError: a value that makes no sense.

@@ -65,11 +65,12 @@ from .mailboxes import Mailboxes
 from .options import WarmOptions
 from .outcomes import OutcomeSettler
 from .places import Places
-from .state import PoolState
+from .state import PoolState, Worker
 
 _SENDERS = 4
 _HEAVY = 1 << 20  # bytes that went other ways for lack of places in the object store, after which there are to be some
 _SILENT = 5.0  # seconds in which no worker that has calls was heard, after which one looks all the same
+_SENDING = 1.0  # seconds for which nobody looks for what comes of a batch whose request has not been answered
 _PLAN = 0.1  # seconds for which nothing is decided about workers while no call waits for one
 _ASLEEP = 5.0  # seconds for which the machine must have been asleep, or this program stopped, to matter
 
@@ -250,7 +251,7 @@ class Scheduler:
         if not self._state.listening:
             self._dispatch()
         looks = not self._state.listening or self._exchange.silent() > _SILENT  # what came damaged changes no more
-        if looks and any(worker.chunks or not worker.nonce for worker in workers.values()):
+        if looks and any(map(self._may_say_more, workers.values())):
             self._publish()
             self._listen(self._exchange.read())
             self._dispatch()
@@ -260,6 +261,11 @@ class Scheduler:
             self._listen(False)
         elif not self._state.listening:
             self._context.health.answered()
+
+    def _may_say_more(self, worker: Worker) -> bool:
+        """Return whether a look could bring something: of a batch that is on its way only when that takes long."""
+        on_its_way = worker.sending and self._exchange.silent() < _SENDING
+        return not worker.nonce or bool(worker.chunks and not on_its_way)
 
     def _mind_large(self) -> None:
         """Come by places in the object store when they are needed, and have other jobs for what cannot do without."""

@@ -119,6 +119,18 @@ def test_short_calls_are_shared_among_idle_workers() -> None:
     assert [len(parts) for _, parts in batches.dispatch_batches(state, NOW)] == [5]
 
 
+def test_where_requests_take_long_batches_do_but_not_very_long() -> None:
+    def dealt(took: float, *, listening: bool = False) -> int:
+        state = state_of([worker_of(1)], [chunk_of(n) for n in range(100)], seconds=0.05)
+        state.took, state.listening = took, listening
+        [batch] = batches.dispatch_batches(state, NOW)
+        return len(batch.parts)
+
+    assert dealt(0.012) == dealt(0.1, listening=True) == 5
+    assert dealt(0.1) == 16
+    assert dealt(5.0) == 40
+
+
 def test_a_worker_near_the_end_of_its_walltime_is_given_no_call_that_needs_more() -> None:
     late = worker_of(1)
     late.batch, late.total, late.until = 3, 600.0, NOW + 5.0

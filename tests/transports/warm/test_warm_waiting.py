@@ -9,8 +9,11 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from network_faults import Fault
+from proxy import FaultProxy
 
 from prominence_executor import JobDeletedError, ProminenceExecutor
 from prominence_executor.service import LocalService
@@ -40,6 +43,24 @@ def test_where_requests_wait_a_call_needs_few_and_nobody_asks_meanwhile(
         if waits:
             assert sum(executor.client.requests_sent.values()) - before <= 1
         assert executor.submit(pow, 3, 2).result(60) == 9
+
+
+def test_nobody_looks_for_what_comes_of_a_batch_that_is_on_its_way(service_without_waiting: LocalService) -> None:
+    asked: list[int] = []
+
+    def act(exchange: Any) -> None:
+        before = executor.client.requests_sent["GET /kv"]
+        exchange.pause(0.7)
+        asked.append(executor.client.requests_sent["GET /kv"] - before)
+        exchange.answer(exchange.forward())
+
+    token = service_without_waiting.token
+    with FaultProxy(service_without_waiting.url) as proxy:
+        with ProminenceExecutor(proxy.url, token, workers="warm", max_workers=1) as executor:
+            assert executor.submit(pow, 2, 2).result(60) == 4
+            proxy.inject(Fault("slow", act), method="POST", path="^/kv/.*/i/")
+            assert [executor.submit(pow, n, 2).result(60) for n in range(3)] == [0, 1, 4]
+    assert asked == [0, 0, 0]
 
 
 def test_a_busy_worker_hears_of_a_call_that_is_to_end(service: LocalService, until: Until) -> None:
