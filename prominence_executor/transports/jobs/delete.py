@@ -109,21 +109,8 @@ class Deleter:
         in_arrays = (entry for array in arrays for entry in self._table.entries(array.left.values()))
         entries = dict.fromkeys([*found, *in_arrays])
         self._see_which_run([entry.chunk for entry in entries])
-        done = set() if arrays else {entry for entry in alone if not entry.chunk.too_young_for()}
         try:
-            self._delete_jobs([entry for entry in alone if entry in done])
-            time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
-            # What waits goes before what runs: it would begin where that ends, and be too young then.
-            busy = {array for array in arrays if any(chunk.running_since for chunk in array.left.values())}
-            self._delete_arrays(arrays - busy)
-            left = {entry for entry in alone if entry not in done}
-            if len(busy) + bool(left) > 1:
-                waiting = [entry for entry in entries if entry.array in busy or entry in left]
-                waiting = [entry for entry in waiting if not entry.chunk.running_since]
-                self._delete_jobs(waiting)
-                left.difference_update(waiting)
-            self._delete_arrays(busy)
-            self._delete_jobs([entry for entry in alone if entry in left])
+            self._delete_in_turn(entries, alone, arrays)
             for entry in entries:
                 for name in entry.uploaded:
                     self._context.client.delete_data(name)
@@ -132,6 +119,25 @@ class Deleter:
         finally:
             for chunk in {*chunks, *(entry.chunk for entry in entries)}:
                 self._close(chunk)
+
+    def _delete_in_turn(self, entries: Iterable[JobEntry], alone: list[JobEntry], arrays: set[Array]) -> None:
+        """Delete whole arrays, and jobs alone; none that has just begun. ``entries``: all jobs of both.
+
+        What waits goes before what runs: it would begin where that ends, and be too young then.
+        """
+        now = [] if arrays else [entry for entry in alone if not entry.chunk.too_young_for()]
+        self._delete_jobs(now)
+        time.sleep(max((entry.chunk.too_young_for() for entry in entries), default=0.0))
+        busy = {array for array in arrays if any(chunk.running_since for chunk in array.left.values())}
+        self._delete_arrays(arrays - busy)
+        left = set(alone).difference(now)
+        if len(busy) + bool(left) > 1:
+            still = [entry for entry in entries if entry.array in busy or entry in left]
+            waiting = [entry for entry in still if not entry.chunk.running_since]
+            self._delete_jobs(waiting)
+            left.difference_update(waiting)
+        self._delete_arrays(busy)
+        self._delete_jobs([entry for entry in alone if entry in left])
 
     def _delete_arrays(self, arrays: set[Array]) -> None:
         for array in arrays:
@@ -149,7 +155,7 @@ class Deleter:
                     if job["id"] in waiting and job["status"] == "running":
                         waiting[job["id"]].runs()
 
-    def _delete_jobs(self, entries: Iterable[JobEntry]) -> None:
+    def _delete_jobs(self, entries: list[JobEntry]) -> None:
         ids = [entry.chunk.job_id for entry in entries if not entry.chunk.ended]
         known = [job_id for job_id in ids if job_id is not None]
         if known:
