@@ -182,7 +182,7 @@ def test_workers_that_are_left_end_when_they_have_done_what_they_have(
 def test_interrupted_its_workers_are_deleted(begin: Callable[..., Begun], service: LocalService) -> None:
     begun = begin(journal=False)
     said = begun.end(signal.SIGINT)
-    assert "have been deleted" in said
+    assert "their jobs deleted" in said
     with ProminenceExecutor(service.url, service.token) as other:
         assert other.client.list_jobs(constraint=("pxwarm", begun.run_id)) == []
         assert other.client.kv_list(f"pxwarm/{begun.run_id}") == []
