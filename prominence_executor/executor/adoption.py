@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..client.status import has_ended, is_held
@@ -29,7 +29,7 @@ class RunSnapshot:
     """What the service has of a run: its key, its jobs by the calls that they run, and its arrays."""
 
     run_id: str
-    key: bytes
+    key: bytes = field(repr=False)
     jobs: dict[CallRange, dict[str, Any]]
     job_ids: frozenset[int]
     arrays: dict[ArrayRange, dict[str, Any]]

@@ -25,7 +25,7 @@ class RunContext:
     """A run's identity, and what it shares between its transports. Each part says itself what guards its state."""
 
     run_id: str
-    key: bytes  # that its outcomes are signed with
+    key: bytes = field(repr=False)  # that its outcomes are signed with
     connection: Connection
     health: ServiceHealth
     journal: Journal | NullJournal

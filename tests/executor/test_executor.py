@@ -329,7 +329,9 @@ def test_a_refused_token_breaks_the_executor_quickly(service: LocalService) -> N
     assert executor.run_id in str(caught.value)
     assert isinstance(caught.value, futures.BrokenExecutor)
     assert isinstance(caught.value.__cause__, AuthenticationError)
-    assert "not-a-token" not in str(caught.value) + repr(executor)
+    context = executor._run.context
+    assert "not-a-token" not in str(caught.value) + repr(executor) + repr(context)
+    assert repr(context.key) not in repr(context)
     assert "attach" not in str(caught.value)  # there is nothing to be found
     with pytest.raises(BrokenRunError):
         executor.submit(square, 2)
