@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -43,7 +43,8 @@ def start_thread_pool(size: int, name: str, guard: Callable[[], AbstractContextM
     together = threading.Barrier(size + 1)
 
     def meet() -> threading.Thread:
-        together.wait()
+        with suppress(threading.BrokenBarrierError):  # who starts them says why
+            together.wait()
         return threading.current_thread()
 
     try:

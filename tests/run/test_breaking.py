@@ -46,15 +46,16 @@ def test_where_the_system_has_no_more_threads_the_run_breaks_and_ends(
     most: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of its own, with that which starts the others; those that were started end."""
-    start, before = threading.Thread.start, set(threading.enumerate())
-    left = iter(range(most))
+    executor = ProminenceExecutor("http://127.0.0.1:9/prominence/v1", "token", **options)
+    start, left, started = threading.Thread.start, iter(range(most)), list[threading.Thread]()
 
     def limited(thread: threading.Thread) -> None:
-        if thread.name.startswith("prominence-") and next(left, None) is None:
-            raise RuntimeError("can't start new thread")
+        if executor.run_id in thread.name:
+            if next(left, None) is None:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
         start(thread)
 
-    executor = ProminenceExecutor("http://127.0.0.1:9/prominence/v1", "token", **options)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", limited)
         with pytest.raises(RuntimeError, match="can't start new thread"):
@@ -63,7 +64,6 @@ def test_where_the_system_has_no_more_threads_the_run_breaks_and_ends(
     ending.start()
     ending.join(10)
     assert not ending.is_alive()
-    started = set(threading.enumerate()) - before
     for thread in started:
         thread.join(10)
     assert not any(thread.is_alive() for thread in started)
