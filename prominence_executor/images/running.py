@@ -16,6 +16,7 @@ from ..credentials import without_credentials
 from ..errors import ImageBuildError
 
 _PATIENCE = 10.0  # seconds that a tool has to end when it is asked to
+_GLANCE = 1.0  # seconds: a signal that comes just before a wait begins is only seen when the wait ends
 _TAIL = 2000  # characters of what a failed tool said
 
 
@@ -36,13 +37,20 @@ def run(
     except OSError as error:
         raise ImageBuildError(f"{what}: {error}") from error
     try:
-        output, _ = process.communicate()
+        output = _output(process)
     except BaseException:  # Ctrl-C: the tool, and all that it has started, must be over before its directory goes
         _end(process)
         raise
     if process.returncode:
         said = without_credentials(output.strip())[-_TAIL:]
         raise ImageBuildError(f"{what} failed with exit code {process.returncode}:\n{said}")
+
+
+def _output(process: subprocess.Popen[str]) -> str:
+    """Wait until a tool has ended; return what it has said."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_GLANCE)[0]
 
 
 def _end(process: subprocess.Popen[str]) -> None:
