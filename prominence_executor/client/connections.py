@@ -27,12 +27,18 @@ from .direct import exchange
 from .watching import interruptible
 
 _POOL_SIZE = 32
-_STANDING = [*connection.HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-"""Of connections that stand: a NAT or firewall between may forget idle ones after some minutes, without a word, and a
-request over such a one has no answer."""
-for _name, _value in (("TCP_KEEPIDLE", 45), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):  # seconds, seconds, times
-    if hasattr(socket, _name):  # Linux
-        _STANDING.append((socket.IPPROTO_TCP, getattr(socket, _name), _value))
+# A NAT or firewall between may forget idle connections after some minutes, without a word, and a request over such a
+# one has no answer.
+_KEPT_ALIVE = {"TCP_KEEPIDLE": 45, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, times
+_SOCKET_OPTIONS = [
+    *connection.HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in _KEPT_ALIVE.items()
+        if hasattr(socket, name)
+    ),
+]
 _PROXY_VARIABLES = (
     "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
     "REQUEST_METHOD",  # in a CGI program, HTTP_PROXY is a header's
@@ -196,11 +202,11 @@ class _Adapter(HTTPAdapter):
     """Makes connections whose wait for an answer can be ended, through proxies, too."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, socket_options=_STANDING, **kwargs)
+        super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
         _interruptible(self.poolmanager)
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
-        return _interruptible(super().proxy_manager_for(proxy, socket_options=_STANDING, **kwargs))
+        return _interruptible(super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs))
 
 
 def _interruptible(manager: PoolManager) -> PoolManager:

@@ -50,8 +50,9 @@ def preference(watch: Watch, seconds: float) -> dict[str, str]:
     """Return what a request says that wants to wait for so many seconds."""
     with watch._lock:
         interrupted, watch._interrupted = watch._interrupted, False
-        watch._waiting = seconds > 0 and not interrupted
-    return {"Prefer": f"wait={0 if interrupted else max(0, int(seconds))}"}
+        wait = 0 if interrupted else max(0, int(seconds))
+        watch._waiting = wait > 0
+    return {"Prefer": f"wait={wait}"}
 
 
 def seen(watch: Watch) -> dict[str, str]:

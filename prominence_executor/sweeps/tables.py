@@ -63,11 +63,14 @@ def records_of(plan: Plan, rows: Iterable[PointRow], *, meta: bool = False) -> t
             results.update(dict.fromkeys(found))
             record.update(found)
         table.append(record)
-    last = [f"sweep.{name}" if name in results or name in params else name for name in META] if meta else []
+    columns = [*params, *own.values(), *results]
+    if not meta:
+        return columns, table
+    last = [f"sweep.{name}" if name in results or name in params else name for name in META]
     for row, record in zip(rows, table, strict=True):
         facts = (row.status, row.error, row.seconds, row.attempts, row.job_id, row.run_id, row.host, row.code)
-        record.update(zip(last, facts, strict=False))
-    return [*params, *own.values(), *results, *last], table
+        record.update(zip(last, facts, strict=True))
+    return [*columns, *last], table
 
 
 def _own(plan: Plan, params: Collection[str]) -> dict[str, str]:
